@@ -1,0 +1,1 @@
+"""The agent: sources make points, the spool keeps them, the link carries them."""

@@ -1,0 +1,36 @@
+"""Our own errors; whoever catches one knows what kind of trouble it is.
+
+    InfravitalsError            a sentence for a person: where, what was found, what to do
+    +-- FileMistakes            a person's file is wrong: refuse to start, show all mistakes
+    +-- SourceError             the world is in trouble at one source: expected, go on
+    |   +-- NoData              this machine has nothing of the kind: no trouble at all
+    +-- LinkError               the broker or the other side is away: expected, go on
+    +-- SpoolError              the agent's own disk cannot keep a batch
+    +-- StoreError              the database is away or refuses: expected, go on
+
+Anything else that is raised is our own bug.
+"""
+
+
+class InfravitalsError(Exception):
+    """A trouble that is explained in one sentence; `str(error)` is what a person reads."""
+
+
+class SourceError(InfravitalsError):
+    """A source could not gather; the runner counts it, logs it once and goes on."""
+
+
+class NoData(SourceError):
+    """There is nothing of this kind on this machine; not a failure and not a value."""
+
+
+class LinkError(InfravitalsError):
+    """The link is down or refuses; what the spool holds stays in the spool."""
+
+
+class SpoolError(InfravitalsError):
+    """The spool cannot write: a full disk, a directory without permission, a damaged file."""
+
+
+class StoreError(InfravitalsError):
+    """The store is away, busy, full or refuses; nothing was acknowledged."""

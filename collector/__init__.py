@@ -1,0 +1,1 @@
+"""The collector: ingest, store, rules, scores, evidence and the faces that show them."""

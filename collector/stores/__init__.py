@@ -1,0 +1,134 @@
+"""Stores: one file per database; this folder is the list. Every store passes tests/collector/stores/test_stores.py."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, Self
+
+from agent.points import Point
+from collector.query import Bounds, Expectation, Question, SubjectAnswer
+
+
+class AppliedBatch(NamedTuple):
+    """One checked batch to be written: its points and its `batch` row.
+
+    points: only those that the catalogue and the register accepted, tags complete but for site and agent.
+    received_at, made_at: milliseconds. identity: `boot/seq`, or the payload's SHA-256 for a foreign sender.
+    """
+
+    site: str
+    agent: str
+    boot: str
+    seq: int
+    identity: str
+    made_at: int
+    received_at: int
+    points: Sequence[Point]
+    set_aside: int
+    dropped: Sequence[tuple[str, int, int, int]]
+
+
+class KnownSubject(NamedTuple):
+    """A subject that the store has seen; the row outlives its samples. agent: who reported it first."""
+
+    subject: tuple[str, ...]
+    first_seen: int
+    last_seen: int
+    agent: str
+
+
+class Change(NamedTuple):
+    """The value that a subject's buckets hold from this bucket on, until the next change."""
+
+    subject: tuple[str, ...]
+    start: int
+    value: float
+
+
+class Latest(NamedTuple):
+    """The newest row of a series: its tags (site, agent, asset among them), its fields, its time."""
+
+    tags: Mapping[str, str]
+    fields: Mapping[str, float | str]
+    timestamp: int
+
+
+class BatchTotals(NamedTuple):
+    """One agent's batches as the store has them; `holes` are sequence ranges that never came and were not announced dropped."""
+
+    site: str
+    agent: str
+    batches: int
+    points: int
+    set_aside: int
+    dropped: int
+    last_made_at: int
+    last_received_at: int
+    holes: Sequence[tuple[str, int, int]]
+
+
+class StoredScorecard(NamedTuple):
+    """One revision of a scorecard; `body` is its JSON as it was written."""
+
+    as_of: int
+    revision: int
+    digest: str
+    written_at: int
+    body: bytes
+
+
+class Store(Protocol):
+    """A place for points that can answer questions. All calls block; the collector runs them in its one store thread.
+
+    Every call raises StoreError with one clear sentence when the database is away, full or refuses.
+    """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+    def write(self, batches: Sequence[AppliedBatch]) -> None:
+        """Points and `batch` rows in one transaction; returns only when they are safe against kill -9."""
+
+    def applied(self, site: str, agent: str, identities: Sequence[str]) -> set[str]:
+        """Which of these batches have their `batch` row already."""
+
+    def answer(self, question: Question, expectations: Sequence[Expectation], bounds: Bounds) -> list[SubjectAnswer]:
+        """One answer for each expectation, in their order."""
+
+    def changes(self, question: Question) -> list[Change]:
+        """The question's buckets, run-length: only those whose value differs from the one before, per subject in time order."""
+
+    def subjects(
+        self, measurement: str, per: Sequence[str], where: Mapping[str, Sequence[str]], until: int
+    ) -> list[KnownSubject]:
+        """All subjects first seen at or before `until`, sorted by subject."""
+
+    def latest(self, measurement: str, since: int) -> list[Latest]:
+        """The newest row of every series that has one at or after `since`."""
+
+    def totals(self) -> list[BatchTotals]:
+        """Batches, points and holes per agent."""
+
+    def owners(self, site: str) -> Mapping[str, str]:
+        """asset -> the agent that first reported it."""
+
+    def save_scorecard(self, site: str, as_of: int, digest: str, body: bytes, now: int) -> int:
+        """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next, written beside."""
+
+    def scorecards(self, site: str, since: int) -> list[StoredScorecard]:
+        """Stored scorecards with as_of at or after `since`, oldest first."""
+
+    def prune(self, now: int) -> int:
+        """Delete raw points beyond the catalogue's retention; gives how many rows went."""
+
+
+def names() -> list[str]:
+    """All stores that there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def load_store(name: str) -> Any:
+    """The module of store `name`: its `Config` and its `Store(config, catalogue)`."""
+    if name not in names():
+        raise KeyError(name)
+    return importlib.import_module(f"{__name__}.{name}")
