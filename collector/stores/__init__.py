@@ -95,6 +95,9 @@ class Store(Protocol):
     def answer(self, question: Question, expectations: Sequence[Expectation], bounds: Bounds) -> list[SubjectAnswer]:
         """One answer for each expectation, in their order."""
 
+    def compiled(self, question: Question) -> str:
+        """The question as this store's query, values in place, for a person to read or run again."""
+
     def changes(self, question: Question) -> list[Change]:
         """The question's buckets, run-length: only those whose value differs from the one before, per subject in time order."""
 

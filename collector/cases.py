@@ -1,0 +1,170 @@
+"""Cases of rules: what a criterion must say of given points, in YAML, run through a real store.
+
+as_of: "2026-03-31T00:00:00+08:00"
+cases:
+  - name: good
+    given:
+      - tags: {asset: his-db-1, source: host_cpu, target: local}
+        fields: {is_success: 1}
+        every: 60s
+    expect: {status: scored, low: 100, high: 100}
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from agent.catalogue import Catalogue
+from agent.documents import Document, FileMistakes, Mistake, build, read_document
+from agent.language import say
+from agent.points import Point
+from collector.evaluate import Rules, Site, evaluate_criteria, parse_time
+from collector.evidence import CriterionResult
+from collector.query import HOUR_MS
+from collector.rulebook import DurationText, duration_ms
+from collector.stores import AppliedBatch, Store
+
+TOLERANCE = 1e-6
+ZONE = ZoneInfo("Asia/Shanghai")
+
+
+class Series(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from"}):
+    """Points of one series: the same fields every so often, from so long before as_of until so long before it."""
+
+    tags: Mapping[str, str]
+    fields: Mapping[str, float | str]
+    every: DurationText
+    measurement: str | None = None
+    start: str | None = None
+    until: str = "0s"
+
+
+class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the result must be; what is not named is not looked at."""
+
+    status: str | None = None
+    low: float | None = None
+    high: float | None = None
+    value: float | None = None
+    coverage: float | None = None
+    provisional_value: float | None = None
+    provisional_points: float | None = None
+
+
+class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One situation and what must come of it."""
+
+    name: str
+    given: tuple[Series, ...]
+    expect: Expected
+    as_of: str | None = None
+
+
+class CaseFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All cases of one criterion."""
+
+    as_of: str
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one case went; mistakes is empty when it passed."""
+
+    criterion: str
+    case: str
+    mistakes: tuple[Mistake, ...]
+
+
+def run_cases(folder: Path, rules: Rules, store: Store, only: Sequence[str] = ()) -> Iterator[Outcome]:
+    """Every case below `folder`, each as a site of its own in `store`. A criterion without a file, or a file without cases, fails."""
+    number = 0
+    for name, indicator in sorted(rules.book.indicators.items()):
+        if only and name not in only:
+            continue
+        path = folder / indicator / f"{name}.yaml"
+        try:
+            document = read_document(path)
+            file = build(document, CaseFile)
+        except FileMistakes as error:
+            yield Outcome(name, "-", error.mistakes)
+            continue
+        if not file.cases:
+            yield Outcome(name, "-", (Mistake(str(path), 1, say("没有任何用例", "there is not one case")),))
+        for place, case in enumerate(file.cases):
+            number += 1
+            yield Outcome(
+                name, case.name, tuple(_run(document, place, file, case, rules, store, name, f"case-{number}"))
+            )
+
+
+def _run(
+    document: Document, place: int, file: CaseFile, case: Case, rules: Rules, store: Store, name: str, site: str
+) -> Iterator[Mistake]:
+    try:
+        as_of = parse_time(case.as_of or file.as_of)
+    except ValueError:
+        text = say("as_of 不是带时区的时间", "as_of is no time with an offset")
+        yield document.mistake(("cases", place, "as_of") if case.as_of else ("as_of",), text)
+        return
+    plan = rules.plans.get(name)
+    over_ms = plan.over_ms if plan else 0
+    for series in case.given:
+        measurement = series.measurement or (plan.measurement if plan else "")
+        store.write([_batch(site, as_of, over_ms, series, measurement, rules.catalogue)])
+    result = evaluate_criteria(store, rules, Site(site, ZONE), as_of, [name])[name]
+    for key, expected, found in _differences(case.expect, result):
+        text = say(
+            f"用例 '{case.name}': {key} 应为 {expected},实际是 {found}",
+            f"case '{case.name}': {key} should be {expected}, is {found}",
+        )
+        yield document.mistake(("cases", place, "expect"), text)
+
+
+def _batch(site: str, as_of: int, over_ms: int, series: Series, measurement: str, catalogue: Catalogue) -> AppliedBatch:
+    agent = series.tags.get("agent", series.tags["asset"])
+    tags = {key: value for key, value in series.tags.items() if key != "agent"}
+    start = as_of - (duration_ms(series.start) if series.start else over_ms)
+    end = as_of - (0 if series.until.startswith("0") else duration_ms(series.until))
+    every = duration_ms(series.every)
+    fields = dict(series.fields)
+    if measurement == "source_round":
+        fields.setdefault("interval_seconds", every / 1000)
+    points = [Point(measurement, tags, fields, time) for time in range(start, end, every)]
+    emitters = catalogue.measurements[measurement].emitters(next(iter(series.fields)))
+    if emitters and measurement != "source_round":
+        round_tags = {"asset": tags["asset"], "source": emitters[0], "target": "local"}
+        reported: dict[str, Any] = {"interval_seconds": every / 1000, "is_success": 1.0}
+        points += [
+            Point("source_round", round_tags, reported, time) for time in range(start - start % HOUR_MS, end, HOUR_MS)
+        ]
+    identity = f"{site}/{measurement}/{start}/{sorted(tags.items())}"
+    return AppliedBatch(site, agent, "case", 0, identity, as_of, as_of, points, 0, ())
+
+
+def _differences(expect: Expected, result: CriterionResult) -> Iterator[tuple[str, object, object]]:
+    found = {
+        "status": result.status,
+        "low": result.low,
+        "high": result.high,
+        "value": result.value,
+        "coverage": result.coverage,
+        "provisional_value": result.provisional.value if result.provisional else None,
+        "provisional_points": result.provisional.points if result.provisional else None,
+    }
+    for key, actual in found.items():
+        wanted = getattr(expect, key)
+        if wanted is None or wanted == actual:
+            continue
+        if (
+            isinstance(wanted, float)
+            and isinstance(actual, float)
+            and math.isclose(wanted, actual, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        ):
+            continue
+        yield key, wanted, actual

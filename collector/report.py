@@ -1,0 +1,226 @@
+"""What a terminal shows of scores and rules; it only shows what is there."""
+
+from collections.abc import Iterator, Mapping
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text as Styled
+
+from agent.catalogue import unit as unit_of
+from agent.language import current, say
+from collector.evaluate import Rules
+from collector.evidence import CriterionResult, Status
+from collector.plan import Plan
+from collector.query import Take
+from collector.rulebook import Basis, Criterion, Scale
+from collector.score import NodeResult, Scorecard
+
+INDICATORS = ("hospital.data-availability", "hospital.network-security")
+"""The two indicators that telemetry scores; every face leads with them and the eleven below."""
+
+BAR_CELLS = 20
+
+
+def status_word(status: Status) -> str:
+    """A status as a person reads it."""
+    words: Mapping[Status, tuple[str, str]] = {
+        "scored": ("已评分", "scored"),
+        "no_data": ("无数据", "no data"),
+        "not_applicable": ("不适用", "not applicable"),
+        "error": ("出错", "error"),
+    }
+    return say(*words[status])
+
+
+def bar(low: float, high: float, cells: int = BAR_CELLS) -> str:
+    """`low` as full cells, the unproven rest up to `high` as light ones: readable without colour."""
+    full = int(low / 100 * cells + 0.5)
+    light = max(0, int(high / 100 * cells + 0.5) - full)
+    return "█" * full + "░" * light + "·" * (cells - full - light)
+
+
+def show_value(value: float | None, unit: str) -> str:
+    """A number in the unit that people use for it."""
+    if value is None:
+        return "–"
+    if unit == "ratio":
+        return f"{value * 100:.4g} %"
+    if unit == "bits_per_second":
+        return f"{value / 1e6:.4g} Mb/s"
+    if unit == "seconds":
+        for size, zh, en in ((86_400, "天", "d"), (3600, "小时", "h"), (60, "分钟", "min"), (1, "秒", "s")):
+            if abs(value) >= 2 * size:
+                return f"{value / size:.4g} {say(zh, en)}"
+        return f"{value * 1000:.4g} ms" if abs(value) < 2 and value else f"{value:.4g} {say('秒', 's')}"
+    return f"{value:.4g}"
+
+
+def scorecard_table(card: Scorecard) -> RenderableType:
+    """The two indicators and the eleven with their criteria's state, then the index total, small."""
+    table = Table(
+        title=say("基础设施就绪度", "Infrastructure readiness") + f" · {card.site} · {card.as_of}", title_justify="left"
+    )
+    table.add_column(say("指标", "indicator"), overflow="fold")
+    table.add_column(say("得分区间", "low - high"), justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column(say("覆盖", "coverage"), justify="right", no_wrap=True)
+    table.add_column(say("准则", "criteria"), no_wrap=True)
+    for node in card.nodes:
+        if node.id in INDICATORS or node.parent in INDICATORS:
+            table.add_row(*_node_row(node), style="bold" if node.id in INDICATORS else None)
+    total = card.total
+    foot = say(
+        f"城市指数总分 {total.low:.2f} - {total.high:.2f}(其中 86 % 的权重不由遥测评分)",
+        f"city index {total.low:.2f} - {total.high:.2f}, 86 % of its weight outside telemetry",
+    )
+    legend = say("█ 已证实  ░ 未证实  暂估值不计分", "█ proven  ░ not proven; provisional values earn nothing")
+    return Group(table, Styled(foot, style="dim"), Styled(legend, style="dim"))
+
+
+def _node_row(node: NodeResult) -> tuple[str, str, str, str, str]:
+    name = str(node.title) if node.id in INDICATORS else f"  {node.title}"
+    return (
+        name,
+        f"{node.low:.1f} - {node.high:.1f}",
+        bar(node.low, node.high),
+        f"{node.coverage * 100:.0f} %",
+        _criteria_words(node),
+    )
+
+
+def _criteria_words(node: NodeResult) -> str:
+    if not node.criteria:
+        return ""
+    scored = sum(criterion.status == "scored" for criterion in node.criteria)
+    provisional = sum(criterion.provisional is not None for criterion in node.criteria)
+    words = f"{scored}/{len(node.criteria)}"
+    return words + say(f" 暂估 {provisional}", f" +{provisional} provisional") if provisional else words
+
+
+def criteria_table(card: Scorecard) -> Table:
+    """Every criterion of which anything is known, with its value and its reason."""
+    table = Table(title=say("有数据的准则", "criteria with data"), title_justify="left")
+    for zh, en in (("准则", "criterion"), ("状态", "status"), ("值", "value"), ("得分", "points"), ("说明", "note")):
+        table.add_column(say(zh, en), overflow="fold")
+    for criterion in known_criteria(card):
+        table.add_row(criterion.id, status_word(criterion.status), *_criterion_words(criterion))
+    return table
+
+
+def known_criteria(card: Scorecard) -> Iterator[CriterionResult]:
+    """The criteria that are scored or have something provisional."""
+    for node in card.nodes:
+        for criterion in node.criteria:
+            if criterion.status == "scored" or criterion.provisional is not None:
+                yield criterion
+
+
+def _criterion_words(criterion: CriterionResult) -> tuple[str, str, str]:
+    note = str(criterion.reason) if criterion.reason else ""
+    if criterion.provisional is not None:
+        value = show_value(criterion.provisional.value, criterion.unit)
+        return (
+            value,
+            say(f"暂估 {criterion.provisional.points:g}", f"provisional {criterion.provisional.points:g}"),
+            note,
+        )
+    return show_value(criterion.value, criterion.unit), f"{criterion.low:g} - {criterion.high:g}", note
+
+
+def explain_rule(rules: Rules, name: str, query: str | None) -> str:
+    """What a criterion asks and how the answer becomes points, in the reader's language."""
+    criterion = rules.book.criteria[name]
+    scale = rules.book.scales[criterion.scale]
+    lines = [
+        f"{name} · {criterion.title}",
+        "",
+        say("为什么:", "why: ") + str(criterion.why),
+        say("如何改进:", "fix: ") + str(criterion.fix),
+        "",
+    ]
+    lines += [say("依据:", "basis: ") + "; ".join(_spell_basis(rules, basis) for basis in criterion.basis), ""]
+    plan = rules.plans.get(name)
+    lines += (
+        _question_lines(rules, criterion, plan)
+        if plan
+        else [say("尚不能评分:", "cannot be asked yet: ") + str(criterion.awaits)]
+    )
+    if query:
+        lines += ["", say("查询:", "query:"), query]
+    lines += ["", say(f"标尺 {criterion.scale}({scale.title}):", f"scale {criterion.scale} ({scale.title}):")]
+    lines += _scale_lines(rules, scale)
+    return "\n".join(lines)
+
+
+def _question_lines(rules: Rules, criterion: Criterion, plan: Plan) -> list[str]:
+    asking = criterion.question
+    if asking is None:
+        return []
+    field = rules.catalogue.measurements[plan.measurement].fields[plan.field]
+    unit = unit_of(plan.field)
+    where = "; ".join(f"{key} = {' | '.join(values)}" for key, values in (*plan.tags, *plan.attributes))
+    lines = [
+        say("问题:", "question:"),
+        f"  {asking.measures}{f' ({unit})' if unit else ''}: {say(field.zh, field.en)}",
+        say(f"  窗口 {asking.over},每 {asking.each} 一桶", f"  over {asking.over} in buckets of {asking.each}"),
+        say("  对象:", "  subjects: ") + ", ".join(plan.per) + (f" ({where})" if where else ""),
+        say("  样本到桶:", "  samples to a bucket: ") + _spell_take(plan.bucket),
+        say("  桶到对象:", "  buckets to a subject: ") + _spell_take(plan.subject),
+    ]
+    for step in plan.steps:
+        kept = say(f"(按 {', '.join(step.per)})", f" (per {', '.join(step.per)})") if step.per else ""
+        lines.append(say("  跨对象:", "  across subjects: ") + _spell_take(step.take) + kept)
+    lines.append(
+        say(
+            f"  缺失的桶:最坏计 {plan.bounds.worst:g},最好计 {plan.bounds.best:g}",
+            f"  a missing bucket counts as {plan.bounds.worst:g} at worst and {plan.bounds.best:g} at best",
+        )
+    )
+    needs = asking.needs
+    lines.append(
+        say(
+            f"  至少需要:{needs.span},{needs.samples} 个样本",
+            f"  needs at least: {needs.span}, {needs.samples} samples",
+        )
+    )
+    return lines
+
+
+def _spell_take(take: Take) -> str:
+    words = {
+        "mean": ("平均", "mean"),
+        "min": ("最小", "min"),
+        "max": ("最大", "max"),
+        "last": ("最近", "last"),
+        "sum": ("合计", "sum"),
+        "count": ("计数", "count"),
+    }
+    if take.by == "percentile":
+        return f"P{take.p:g}"
+    if take.by == "share":
+        return say(
+            f"满足 {take.operator} {take.threshold:g} 的占比", f"share that is {take.operator} {take.threshold:g}"
+        )
+    return say(*words[take.by])
+
+
+def _scale_lines(rules: Rules, scale: Scale) -> list[str]:
+    sign = "≥" if scale.better == "higher" else "≤"
+    lines = []
+    for rung in scale.rungs:
+        basis = "; ".join(_spell_basis(rules, basis) for basis in rung.basis)
+        lines.append(f"  {sign} {show_value(rung.at, scale.unit):>10} -> {rung.points:>5g}   {basis}")
+    lines += [f"  {show_value(at, scale.unit):>10} -> {points:>5g}" for at, points in scale.line]
+    return lines
+
+
+def _spell_basis(rules: Rules, basis: Basis) -> str:
+    confidence = {
+        "confirmed": ("已核对", "confirmed"),
+        "secondary": ("二手来源", "secondary"),
+        "general-knowledge": ("常识,未核对", "general knowledge, not confirmed"),
+        "own-judgement": ("本项目判断", "our own judgement"),
+    }[basis.confidence]
+    publication = rules.book.sources[basis.source]
+    title = publication.zh if current() == "zh" else publication.en
+    return f"{title}{' ' + basis.clause if basis.clause else ''} [{say(*confidence)}]"
