@@ -1,0 +1,49 @@
+# make up     install what it needs (no root, no apt) and show this machine
+# make test   everything: set-up (apt packages too), lint, strict types, tests
+# make check  lint and types only      make bench  speed and memory against peers and limits
+
+PYTHON ?= python3
+VENV := .venv/bin
+DATA ?= data
+TEST_PACKAGES := mosquitto chromium fonts-wqy-microhei chrony btrfs-progs openssl iproute2
+BENCH_PACKAGES := prometheus-node-exporter mosquitto
+
+.PHONY: up test check bench lock pages clean
+
+up: .venv/up.stamp
+	@exec $(VENV)/infravitals up --data-dir $(DATA)
+
+test: .venv/dev.stamp check
+	tools/apt_packages.sh $(TEST_PACKAGES)
+	$(VENV)/pytest
+
+check: .venv/dev.stamp
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+bench: .venv/dev.stamp
+	tools/apt_packages.sh $(BENCH_PACKAGES)
+	$(VENV)/python tests/bench/run.py
+
+# the generated reference pages
+pages: .venv/dev.stamp
+	$(VENV)/python -m agent.catalogue.page
+
+# new versions of everything, on purpose and in a commit of its own
+lock: .venv/dev.stamp
+	$(VENV)/uv pip compile -q pyproject.toml requirements/build.in --extra collector --extra snmp \
+	  --python-version 3.11 --upgrade --generate-hashes --no-header --no-emit-index-url -o requirements/up.lock
+	$(VENV)/uv pip compile -q pyproject.toml requirements/build.in --extra collector --extra snmp --extra dev \
+	  --python-version 3.11 --upgrade --generate-hashes --no-header --no-emit-index-url -o requirements/dev.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/up.stamp: requirements/up.lock pyproject.toml tools/bootstrap.py
+	@$(PYTHON) tools/bootstrap.py requirements/up.lock
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.lock pyproject.toml tools/bootstrap.py
+	@$(PYTHON) tools/bootstrap.py requirements/dev.lock
+	@touch .venv/up.stamp $@
