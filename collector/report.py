@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 
+import msgspec
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Styled
 
+from agent.catalogue import Text
 from agent.catalogue import unit as unit_of
 from agent.language import current, say
 from collector.evaluate import Rules
 from collector.evidence import CriterionResult, Status
 from collector.plan import Plan
 from collector.query import Take
-from collector.rulebook import Basis, Criterion, Scale
+from collector.rulebook import Basis, Criterion, Rulebook, Scale
 from collector.score import NodeResult, Scorecard
 
 INDICATORS = ("hospital.data-availability", "hospital.network-security")
@@ -224,3 +226,51 @@ def _spell_basis(rules: Rules, basis: Basis) -> str:
     publication = rules.book.sources[basis.source]
     title = publication.zh if current() == "zh" else publication.en
     return f"{title}{' ' + basis.clause if basis.clause else ''} [{say(*confidence)}]"
+
+
+class RuleRow(msgspec.Struct, frozen=True):
+    """One criterion as `rules list` gives it; basis: the confidences of its own basis and of its scale's rungs."""
+
+    id: str
+    kind: str
+    indicator: str
+    weight: float | None
+    title: Text
+    signals: tuple[str, ...]
+    is_asked: bool
+    confidence: tuple[str, ...]
+
+
+def list_rules(book: Rulebook) -> list[RuleRow]:
+    """All criteria, in the order of the index; those that no index names come last without a weight."""
+    weights = {counted.id: counted.weight for place in book.places() for counted in place.node.criteria}
+    order = [*weights, *sorted(set(book.criteria) - set(weights))]
+    return [_rule_row(book, name, weights.get(name)) for name in order]
+
+
+def _rule_row(book: Rulebook, name: str, weight: float | None) -> RuleRow:
+    criterion = book.criteria[name]
+    asked = (criterion.question.measures,) if criterion.question else ()
+    rungs = book.scales[criterion.scale].rungs
+    bases = [*criterion.basis, *(basis for rung in rungs for basis in rung.basis)]
+    confidence = tuple(sorted({basis.confidence for basis in bases}))
+    signals = (*asked, *criterion.signals)
+    return RuleRow(
+        name, criterion.kind, book.indicators[name], weight, criterion.title, signals, bool(asked), confidence
+    )
+
+
+def rules_table(rows: list[RuleRow]) -> Table:
+    """`rules list` for people."""
+    table = Table(title=say(f"{len(rows)} 条准则", f"{len(rows)} criteria"), title_justify="left")
+    for zh, en in (
+        ("指标", "indicator"),
+        ("准则", "criterion"),
+        ("权重", "weight"),
+        ("满分时成立的事", "true at 100 points"),
+    ):
+        table.add_column(say(zh, en), overflow="fold")
+    for row in rows:
+        mark = "" if row.is_asked else say("(待接入)", " (awaits)")
+        table.add_row(row.indicator, row.id + mark, "–" if row.weight is None else f"{row.weight:g}", str(row.title))
+    return table

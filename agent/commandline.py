@@ -1,0 +1,67 @@
+"""The frame of both command lines: parser, help and complaints in the reader's language."""
+
+import argparse
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from agent import language
+from agent.language import say
+
+OK, TROUBLE, WRONG = 0, 1, 2
+"""Exit codes: done; the world is in trouble; a file or the command line is wrong."""
+
+SHELLS = ("bash", "zsh", "tcsh", "fish")
+
+_COMPLAINTS = (
+    (r"unrecognized arguments: (.*)", "无法识别的参数:{}"),
+    (r"the following arguments are required: (.*)", "缺少参数:{}"),
+    (r"argument (.*): invalid choice: (.*) \(choose from (.*)\)", "参数 {}:没有 {},可选:{}"),
+    (r"argument (.*): expected one argument", "参数 {}:后面要跟一个值"),
+    (r"argument (.*): invalid (.*) value: (.*)", "参数 {}:应为 {},实际是 {}"),
+    (r"ambiguous option: (.*) could match (.*)", "选项 {} 不明确,可能是 {}"),
+)
+"""What argparse says, and the same in Chinese."""
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help as written, with the usage line in the reader's language."""
+
+    def add_usage(
+        self, usage: str | None, actions: Iterable[argparse.Action], groups: Any, prefix: str | None = None
+    ) -> None:
+        """As argparse does it, with our word for `usage`."""
+        super().add_usage(usage, actions, groups, say("用法:", "usage: ") if prefix is None else prefix)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that complains in one sentence of the reader's language, with exit code 2."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"add_help": False, "formatter_class": Formatter, **options})
+        group = self.add_argument_group(say("选项", "options"))
+        group.add_argument("-h", "--help", action="help", help=say("显示帮助", "show this help"))
+        group.add_argument(
+            "--lang", choices=("zh", "en"), help=say("语言:中文或英文", "language: Chinese or English")
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end."""
+        for pattern, chinese in _COMPLAINTS:
+            if match := re.fullmatch(pattern, message, re.DOTALL):
+                message = say(chinese.format(*match.groups()), message)
+        self.exit(WRONG, say(f"{self.prog}:{message}(见 --help)\n", f"{self.prog}: {message}; see --help\n"))
+
+
+def find_language(arguments: Sequence[str]) -> language.Language | None:
+    """The language that the command line asks for; needed before the help texts are made."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        word = following if argument == "--lang" else argument.removeprefix("--lang=")
+        if argument.startswith("--lang") and word in ("zh", "en"):
+            return "zh" if word == "zh" else "en"
+    return None
+
+
+def add_format(parser: argparse.ArgumentParser, formats: tuple[str, ...]) -> None:
+    """`--format`, the first being the default."""
+    parser.add_argument("--format", choices=formats, default=formats[0], help=say("输出格式", "output format"))

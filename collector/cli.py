@@ -1,0 +1,396 @@
+"""The command `infravitals`: reads arguments, calls what does the work, prints. Imports what a command needs when it runs."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agent import language
+from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, find_language
+from agent.errors import FileMistakes, InfravitalsError
+from agent.language import say
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code. Trouble is one sentence on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    language.choose(find_language(arguments))
+    try:
+        import collector.report  # noqa: F401  # the first import of the extra: absent when only the agent is installed
+    except ModuleNotFoundError as error:
+        text = say(
+            "只安装了采集端;请执行 pip install 'infravitals[collector]'",
+            "only the agent is installed; run pip install 'infravitals[collector]'",
+        )
+        print(f"{text} ({error.name})", file=sys.stderr)
+        return TROUBLE
+    options = build_parser().parse_args(arguments)
+    handler: Handler = options.handler
+    try:
+        status = handler(options)
+        sys.stdout.flush()
+        return status
+    except InfravitalsError as error:
+        print(error, file=sys.stderr)
+        return WRONG if isinstance(error, FileMistakes) else TROUBLE
+    except KeyboardInterrupt:
+        return TROUBLE
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stdout = None  # type: ignore[assignment]  # the interpreter would flush it once more and complain
+        return TROUBLE
+
+
+def build_parser() -> Parser:
+    """The whole command line, in the reader's language."""
+    parser = Parser(
+        prog="infravitals",
+        description=say(
+            "医院信息基础设施的体征:采集、存储、评分,每个数字都可复核。",
+            "The vital signs of hospital infrastructure: gathered, stored, scored, every number open to a second look.",
+        ),
+        epilog=_epilog(),
+    )
+    commands = parser.add_subparsers(title=say("命令", "commands"), metavar=say("命令", "COMMAND"), required=True)
+
+    def add(name: str, handler: Handler, zh: str, en: str) -> Parser:
+        child: Parser = commands.add_parser(name, help=say(zh, en), description=say(zh, en))
+        child.set_defaults(handler=handler)
+        return child
+
+    _add_up(
+        add(
+            "up", _up, "在本机一键运行:采集、存储、评分、网页", "all in one on this machine: gather, store, score, show"
+        )
+    )
+    _add_config(add("serve", _serve, "运行采集中心,从消息服务器接收数据", "run the collector behind a broker"))
+    score = add("score", _score, "按某一时刻评分", "score as of a time")
+    _add_place(score)
+    _add_as_of(score)
+    add_format(score, ("table", "json"))
+    _add_rules(add("rules", _no_command, "查看、检查、测试评分规则", "list, check, test and explain the rules"))
+    check = add("check", _check_config, "检查 collector.yaml,不打开任何连接", "check a collector.yaml; opens nothing")
+    _add_config(check)
+    add("sample", _sample, "打印带注释的 collector.yaml 样例", "print a commented collector.yaml")
+    aside = add("quarantine", _quarantine, "查看被搁置的数据及原因", "show what was set aside and why")
+    _add_place(aside)
+    add_format(aside, ("table", "json"))
+    completion = add("completion", _completion, "打印 shell 补全脚本", "print a shell completion script")
+    completion.add_argument("shell", choices=SHELLS)
+    add("version", _version, "打印版本", "print the version")
+    return parser
+
+
+def _epilog() -> str:
+    return say(
+        """示例:
+  infravitals up                                   采集本机并打开网页 http://127.0.0.1:8650
+  infravitals up --once --format json              采集一次、评分、打印一份 JSON
+  infravitals score --as-of 2026-03-31T00:00:00+08:00
+  infravitals rules explain telemetry-completeness 这条准则怎么算、依据是什么
+  infravitals serve -c collector.yaml              医院里的采集中心
+
+退出码:0 正常;1 遇到问题或用例不符;2 文件或命令行有误""",
+        """examples:
+  infravitals up                                   gather this machine, open http://127.0.0.1:8650
+  infravitals up --once --format json              gather once, score, print one JSON document
+  infravitals score --as-of 2026-03-31T00:00:00+08:00
+  infravitals rules explain telemetry-completeness how a criterion is computed, and on what basis
+  infravitals serve -c collector.yaml              the collector of a hospital
+
+exit codes: 0 ok; 1 trouble, or a case that fails; 2 a file or the command line is wrong""",
+    )
+
+
+def _add_up(parser: Parser) -> None:
+    parser.add_argument(
+        "--once", action="store_true", help=say("采集一次、评分、打印后退出", "gather once, score, print, end")
+    )
+    parser.add_argument(
+        "--site",
+        default="local",
+        metavar=say("名称", "NAME"),
+        help=say("医院名称(默认 local)", "the site's id (local)"),
+    )
+    parser.add_argument(
+        "--port", type=int, default=8650, help=say("网页端口(默认 8650,只在本机)", "the page's port on loopback (8650)")
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=_default_data(),
+        metavar=say("目录", "DIR"),
+        help=say("数据目录", "where data is kept"),
+    )
+    parser.add_argument(
+        "--rules",
+        type=Path,
+        metavar=say("目录", "DIR"),
+        help=say("规则目录(默认随程序提供)", "the rules (the shipped ones)"),
+    )
+    _add_as_of(parser)
+    add_format(parser, ("table", "json"))
+
+
+def _add_place(parser: Parser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        metavar=say("文件", "FILE"),
+        help=say("配置文件 collector.yaml", "the configuration, collector.yaml"),
+    )
+    where.add_argument(
+        "--data-dir",
+        type=Path,
+        default=_default_data(),
+        metavar=say("目录", "DIR"),
+        help=say("`up` 的数据目录", "the data directory of `up`"),
+    )
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        required=True,
+        metavar=say("文件", "FILE"),
+        help=say("配置文件 collector.yaml", "the configuration, collector.yaml"),
+    )
+
+
+def _add_as_of(parser: Parser) -> None:
+    parser.add_argument(
+        "--as-of",
+        type=_time,
+        metavar=say("时刻", "TIME"),
+        help=say("带时区的时刻,如 2026-03-31T00:00:00+08:00(默认现在)", "a time with its offset (default: now)"),
+    )
+
+
+def _add_rules(parser: Parser) -> None:
+    commands = parser.add_subparsers(title=say("命令", "commands"), metavar=say("命令", "COMMAND"), required=True)
+
+    def add(name: str, handler: Handler, zh: str, en: str) -> Parser:
+        child: Parser = commands.add_parser(name, help=say(zh, en), description=say(zh, en))
+        child.set_defaults(handler=handler)
+        child.add_argument(
+            "--rules",
+            type=Path,
+            metavar=say("目录", "DIR"),
+            help=say("规则目录(默认随程序提供)", "the rules (the shipped ones)"),
+        )
+        return child
+
+    add_format(add("list", _rules_list, "列出所有准则", "list all criteria"), ("table", "json"))
+    add_format(add("check", _rules_check, "检查所有规则文件", "check all rule files"), ("text", "json"))
+    test = add("test", _rules_test, "用用例测试规则", "run the cases of the rules")
+    test.add_argument("criteria", nargs="*", metavar=say("准则", "CRITERION"), help=say("只测这些", "only these"))
+    test.add_argument(
+        "--cases",
+        type=Path,
+        default=Path("tests/rules"),
+        metavar=say("目录", "DIR"),
+        help=say("用例目录(默认 tests/rules)", "the cases (tests/rules)"),
+    )
+    explain = add(
+        "explain",
+        _rules_explain,
+        "解释一条准则:问题、查询、标尺、依据",
+        "explain a criterion: question, query, scale, basis",
+    )
+    explain.add_argument("criterion", metavar=say("准则", "CRITERION"))
+
+
+def _default_data() -> Path:
+    import os
+
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "infravitals"
+
+
+def _time(text: str) -> int:
+    from collector.evaluate import parse_time
+
+    try:
+        moment = parse_time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            say(
+                f"'{text}' 不是带时区的时刻,例如 2026-03-31T00:00:00+08:00",
+                f"'{text}' is no time with an offset, such as 2026-03-31T00:00:00+08:00",
+            )
+        ) from error
+    if moment > time.time() * 1000:
+        raise argparse.ArgumentTypeError(
+            say(f"{text} 在未来,无法评分", f"{text} lies in the future and cannot be scored")
+        )
+    return moment
+
+
+def _no_command(options: argparse.Namespace) -> int:
+    return WRONG
+
+
+def _up(options: argparse.Namespace) -> int:
+    from collector import up
+
+    plan = up.Options(options.data_dir, options.site, options.port, options.rules)
+    if options.once:
+        return _show_scorecard(up.once(plan, options.as_of), options.format)
+    return up.run(plan)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from collector import serve
+    from collector.config import read_config
+
+    return serve.run(read_config(options.config))
+
+
+def _score(options: argparse.Namespace) -> int:
+    from collector import beside
+
+    return _show_scorecard(
+        beside.ask_score(beside.find_place(options.config, options.data_dir), options.as_of), options.format
+    )
+
+
+def _show_scorecard(body: bytes, form: str) -> int:
+    """`body` is the scorecard's JSON, the same from a running server and from the file."""
+    import msgspec
+    from rich.console import Console
+
+    from collector.report import criteria_table, scorecard_table
+    from collector.score import Scorecard
+
+    if form == "json":
+        print(msgspec.json.format(body, indent=2).decode())
+        return OK
+    card = msgspec.json.decode(body, type=Scorecard)
+    console = Console()
+    console.print(scorecard_table(card))
+    console.print(criteria_table(card))
+    return OK
+
+
+def _rules_list(options: argparse.Namespace) -> int:
+    import msgspec
+    from rich.console import Console
+
+    from collector.report import list_rules, rules_table
+    from collector.ruleset import load_rules
+
+    rows = list_rules(load_rules(options.rules).rules.book)
+    if options.format == "json":
+        print(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
+    else:
+        Console().print(rules_table(rows))
+    return OK
+
+
+def _rules_check(options: argparse.Namespace) -> int:
+    import msgspec
+
+    from collector.ruleset import check_rules
+
+    mistakes, warnings, count = check_rules(options.rules)
+    if options.format == "json":
+        found = {
+            "mistakes": [mistake._asdict() for mistake in mistakes],
+            "warnings": [warning._asdict() for warning in warnings],
+        }
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        return WRONG if mistakes else OK
+    for warning in warnings:
+        print(say("提醒 ", "warning ") + str(warning))
+    for mistake in mistakes:
+        print(mistake, file=sys.stderr)
+    if not mistakes:
+        print(
+            say(
+                f"{count} 条准则没有问题,{len(warnings)} 处提醒", f"{count} criteria in order, {len(warnings)} warnings"
+            )
+        )
+    return WRONG if mistakes else OK
+
+
+def _rules_test(options: argparse.Namespace) -> int:
+    from collector.cases import run_cases
+    from collector.ruleset import load_rules, memory_store
+
+    loaded = load_rules(options.rules)
+    unknown = [name for name in options.criteria if name not in loaded.rules.book.criteria]
+    if unknown:
+        print(say(f"没有准则 {'、'.join(unknown)}", f"there is no criterion {', '.join(unknown)}"), file=sys.stderr)
+        return WRONG
+    passed = failed = 0
+    with memory_store(loaded.rules.catalogue) as store:
+        for outcome in run_cases(options.cases, loaded.rules, store, options.criteria):
+            for mistake in outcome.mistakes:
+                print(mistake, file=sys.stderr)
+            passed += not outcome.mistakes
+            failed += bool(outcome.mistakes)
+    print(say(f"{passed} 个用例通过,{failed} 个不符", f"{passed} cases passed, {failed} failed"))
+    return OK if passed and not failed else TROUBLE
+
+
+def _rules_explain(options: argparse.Namespace) -> int:
+    from agent.documents import nearest
+    from collector.report import explain_rule
+    from collector.ruleset import compiled_now, load_rules
+
+    rules = load_rules(options.rules).rules
+    name = options.criterion
+    if name not in rules.book.criteria:
+        print(
+            say(f"没有准则 '{name}'", f"there is no criterion '{name}'") + nearest(name, rules.book.criteria),
+            file=sys.stderr,
+        )
+        return WRONG
+    print(explain_rule(rules, name, compiled_now(rules, name)))
+    return OK
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    from collector.config import read_config
+
+    read_config(options.config)
+    print(say(f"{options.config}:没有问题", f"{options.config}: in order"))
+    return OK
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from collector.config import sample
+
+    print(sample(), end="")
+    return OK
+
+
+def _quarantine(options: argparse.Namespace) -> int:
+    from collector import beside
+
+    print(beside.ask_quarantine(beside.find_place(options.config, options.data_dir), options.format), end="")
+    return OK
+
+
+def _completion(options: argparse.Namespace) -> int:
+    import shtab
+
+    print(shtab.complete(build_parser(), options.shell))
+    return OK
+
+
+def _version(options: argparse.Namespace) -> int:
+    from importlib.metadata import version
+
+    print(f"infravitals {version('infravitals')}")
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

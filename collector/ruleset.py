@@ -1,0 +1,59 @@
+"""Rules and catalogue loaded together and checked against each other, ready to be evaluated."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from agent import catalogue
+from agent.catalogue import Catalogue
+from agent.documents import Document, FileMistakes, Mistake
+from collector import plan, rulebook
+from collector.evaluate import Rules, prepare
+from collector.stores import Store, load_store
+
+DEFAULT_ZONE = "Asia/Shanghai"
+
+
+class Loaded(NamedTuple):
+    """The rules, and what is worth a second look in them (a signal that nobody emits)."""
+
+    rules: Rules
+    documents: Mapping[str, Document]
+    warnings: list[Mistake]
+
+
+def load_rules(folder: Path | None = None) -> Loaded:
+    """The rules of `folder` (None: the shipped ones). Raises FileMistakes with all mistakes of all files."""
+    known = catalogue.load()
+    book, documents = rulebook.load(folder)
+    mistakes, warnings = plan.check(book, documents, known)
+    if mistakes:
+        raise FileMistakes(mistakes)
+    return Loaded(prepare(book, known), documents, warnings)
+
+
+def check_rules(folder: Path | None = None) -> tuple[list[Mistake], list[Mistake], int]:
+    """Mistakes, warnings, and how many criteria were read."""
+    try:
+        loaded = load_rules(folder)
+    except FileMistakes as error:
+        return list(error.mistakes), [], 0
+    return [], loaded.warnings, len(loaded.rules.book.criteria)
+
+
+def memory_store(known: Catalogue) -> Store:
+    """An empty store in memory, for cases and for compiling queries."""
+    module = load_store("duckdb")
+    store: Store = module.Store(module.Config(path=":memory:"), known)
+    return store
+
+
+def compiled_now(rules: Rules, name: str) -> str | None:
+    """The query that criterion `name` would ask now, as the embedded store speaks it."""
+    found = rules.plans.get(name)
+    if found is None:
+        return None
+    with memory_store(rules.catalogue) as store:
+        return store.compiled(found.question(int(time.time() * 1000), ZoneInfo(DEFAULT_ZONE), "SITE"))

@@ -1,0 +1,158 @@
+"""The collector as it runs: ingest, the store's threads, the hourly scorecard, and the snapshot that the faces show."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import msgspec
+
+from agent.errors import StoreError
+from agent.language import say
+from collector.evaluate import Rules, Site, evaluate, format_time
+from collector.health import Snapshot, read_health
+from collector.query import DAY_MS, HOUR_MS
+from collector.score import Scorecard
+from collector.stores import Store
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+LATENESS_MS = 120_000
+"""As-of H is evaluated this long after H, so that what is on its way has arrived."""
+
+FIRST_LOOK_SECONDS = 3.0
+LONGEST_PAUSE_SECONDS = 60.0
+"""The live view is taken at growing pauses: soon after the start, later once a minute."""
+
+COST_FACTOR = 20
+"""The pause is at least this many times what the last look took, so that a large site is not scored all day."""
+
+
+class StoreThreads:
+    """The one thread that writes, and one that reads; whatever touches the store goes through here."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._reader = ThreadPoolExecutor(1, "store-reader")
+
+    async def write(self, call: Callable[..., T], *arguments: object) -> T:
+        """Run `call` in the writing thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, call, *arguments)
+
+    async def read(self, call: Callable[..., T], *arguments: object) -> T:
+        """Run `call` in the reading thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, call, *arguments)
+
+    def close(self) -> None:
+        """Wait for what runs; nothing is started any more."""
+        self._reader.shutdown(cancel_futures=True)
+        self._writer.shutdown()
+
+
+def revise(store: Store, card: Scorecard, as_of: int) -> Scorecard:
+    """The scorecard with its revision: the stored one of the same content, else the next; nothing is written."""
+    stored = [row for row in store.scorecards(card.site, as_of) if row.as_of == as_of]
+    known = [row.revision for row in stored if row.digest == card.identity()]
+    revision = known[0] if known else max((row.revision for row in stored), default=0) + 1
+    return msgspec.structs.replace(card, revision=revision)
+
+
+def score_at(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:
+    """The scorecard at `as_of`, evaluated now, with its revision."""
+    return revise(store, evaluate(store, rules, site, as_of), as_of)
+
+
+class Evaluator:
+    """Writes the scorecard of every full hour and keeps the snapshot of now.
+
+    set_aside: what ingest refused so far, by reason.
+    """
+
+    def __init__(
+        self,
+        threads: StoreThreads,
+        rules: Rules,
+        site: Site,
+        set_aside: Callable[[], Mapping[str, int]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._threads, self._rules, self._site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
+        self.snapshot: Snapshot | None = None
+        self._is_failing = False
+
+    async def run(self) -> None:
+        """Both for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch(), name="live-view")
+            group.create_task(self._keep_hours(), name="hourly-scorecard")
+
+    async def _watch(self) -> None:
+        pause = FIRST_LOOK_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            began = time.monotonic()
+            try:
+                await self.look()
+            except StoreError as error:
+                self._complain(error)
+            pause = max(min(pause * 1.5, LONGEST_PAUSE_SECONDS), COST_FACTOR * (time.monotonic() - began))
+
+    async def look(self) -> Snapshot:
+        """Take a new snapshot."""
+        now = int(self._clock() * 1000)
+        self.snapshot = await self._threads.read(self._snapshot, now)
+        self._recover()
+        return self.snapshot
+
+    def _snapshot(self, now: int) -> Snapshot:
+        store = self._threads.store
+        return Snapshot(
+            taken_at=now,
+            rules=self._rules,
+            scorecard=score_at(store, self._rules, self._site, now),
+            agents=read_health(store, self._site.id, now),
+            set_aside=dict(self._set_aside()),
+            owners=store.owners(self._site.id),
+        )
+
+    async def _keep_hours(self) -> None:
+        while True:
+            now = int(self._clock() * 1000)
+            hour = (now - LATENESS_MS) // HOUR_MS * HOUR_MS
+            try:
+                await self.keep(hour)
+            except StoreError as error:
+                self._complain(error)
+            due = hour + HOUR_MS + LATENESS_MS
+            await asyncio.sleep(max(1.0, due / 1000 - self._clock()))
+
+    async def keep(self, hour: int) -> int:
+        """Evaluate a full hour and store its scorecard; gives the revision, 0 while there are no points at all.
+
+        Once a day old points are pruned too.
+        """
+        if not await self._threads.read(self._threads.store.totals):
+            return 0
+        card = await self._threads.read(evaluate, self._threads.store, self._rules, self._site, hour)
+        now = int(self._clock() * 1000)
+        revision = await self._threads.write(
+            self._threads.store.save_scorecard, self._site.id, hour, card.identity(), msgspec.json.encode(card), now
+        )
+        log.info(say("%s 的评分已存,修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
+        if hour % DAY_MS == 0:
+            await self._threads.write(self._threads.store.prune, now)
+        return revision
+
+    def _complain(self, error: StoreError) -> None:
+        if not self._is_failing:
+            log.warning(say("暂时无法评分:%s", "cannot score for now: %s"), error)
+        self._is_failing = True
+
+    def _recover(self) -> None:
+        if self._is_failing:
+            log.warning(say("评分已恢复", "scoring works again"))
+        self._is_failing = False
