@@ -91,12 +91,13 @@ class Intervals:
         return cls({key: tuple(found) for key, found in runs.items()})
 
     def of(self, asset: str, sources: Sequence[str], otherwise: float) -> Runs:
-        """The runs of the most frequent of `sources` on this asset; the catalogue's interval where nothing was reported.
+        """The runs of the least frequent of `sources` on this asset; the catalogue's interval where nothing was reported.
 
+        Two sources may feed one measurement (bonds every 15 s, RAID every 60 s); a row does not say which it came from.
         Without a report the expectation stays at the catalogue's: a lost report must not make a gap look full.
         """
         found = [self._runs[asset, source] for source in sources if (asset, source) in self._runs]
-        return min(found, key=lambda runs: runs[-1][1]) if found else ((0, otherwise),)
+        return max(found, key=lambda runs: runs[-1][1]) if found else ((0, otherwise),)
 
 
 def evaluate(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:

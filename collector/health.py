@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from collector.evaluate import Rules
 from collector.score import Scorecard
@@ -55,6 +56,7 @@ class Snapshot:
     """
 
     taken_at: int
+    zone: ZoneInfo
     rules: Rules
     scorecard: Scorecard
     agents: Sequence[AgentHealth]

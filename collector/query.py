@@ -63,11 +63,15 @@ class Question(msgspec.Struct, frozen=True):
     edges: tuple[int, ...] = ()
     """Empty when every bucket is `each_ms` long from `start`."""
     stale_ms: int = 2**62
-    """For `last`: when the newest found bucket ended longer than this before `end`, the number is missing."""
+    """For `last`: when the newest found bucket ended longer than this before the last expected one, it is missing."""
 
     def bucket_count(self) -> int:
         """How many buckets the window holds."""
         return len(self.edges) if self.edges else (self.end - self.start) // self.each_ms
+
+    def starts(self) -> Sequence[int]:
+        """The starts of all buckets."""
+        return self.edges or range(self.start, self.end, self.each_ms)
 
     def check(self) -> None:
         """Refuse names that could not stand in a query's text. Raises ValueError."""
@@ -80,7 +84,9 @@ class Expectation(msgspec.Struct, frozen=True):
     """What a question may expect of one subject.
 
     since: a bucket counts when it starts at or after this (enrolment). until: and before this (retired).
-    least: (from ms, samples) runs, ascending: from that time on a bucket that holds fewer samples is missing.
+    least: (from ms, samples) runs, ascending: from that time on a bucket that holds fewer samples is missing; before
+    the first run one is enough. 0 means that silence is an answer: an empty bucket then counts as 0 for `sum` and
+    `count` (events that somebody watched for); a number beyond all samples makes a bucket missing whatever it holds.
     """
 
     subject: tuple[str, ...]
@@ -109,8 +115,8 @@ class SubjectAnswer(msgspec.Struct, frozen=True):
 class Bounds(msgspec.Struct, frozen=True):
     """What a missing bucket counts as: in the least favourable and the most favourable reading.
 
-    For a `share` the values are not used: a missing bucket does not meet the condition at worst and meets it at best
-    when `share_is_good`, the other way round when a high share is bad.
+    For a `share` or a `count` of buckets the values are not used: a missing bucket does not meet the condition (is not
+    counted) at worst and does at best when `share_is_good`, the other way round when a high share is bad.
     """
 
     worst: float
@@ -130,8 +136,8 @@ def percentile_rank(count: int, p: float) -> int:
 
 
 def round9(value: float) -> float:
-    """`value` at 9 significant digits: what makes the same number the same on every store."""
-    return float(f"{value:.9g}") if math.isfinite(value) else value
+    """`value` at 9 significant digits: what makes the same number the same on every store. Never a negative zero."""
+    return float(f"{value:.9g}") + 0.0 if math.isfinite(value) else value
 
 
 def reduce(
@@ -140,36 +146,30 @@ def reduce(
     """One number from the found bucket `values` in time order, as every store must give it.
 
     `expected - len(values)` buckets are missing and taken as `missing_as`; None leaves them out altogether
-    (then `expected` is ignored). `last` takes the last found value; whether it is stale is the store's to see.
+    (then `expected` is ignored). For `share` and `count` they are met (counted) when `counts_as_met` instead.
+    `last` takes the last found value; whether it is stale is the store's to see. A sum is the exact sum of the
+    values rounded once, in whatever order, and then the missing added.
     """
     missing = 0 if missing_as is None else expected - len(values)
     total = len(values) + missing
+    if missing_as is None or missing == 0:
+        missing_as = 0.0
     if total == 0:
         return None
-    if take.by == "share":
-        met = sum(1 for value in values if meets(value, take)) + (missing if counts_as_met else 0)
-        return round9(met / total)
-    filled = [*values, *([missing_as] * missing)] if missing_as is not None else list(values)
-    if take.by == "percentile":
-        rank = percentile_rank(total, take.p or 0)
-        return None if rank == 0 else round9(sorted(filled)[rank - 1])
-    return round9(_plain(take.by, filled, len(values)))
-
-
-def _plain(by: Reducer, values: Sequence[float], found: int) -> float:
-    match by:
-        case "mean":
-            return sum(values) / len(values)
-        case "min":
-            return min(values)
-        case "max":
-            return max(values)
-        case "sum":
-            return sum(values)
+    match take.by:
+        case "share":
+            met = sum(1 for value in values if meets(value, take)) + (missing if counts_as_met else 0)
+            return round9(met / total)
+        case "count":
+            return float(total if counts_as_met else len(values))
+        case "mean" | "sum":
+            full = math.fsum(values) + missing * missing_as
+            return round9(full / total if take.by == "mean" else full)
         case "last":
-            return values[-1]
-        case _:
-            return float(found)
+            return round9(values[-1] if values else missing_as)
+    filled = sorted([*values, *([missing_as] * missing)])
+    rank = {"min": 1, "max": total}.get(take.by, percentile_rank(total, take.p or 0))
+    return None if rank == 0 else round9(filled[rank - 1])
 
 
 def meets(value: float, take: Take) -> bool:

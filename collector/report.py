@@ -140,7 +140,7 @@ def explain_rule(rules: Rules, name: str, query: str | None) -> str:
         say("如何改进:", "fix: ") + str(criterion.fix),
         "",
     ]
-    lines += [say("依据:", "basis: ") + "; ".join(_spell_basis(rules, basis) for basis in criterion.basis), ""]
+    lines += [say("依据:", "basis: ") + "; ".join(spell_basis(rules, basis) for basis in criterion.basis), ""]
     plan = rules.plans.get(name)
     lines += (
         _question_lines(rules, criterion, plan)
@@ -210,13 +210,14 @@ def _scale_lines(rules: Rules, scale: Scale) -> list[str]:
     sign = "≥" if scale.better == "higher" else "≤"
     lines = []
     for rung in scale.rungs:
-        basis = "; ".join(_spell_basis(rules, basis) for basis in rung.basis)
+        basis = "; ".join(spell_basis(rules, basis) for basis in rung.basis)
         lines.append(f"  {sign} {show_value(rung.at, scale.unit):>10} -> {rung.points:>5g}   {basis}")
     lines += [f"  {show_value(at, scale.unit):>10} -> {points:>5g}" for at, points in scale.line]
     return lines
 
 
-def _spell_basis(rules: Rules, basis: Basis) -> str:
+def spell_basis(rules: Rules, basis: Basis) -> str:
+    """The document, the clause, and how sure that is."""
     confidence = {
         "confirmed": ("已核对", "confirmed"),
         "secondary": ("二手来源", "secondary"),

@@ -112,6 +112,7 @@ class Evaluator:
         store = self._threads.store
         return Snapshot(
             taken_at=now,
+            zone=self._site.zone,
             rules=self._rules,
             scorecard=score_at(store, self._rules, self._site, now),
             agents=read_health(store, self._site.id, now),

@@ -136,7 +136,7 @@ class Catalogue(msgspec.Struct, frozen=True):
 def unit(field: str) -> str:
     """The unit that a field's name states; '' for a count or a fact."""
     for ending, symbol in UNITS.items():
-        if field.endswith(ending):
+        if f"_{field}".endswith(ending):  # `bytes` alone is a unit too
             return symbol
     return ""
 

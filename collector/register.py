@@ -1,0 +1,50 @@
+"""The register: which agent may report which asset. Without one, the first reporter owns an asset."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol
+
+from agent.wire import Address
+
+
+class Register(Protocol):
+    """Who may report an asset; a register file and `Owners` answer alike."""
+
+    def reporters(self, site: str, asset: str) -> Collection[str]:
+        """The agents that may report `asset`; empty when nobody has been named yet."""
+
+    def claim(self, address: Address, assets: Iterable[str]) -> bool:
+        """Let an agent have assets that have no reporter; False when one of them has got another meanwhile."""
+
+    def learn(self, site: str, owners: Mapping[str, str]) -> None:
+        """What the store says of a site, asset -> agent that first reported it; the store is always right."""
+
+
+class Owners:
+    """First come, first served: every asset belongs to the agent that first reported it, for good.
+
+    The store remembers (`Store.owners`), because two collectors must agree; here is what this one knows of it,
+    and claims whose first points are about to be written.
+    """
+
+    def __init__(self) -> None:
+        self._owners: dict[str, dict[str, frozenset[str]]] = {}
+
+    def reporters(self, site: str, asset: str) -> Collection[str]:
+        """The one owner, or nobody."""
+        return self._owners.get(site, {}).get(asset, frozenset())
+
+    def claim(self, address: Address, assets: Iterable[str]) -> bool:
+        """Make the agent the owner of those without one."""
+        known = self._owners.setdefault(address.site, {})
+        mine = frozenset((address.agent,))
+        claimed = [known.setdefault(asset, mine) == mine for asset in assets]  # all of them, also after a refused one
+        return all(claimed)
+
+    def learn(self, site: str, owners: Mapping[str, str]) -> None:
+        """Take over what the store says, also where it contradicts a claim made here."""
+        known = self._owners.setdefault(site, {})
+        known.update((asset, frozenset((agent,))) for asset, agent in owners.items())
+
+    def unregistered(self, site: str) -> Mapping[str, str]:
+        """All assets of a site with their owners: without a register, none of them is registered."""
+        return {asset: next(iter(agents)) for asset, agents in self._owners.get(site, {}).items()}

@@ -1,0 +1,74 @@
+"""The tables of the DuckDB store: one per measurement, made from the catalogue, and the store's own."""
+
+from agent.catalogue import Catalogue, Field
+from agent.errors import StoreError
+from agent.language import say
+from collector.stores._duckdb_connection import Connection
+
+FORMAT = 1
+"""Rises when an older program could no longer read the file."""
+
+_OWN_TABLES = """
+CREATE SCHEMA IF NOT EXISTS points;
+CREATE TABLE IF NOT EXISTS opening (format INTEGER, number BIGINT);
+CREATE TABLE IF NOT EXISTS series (id INTEGER, measurement VARCHAR, site VARCHAR, agent VARCHAR, asset VARCHAR,
+    tags MAP(VARCHAR, VARCHAR), first_seen BIGINT, last_seen BIGINT);
+CREATE TABLE IF NOT EXISTS owner (site VARCHAR, asset VARCHAR, agent VARCHAR);
+CREATE TABLE IF NOT EXISTS double_hour (measurement VARCHAR, hour BIGINT);
+CREATE TABLE IF NOT EXISTS batch (site VARCHAR, agent VARCHAR, boot VARCHAR, seq BIGINT, identity VARCHAR,
+    made_at BIGINT, received_at BIGINT, points BIGINT, set_aside BIGINT);
+CREATE TABLE IF NOT EXISTS gone (site VARCHAR, agent VARCHAR, boot VARCHAR, first BIGINT, last BIGINT, points BIGINT);
+CREATE TABLE IF NOT EXISTS scorecard (site VARCHAR, as_of BIGINT, revision INTEGER, digest VARCHAR,
+    written_at BIGINT, body BLOB);
+"""
+# series: one row per measurement and tags, never pruned; last_seen is the first sight in its newest hour.
+# batch.identity: only where boot is empty (a foreign sender); else it is boot/seq and stands in those columns.
+# gone: sequence numbers that need no batch row: announced as dropped, or their rows pruned (points null then).
+# A point's row holds its series' number instead of its tags: five times the rows a second of text columns.
+
+
+def prepare(connection: Connection, catalogue: Catalogue) -> int:
+    """Makes what is missing in the file, columns of new fields included. Gives the number of this opening, from 1."""
+    with connection.transaction():
+        connection.run(_OWN_TABLES)
+        number = _count_opening(connection)
+        present = _present_columns(connection)
+        for name, measurement in catalogue.measurements.items():
+            if name not in present:
+                connection.run(f"CREATE TABLE points.{name} ({_POINT_COLUMNS})")
+            for field, declared in measurement.fields.items():
+                if field not in present.get(name, set()):
+                    connection.run(f'ALTER TABLE points.{name} ADD COLUMN "{field}" {_type(declared)}')
+    return number
+
+
+_POINT_COLUMNS = "series INTEGER, time BIGINT, written BIGINT"
+
+
+def _type(field: Field) -> str:
+    return "DOUBLE" if field.is_number else "VARCHAR"
+
+
+def _count_opening(connection: Connection) -> int:
+    rows = connection.rows("SELECT format, number FROM opening")
+    if not rows:
+        connection.run("INSERT INTO opening VALUES (?, 1)", [FORMAT])
+        return 1
+    found, number = rows[0]
+    if found > FORMAT:
+        text = say(
+            f"文件由更新的版本写入(格式 {found},本程序为 {FORMAT});请升级本程序",
+            f"written by a newer version (format {found}, this program knows {FORMAT}); upgrade this program",
+        )
+        raise StoreError(f"{connection.path}: {text}")
+    connection.run("UPDATE opening SET number = number + 1")
+    return int(number) + 1
+
+
+def _present_columns(connection: Connection) -> dict[str, set[str]]:
+    present: dict[str, set[str]] = {}
+    for table, column in connection.rows(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'points'"
+    ):
+        present.setdefault(table, set()).add(column)
+    return present

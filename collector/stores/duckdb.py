@@ -1,0 +1,218 @@
+"""The embedded store: one DuckDB file, one process, one thread that writes.
+
+Threads: `write`, `applied`, `save_scorecard` and `prune` belong to one thread. The calls that only read (`answer`,
+`changes`, `subjects`, `latest`, `totals`, `owners`, `scorecards`) open a cursor of their own and may come from any thread,
+also while that one writes: each sees the moment at which it began. Opening and closing wait for nobody: close when
+the readers are done.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, NamedTuple, Self, TypeVar
+
+import msgspec
+import numpy as np
+
+from agent.catalogue import Catalogue
+from collector.query import DAY_MS, Bounds, Expectation, Question, SubjectAnswer
+from collector.stores import AppliedBatch, BatchTotals, Change, KnownSubject, Latest, StoredScorecard
+from collector.stores._duckdb_connection import MEMORY, Connection
+from collector.stores._duckdb_ledger import Ledger, prune_batches, totals
+from collector.stores._duckdb_questions import (
+    buckets_of,
+    has_doubles,
+    newest_rows,
+    seen_subjects,
+    subjects_of,
+)
+from collector.stores._duckdb_schema import prepare
+from collector.stores._duckdb_series import SeriesMemory
+from collector.stores._duckdb_write import PointWriter
+from collector.stores._reduction import Buckets, answer_all, split
+
+BATCH_RETENTION_DAYS = 370
+T = TypeVar("T")
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `duckdb` section of a collector's configuration.
+
+    path: the file; its directory must exist. `:memory:` keeps nothing. memory_bytes: what DuckDB may use.
+    """
+
+    path: str = "infravitals.duckdb"
+    memory_bytes: Annotated[int, msgspec.Meta(ge=64 * 2**20)] = 2 * 2**30
+
+
+class _Session(NamedTuple):
+    """An open file and what the writer remembers of it; thrown away as a whole when a write fails."""
+
+    connection: Connection
+    series: SeriesMemory
+    points: PointWriter
+    ledger: Ledger
+
+
+class Store:
+    """See `collector.stores.Store`. A context manager; raises StoreError when the file cannot be opened."""
+
+    def __init__(self, config: Config, catalogue: Catalogue) -> None:
+        self._config = config
+        self._catalogue = catalogue
+        self._session: _Session | None = None
+        self._opening = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._opening:
+            if self._session is not None:
+                self._session.connection.close()
+                self._session = None
+
+    def _open(self) -> _Session:
+        """The session; opened anew after a failed write, so that nothing is remembered that the file does not hold."""
+        with self._opening:
+            if self._session is None:
+                connection = Connection.open(self._config.path, self._config.memory_bytes)
+                try:
+                    self._session = self._begin(connection)
+                except BaseException:
+                    connection.close()
+                    raise
+            return self._session
+
+    def _begin(self, connection: Connection) -> _Session:
+        number = prepare(connection, self._catalogue)
+        series = SeriesMemory(connection, self._catalogue)
+        return _Session(connection, series, PointWriter(self._catalogue, series, number), Ledger(connection))
+
+    @contextmanager
+    def _writing(self) -> Iterator[_Session]:
+        session = self._open()
+        try:
+            yield session
+        except BaseException:
+            self._forget(session)
+            raise
+
+    def _forget(self, session: _Session) -> None:
+        with self._opening:
+            self._session = None
+            if self._config.path == MEMORY:  # closing would lose everything: only the memory of it starts anew
+                self._session = self._begin(session.connection)
+            else:
+                session.connection.close()
+
+    def _read(self, question: Callable[[Connection], T]) -> T:
+        with self._open().connection.snapshot() as connection:
+            return question(connection)
+
+    def write(self, batches: Sequence[AppliedBatch]) -> None:
+        """Points and `batch` rows in one transaction; batches that have their row already are passed over."""
+        with self._writing() as session:
+            new = session.ledger.new_of(batches, session.connection)
+            if not new:
+                return
+            with session.connection.transaction():
+                session.points.write(new, session.connection)
+                session.ledger.write(new, session.connection)
+
+    def applied(self, site: str, agent: str, identities: Sequence[str]) -> set[str]:
+        """Which of these batches have their `batch` row already."""
+        session = self._open()
+        return session.ledger.known(site, agent, identities, session.connection)
+
+    def answer(self, question: Question, expectations: Sequence[Expectation], bounds: Bounds) -> list[SubjectAnswer]:
+        """One answer for each expectation, in their order."""
+        question.check()
+        found = self._read(lambda connection: _buckets(question, connection))
+        return answer_all(question, found, expectations, bounds)
+
+    def changes(self, question: Question) -> list[Change]:
+        """The question's buckets, run-length: only those whose value differs from the one before."""
+        question.check()
+        found = self._read(lambda connection: _buckets(question, connection))
+        starts = question.starts()
+        changes = []
+        for subject in sorted(found):
+            buckets = found[subject]
+            turns = np.flatnonzero(np.diff(buckets.values, prepend=np.nan) != 0)
+            changes += [Change(subject, starts[buckets.positions[at]], float(buckets.values[at])) for at in turns]
+        return changes
+
+    def subjects(
+        self, measurement: str, per: Sequence[str], where: Mapping[str, Sequence[str]], until: int
+    ) -> list[KnownSubject]:
+        """All subjects first seen at or before `until`, sorted by subject."""
+        statement = seen_subjects(measurement, per, where, until)
+        rows = self._read(lambda connection: connection.rows(*statement))
+        return [KnownSubject(tuple(tags), first, last, agent) for *tags, first, last, agent in rows]
+
+    def latest(self, measurement: str, since: int) -> list[Latest]:
+        """The newest row of every series that has one at or after `since`."""
+        fields = tuple(self._catalogue.measurements[measurement].fields)
+        statement = newest_rows(measurement, fields, since)
+        rows = self._read(lambda connection: connection.rows(*statement))
+        return [
+            Latest(
+                {"site": site, "agent": agent, "asset": asset, **tags},
+                {field: value for field, value in zip(fields, values, strict=True) if value is not None},
+                time,
+            )
+            for site, agent, asset, tags, time, *values in rows
+        ]
+
+    def totals(self) -> list[BatchTotals]:
+        """Batches, points and holes per agent."""
+        return self._read(totals)
+
+    def owners(self, site: str) -> Mapping[str, str]:
+        """asset -> the agent that first reported it."""
+        return dict(self._read(lambda connection: connection.rows(_OWNERS, [site])))
+
+    def save_scorecard(self, site: str, as_of: int, digest: str, body: bytes, now: int) -> int:
+        """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next."""
+        with self._writing() as session, session.connection.transaction():
+            rows = session.connection.rows(_REVISIONS, [site, as_of])
+            known = {stored: int(revision) for revision, stored in rows}
+            if digest in known:
+                return known[digest]
+            revision = max(known.values(), default=0) + 1
+            session.connection.run(_SAVE, [site, as_of, revision, digest, now, body])
+            return revision
+
+    def scorecards(self, site: str, since: int) -> list[StoredScorecard]:
+        """Stored scorecards with as_of at or after `since`, oldest first."""
+        rows = self._read(lambda connection: connection.rows(_SCORECARDS, [site, since]))
+        return [StoredScorecard(*row) for row in rows]
+
+    def prune(self, now: int) -> int:
+        """Delete raw points beyond the catalogue's retention and old batch rows; gives how many rows went."""
+        with self._writing() as session:
+            with session.connection.transaction():
+                gone = prune_batches(now - BATCH_RETENTION_DAYS * DAY_MS, session.connection)
+                for name, measurement in self._catalogue.measurements.items():
+                    before = now - measurement.retention_days * DAY_MS
+                    gone += session.connection.rows(f"DELETE FROM points.{name} WHERE time < ?", [before])[0][0]  # noqa: S608
+            session.series.settle_marks(session.connection)
+            return int(gone)
+
+
+def _buckets(question: Question, connection: Connection) -> dict[tuple[str, ...], Buckets]:
+    """Every subject's found buckets."""
+    subjects = {number: tuple(tags) for number, *tags in connection.rows(*subjects_of(question))}
+    columns = connection.columns(*buckets_of(question, has_doubles(question, connection)))
+    found = split(columns["bucket"], columns["value"], columns["samples"], question.bucket_count())
+    return {subjects[number]: buckets for number, buckets in found}
+
+
+_OWNERS = "SELECT asset, agent FROM owner WHERE site = ? ORDER BY asset"
+_REVISIONS = "SELECT revision, digest FROM scorecard WHERE site = ? AND as_of = ?"
+_SAVE = "INSERT INTO scorecard VALUES (?, ?, ?, ?, ?, ?)"
+_SCORECARDS = """
+SELECT as_of, revision, digest, written_at, body FROM scorecard WHERE site = ? AND as_of >= ? ORDER BY as_of, revision
+"""

@@ -1,0 +1,1 @@
+"""The page: shows the latest snapshot, in both languages, without a network."""
