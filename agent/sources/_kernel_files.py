@@ -1,0 +1,37 @@
+"""Reads what the kernel says in `/proc` and `/sys` below a root, with its refusals translated."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from agent.errors import NoData, SourceError
+from agent.language import say
+
+
+@contextmanager
+def translated_refusals() -> Iterator[None]:
+    """What reads the system in here raises NoData when the file is not there, SourceError when it is refused."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoData(say(f"本机没有 {error.filename}", f"{error.filename} is not on this machine")) from error
+    except OSError as error:
+        where = error.filename or say("系统计数器", "the system's counters")
+        raise SourceError(
+            say(f"无法读取 {where}:{error.strerror}", f"cannot read {where}: {error.strerror}")
+        ) from error
+
+
+def read_kernel_file(path: Path) -> str:
+    """The text of a file that the source cannot do without; raises as `translated_refusals` says."""
+    with translated_refusals():
+        return path.read_text("utf-8", "surrogateescape")
+
+
+def read_attribute(path: str) -> str | None:
+    """The one value of a file in /sys, stripped; None where the driver has none (no file, or reading it is an error)."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - a Path costs more than the read
+            return file.read().strip()
+    except OSError:
+        return None
