@@ -143,8 +143,8 @@ def _batch(site: str, as_of: int, over_ms: int, series: Series, measurement: str
         points += [
             Point("source_round", round_tags, reported, time) for time in range(start - start % HOUR_MS, end, HOUR_MS)
         ]
-    identity = f"{site}/{measurement}/{start}/{sorted(tags.items())}"
-    return AppliedBatch(site, agent, "case", 0, identity, as_of, as_of, points, 0, ())
+    identity = f"{site} {measurement} {start} {sorted(tags.items())}"
+    return AppliedBatch(site, agent, "", 0, identity, as_of, as_of, points, 0, ())
 
 
 def _differences(expect: Expected, result: CriterionResult) -> Iterator[tuple[str, object, object]]:

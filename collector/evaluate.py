@@ -83,7 +83,15 @@ class Intervals:
         take = Take("max")
         start -= start % HOUR_MS
         question = Question(
-            "source_round", "interval_seconds", (), ("asset", "source"), start, as_of + 1, HOUR_MS, take, take
+            "source_round",
+            "interval_seconds",
+            (("site", (site,)),),
+            ("asset", "source"),
+            start,
+            as_of + 1,
+            HOUR_MS,
+            take,
+            take,
         )
         runs: dict[tuple[str, str], list[tuple[int, float]]] = {}
         for change in store.changes(question):

@@ -1,0 +1,336 @@
+"""The shipped rules against what they must be, and what the loader says of rules that a person wrote wrongly."""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import catalogue
+from agent.documents import FileMistakes
+from agent.language import choose
+from collector import plan, rulebook
+
+CRITERIA = (
+    ("auto-recovery-rate", "fault-self-healing", 0.25),
+    ("fault-recovery-time-p95", "fault-self-healing", 0.25),
+    ("critical-service-availability", "fault-self-healing", 0.2),
+    ("redundant-component-health", "fault-self-healing", 0.15),
+    ("power-ride-through", "fault-self-healing", 0.15),
+    ("virtualized-workload-ratio", "virtualization", 0.25),
+    ("virtual-ha-coverage", "virtualization", 0.25),
+    ("virtual-failover-headroom", "virtualization", 0.2),
+    ("storage-pool-ratio", "virtualization", 0.15),
+    ("virtual-platform-managed-ratio", "virtualization", 0.15),
+    ("dual-active-system-coverage", "dual-active-backup", 0.25),
+    ("replication-in-sync-ratio", "dual-active-backup", 0.2),
+    ("replication-lag-p99", "dual-active-backup", 0.25),
+    ("inter-site-latency", "dual-active-backup", 0.1),
+    ("inter-site-link-redundancy", "dual-active-backup", 0.1),
+    ("arbiter-health", "dual-active-backup", 0.1),
+    ("storage-tiers-in-use", "tiered-storage", 0.2),
+    ("cold-data-offload-ratio", "tiered-storage", 0.2),
+    ("tier-migration-success", "tiered-storage", 0.15),
+    ("record-retrieval-time-p95", "tiered-storage", 0.2),
+    ("storage-headroom", "tiered-storage", 0.15),
+    ("retention-policy-conformity", "tiered-storage", 0.1),
+    ("achieved-rto", "failover", 0.25),
+    ("achieved-rpo", "failover", 0.2),
+    ("backup-currency", "failover", 0.2),
+    ("restore-test-recency", "failover", 0.15),
+    ("failover-drill-recency", "failover", 0.1),
+    ("dr-site-readiness", "failover", 0.1),
+    ("core-link-peak-util", "network-capacity", 0.2),
+    ("network-device-peak-load", "network-capacity", 0.15),
+    ("backbone-bandwidth-class", "network-capacity", 0.15),
+    ("network-path-redundancy", "network-capacity", 0.2),
+    ("network-availability", "network-capacity", 0.2),
+    ("link-quality", "network-capacity", 0.1),
+    ("telemed-committed-bandwidth", "telemedicine-line", 0.2),
+    ("telemed-delay-p95", "telemedicine-line", 0.2),
+    ("telemed-loss", "telemedicine-line", 0.2),
+    ("telemed-jitter", "telemedicine-line", 0.1),
+    ("telemed-line-availability", "telemedicine-line", 0.15),
+    ("telemed-route-diversity", "telemedicine-line", 0.15),
+    ("managed-device-coverage", "network-management", 0.25),
+    ("telemetry-completeness", "network-management", 0.15),
+    ("config-baseline-coverage", "network-management", 0.15),
+    ("alarm-handling-time", "network-management", 0.15),
+    ("log-retention-days", "network-management", 0.15),
+    ("secure-management-ratio", "network-management", 0.15),
+    ("newtech-inventory-coverage", "frontier-protection", 0.2),
+    ("iot-authenticated-access-ratio", "frontier-protection", 0.25),
+    ("iot-segmentation-ratio", "frontier-protection", 0.2),
+    ("rogue-wireless-control", "frontier-protection", 0.15),
+    ("mobile-terminal-mdm-coverage", "frontier-protection", 0.1),
+    ("virtual-traffic-visibility", "frontier-protection", 0.1),
+    ("zone-isolation-proven", "network-isolation", 0.25),
+    ("controlled-boundary-flow-ratio", "network-isolation", 0.1),
+    ("isolation-strength-live", "network-isolation", 0.15),
+    ("default-deny-ratio", "network-isolation", 0.15),
+    ("stale-rule-ratio", "network-isolation", 0.05),
+    ("illegal-connection-events", "network-isolation", 0.15),
+    ("exposed-service-count", "network-isolation", 0.15),
+    ("endpoint-protection-coverage", "leak-and-ransomware-protection", 0.2),
+    ("signature-freshness", "leak-and-ransomware-protection", 0.1),
+    ("threat-detection-tier", "leak-and-ransomware-protection", 0.15),
+    ("isolated-copy-age", "leak-and-ransomware-protection", 0.25),
+    ("critical-vuln-age", "leak-and-ransomware-protection", 0.15),
+    ("egress-dlp-coverage", "leak-and-ransomware-protection", 0.15),
+)
+"""id, indicator, weight inside the indicator: fixed for good."""
+
+WITH_QUESTIONS_TODAY = {
+    "telemetry-completeness",
+    "redundant-component-health",
+    "core-link-peak-util",
+    "backbone-bandwidth-class",
+    "dr-site-readiness",
+    "virtualized-workload-ratio",
+}
+"""What the sources of today can feed; these must not fall back to `awaits`."""
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    choose("en")
+    yield
+    choose(None)
+
+
+def test_all_65_criteria_stand_in_their_indicator_with_their_weight() -> None:
+    book, _ = rulebook.load()
+    counted = tuple((item.id, place.node.id, item.weight) for place in book.places() for item in place.node.criteria)
+    assert sorted(counted) == sorted(CRITERIA)
+    assert dict(book.indicators) == {name: indicator for name, indicator, _ in CRITERIA}
+
+
+def test_the_index_has_54_leaves_and_76_nodes_on_three_levels() -> None:
+    places = list(rulebook.load()[0].places())
+    assert Counter(place.level for place in places) == {1: 4, 2: 18, 3: 54}
+    assert sum(not place.node.children for place in places) == 54
+
+
+def test_weights_add_up_to_one_below_every_node() -> None:
+    book, _ = rulebook.load()
+    groups = [[node.weight for node in book.index.tree]]
+    groups += [[child.weight for child in place.node.children] for place in book.places() if place.node.children]
+    groups += [[item.weight for item in place.node.criteria] for place in book.places() if place.node.criteria]
+    assert len(groups) == 1 + 4 + 18 + 11
+    assert [round(sum(group), 9) for group in groups] == [1.0] * len(groups)
+
+
+def test_shipped_rules_ask_only_for_signals_that_the_catalogue_has() -> None:
+    book, documents = rulebook.load()
+    mistakes, _ = plan.check(book, documents, catalogue.load())
+    assert mistakes == []
+
+
+def test_what_todays_sources_feed_has_a_question() -> None:
+    book, _ = rulebook.load()
+    assert {name for name in WITH_QUESTIONS_TODAY if book.criteria[name].question is None} == set()
+
+
+def test_a_criterion_that_waits_names_the_signals_it_will_ask() -> None:
+    book, _ = rulebook.load()
+    assert [name for name, found in book.criteria.items() if found.awaits and not found.signals] == []
+
+
+def test_every_scale_and_every_source_is_used() -> None:
+    book, _ = rulebook.load()
+    bases = [basis for criterion in book.criteria.values() for basis in criterion.basis]
+    bases += [basis for scale in book.scales.values() for rung in scale.rungs for basis in rung.basis]
+    assert set(book.scales) == {criterion.scale for criterion in book.criteria.values()}
+    assert set(book.sources) == {basis.source for basis in bases} | {book.index.source}
+
+
+@pytest.mark.parametrize(
+    ("scale", "rungs"),
+    [
+        ("coverage", [(1, 100), (0.95, 90), (0.8, 70), (0.5, 40), (0.2, 15)]),
+        ("availability", [(0.9999, 100), (0.99982, 90), (0.999, 75), (0.99741, 60), (0.99671, 50), (0.99, 30)]),
+        ("recovery-time", [(60, 100), (900, 90), (7200, 75), (14400, 60), (86400, 35), (172800, 15)]),
+        ("data-loss", [(0, 100), (900, 90), (1800, 85), (21600, 65), (86400, 45), (604800, 15)]),
+        ("utilisation", [(0.5, 100), (0.7, 85), (0.8, 60), (0.9, 25)]),
+        ("test-recency", [(92 * 86400, 100), (183 * 86400, 70), (365 * 86400, 50)]),
+    ],
+)
+def test_shared_scales_have_these_rungs(scale: str, rungs: list[tuple[float, float]]) -> None:
+    assert [(rung.at, rung.points) for rung in rulebook.load()[0].scales[scale].rungs] == rungs
+
+
+SMALL = {
+    "memory/used.yaml": """\
+title: {zh: 内存充足, en: Enough memory}
+kind: measured
+why: {zh: 内存不足会停机, en: Short memory stops services}
+fix: {zh: 加内存, en: Add memory}
+basis:
+  - {source: own, confidence: own-judgement}
+scale: share
+question:
+  measures: host_memory.used_ratio
+  per: [asset]
+  over: 1h
+  each: 5m
+  take: {bucket: mean, subject: max}
+  across:
+    - take: worst
+  needs: {span: 1h}
+""",
+    "scales/share.yaml": """\
+title: {zh: 占比, en: Share}
+unit: ratio
+better: lower
+rungs:
+  - {at: 0.5, points: 100, basis: [{source: own, confidence: own-judgement}]}
+  - {at: 0.8, points: 50, basis: [{source: own, confidence: own-judgement}]}
+""",
+    "sources.yaml": """\
+own:
+  zh: 自定
+  en: Own
+  status: {zh: 无出处, en: No source}
+""",
+    "indexes/dei_2021.yaml": """\
+title: {zh: 指数, en: Index}
+source: own
+tree:
+  - id: memory
+    zh: 内存
+    en: Memory
+    weight: 1
+    criteria:
+      - {id: used, weight: 1}
+""",
+}
+"""The smallest rules that load."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in SMALL.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+def complaints(folder: Path) -> list[str]:
+    """What the loader says of `folder`, file names relative to it."""
+    with pytest.raises(FileMistakes) as caught:
+        rulebook.load(folder)
+    return [str(mistake).replace(f"{folder}/", "") for mistake in caught.value.mistakes]
+
+
+def test_smallest_rules_load(folder: Path) -> None:
+    book, _ = rulebook.load(folder)
+    assert [(place.path, place.node.criteria[0].id) for place in book.places()] == [("memory", "used")]
+
+
+def test_misspelt_key_is_refused_with_the_near_miss(folder: Path) -> None:
+    edit(folder / "memory/used.yaml", "  over: 1h", "  ovr: 1h")
+    assert complaints(folder) == [
+        "memory/used.yaml:11: unknown key 'ovr'; did you mean 'over'?",
+        "memory/used.yaml:8: key 'over' is missing",
+    ]
+
+
+def test_misspelt_weight_in_the_index_is_refused_with_the_near_miss(folder: Path) -> None:
+    edit(folder / "indexes/dei_2021.yaml", "{id: used, weight: 1}", "{id: used, wieght: 1}")
+    assert complaints(folder)[0] == "indexes/dei_2021.yaml:9: unknown key 'wieght'; did you mean 'weight'?"
+
+
+def test_unknown_scale_is_refused(folder: Path) -> None:
+    edit(folder / "memory/used.yaml", "scale: share", "scale: shares")
+    assert complaints(folder) == ["memory/used.yaml:7: there is no scale 'shares'; did you mean 'share'?"]
+
+
+def test_unknown_source_is_refused_in_criteria_and_rungs(folder: Path) -> None:
+    edit(folder / "memory/used.yaml", "source: own", "source: owm")
+    edit(
+        folder / "scales/share.yaml",
+        "at: 0.8, points: 50, basis: [{source: own",
+        "at: 0.8, points: 50, basis: [{source: iso",
+    )
+    assert complaints(folder) == [
+        "memory/used.yaml:6: sources.yaml has no 'owm'; did you mean 'own'?",
+        "scales/share.yaml:6: sources.yaml has no 'iso'; known are: own",
+    ]
+
+
+def test_rungs_out_of_order_are_refused(folder: Path) -> None:
+    edit(folder / "scales/share.yaml", "at: 0.8", "at: 0.4")
+    assert complaints(folder) == ["scales/share.yaml:6: rungs must go strictly from the best to the worst"]
+
+
+def test_weights_that_miss_one_are_refused(folder: Path) -> None:
+    edit(folder / "indexes/dei_2021.yaml", "{id: used, weight: 1}", "{id: used, weight: 0.99}")
+    assert complaints(folder) == ["indexes/dei_2021.yaml:8: the weights add up to 0.99, not to 1"]
+
+
+def test_criterion_in_two_folders_is_refused(folder: Path) -> None:
+    (folder / "other").mkdir()
+    shutil.copy(folder / "memory/used.yaml", folder / "other/used.yaml")
+    assert complaints(folder) == ["other/used.yaml:1: criterion 'used' stands in folder memory too"]
+
+
+def test_criterion_counted_twice_is_refused(folder: Path) -> None:
+    edit(
+        folder / "indexes/dei_2021.yaml",
+        "      - {id: used, weight: 1}",
+        "      - {id: used, weight: 0.5}\n      - {id: used, weight: 0.5}",
+    )
+    assert complaints(folder) == ["indexes/dei_2021.yaml:10: criterion 'used' counts twice"]
+
+
+def test_counted_criterion_that_nobody_wrote_is_refused(folder: Path) -> None:
+    edit(folder / "indexes/dei_2021.yaml", "{id: used, weight: 1}", "{id: usde, weight: 1}")
+    assert complaints(folder) == [
+        "indexes/dei_2021.yaml:9: there is no criterion 'usde'; did you mean 'used'?",
+    ]
+
+
+def test_question_and_awaits_together_are_refused(folder: Path) -> None:
+    edit(folder / "memory/used.yaml", "scale: share\n", "scale: share\nawaits: {zh: 待定, en: Later}\n")
+    assert complaints(folder) == ["memory/used.yaml:1: exactly one of question and awaits must be there"]
+
+
+def test_all_mistakes_of_all_files_come_at_once(folder: Path) -> None:
+    edit(folder / "memory/used.yaml", "kind: measured", "kind: guessed")
+    edit(folder / "scales/share.yaml", "unit: ratio", "unit: percent")
+    assert [line.split(": ")[0] for line in complaints(folder)] == ["scales/share.yaml:2", "memory/used.yaml:2"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: f"# 说明\n\n{text}",
+        lambda text: text.replace("unit: ratio\nbetter: lower\n", "better: lower   # 越低越好\nunit: 'ratio'\n"),
+    ],
+    ids=["a comment", "another order and quotes"],
+)
+def test_comments_and_layout_do_not_change_digests(folder: Path, change: Callable[[str], str]) -> None:
+    before = rulebook.load(folder)[0]
+    path = folder / "scales/share.yaml"
+    old = path.read_text("utf-8")
+    path.write_text(change(old), "utf-8")
+    after = rulebook.load(folder)[0]
+    assert path.read_text("utf-8") != old
+    assert after.digests == before.digests
+    assert after.digest() == before.digest()
+
+
+def test_changed_threshold_changes_its_digest_alone(folder: Path) -> None:
+    before = rulebook.load(folder)[0]
+    edit(folder / "scales/share.yaml", "at: 0.8", "at: 0.81")
+    after = rulebook.load(folder)[0]
+    assert {name for name in before.digests if before.digests[name] != after.digests[name]} == {"scales/share.yaml"}
+    assert after.digest() != before.digest()
