@@ -87,6 +87,9 @@ def read_topic(topic: str) -> Address | None:
     return Address(parts[2], parts[3])
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+"""What bytes from outside may raise: besides bad JSON also nesting without end and numbers that no float holds."""
+
 _encoder = msgspec.json.Encoder()
 _batch = msgspec.json.Decoder(Batch)
 _receipt = msgspec.json.Decoder(Receipt)
@@ -127,7 +130,7 @@ def decode_receipt(payload: bytes) -> Receipt:
     """The receipt in `payload`. Raises Undecodable."""
     try:
         return _receipt.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise Undecodable(str(error)) from error
 
 
@@ -138,25 +141,25 @@ def decode_batch(payload: bytes) -> Decoded:
     """
     try:
         return Decoded(_batch.decode(payload), [])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return _decode_loosely(payload)
 
 
 def _decode_loosely(payload: bytes) -> Decoded:
     try:
         loose = _loose.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise Undecodable(str(error)) from error
     points: list[Point] = []
     aside: list[tuple[str, bytes]] = []
     for raw in loose.metrics:
         try:
             point = _any_point.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            # null is an absent field; anything that is no value is kept for the catalogue's check to refuse by name
+            fields = {key: _loose_value(value) for key, value in point.fields.items() if value is not None}
+        except _UNREADABLE as error:
             aside.append((f"malformed point: {error}", bytes(raw)))
             continue
-        # null is an absent field; anything that is no value is kept for the catalogue's check to refuse by name
-        fields = {key: _loose_value(value) for key, value in point.fields.items() if value is not None}
         points.append(Point(point.name, point.tags, fields, point.timestamp))
     batch = Batch(points, loose.boot, loose.seq, loose.made_at, loose.sent_at, loose.points, loose.dropped)
     return Decoded(batch, aside)

@@ -1,0 +1,102 @@
+"""Where the broker is and who we are there: the configuration of the MQTT link, without the MQTT library."""
+
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from agent.errors import LinkError
+from agent.language import say
+
+
+class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a password stands, never the password: a file, an environment variable, or a systemd credential."""
+
+    file: str | None = None
+    env: str | None = None
+    credential: str | None = None
+
+    def __post_init__(self) -> None:
+        if sum(place is not None for place in (self.file, self.env, self.credential)) != 1:
+            raise ValueError(
+                say("file、env、credential 三者必须且只能写一个", "give exactly one of file, env and credential")
+            )
+
+    def read(self, environment: Mapping[str, str] = os.environ) -> str:
+        """The secret, without the line's end. Raises LinkError when it is not there."""
+        if self.env is not None:
+            if self.env not in environment:
+                raise LinkError(say(f"环境变量 {self.env} 未设置", f"the environment variable {self.env} is not set"))
+            return environment[self.env]
+        path = Path(self.file or "")
+        if self.credential is not None:
+            folder = environment.get("CREDENTIALS_DIRECTORY")
+            if folder is None:
+                text = say("不是由 systemd 以 LoadCredential 启动", "not started by systemd with LoadCredential")
+                raise LinkError(say(f"没有凭据 {self.credential}:{text}", f"no credential {self.credential}: {text}"))
+            path = Path(folder, self.credential)
+        try:
+            return path.read_text("utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LinkError(say(f"无法读取密码文件 {path}", f"cannot read the password file {path}")) from error
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PEM files. ca: who signed the broker's certificate, else the system's list. certificate, key: the client's own."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.key is not None and self.certificate is None:
+            raise ValueError(say("写了 key 却没有 certificate", "there is a key but no certificate"))
+
+
+class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the MQTT broker is and who we are there. port: 8883 with TLS and 1883 without, unless said."""
+
+    host: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    tls: Tls | None = None
+    username: str | None = None
+    password: Secret | None = None
+    keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 30
+    connect_timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=300)] = 10.0
+
+    @property
+    def where(self) -> str:
+        """host:port as it is used."""
+        return f"{self.host}:{self.port or (8883 if self.tls else 1883)}"
+
+
+class _Socket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; the MQTT library loses sight of it then."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """The broker's certificate and its name are checked. Raises LinkError when a file cannot be used."""
+    reading = tls.ca
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        context.sslsocket_class = _Socket
+        if tls.certificate is not None:
+            reading = " + ".join(filter(None, (tls.certificate, tls.key)))
+            # an encrypted key would ask for its password on the terminal; an empty one makes it an error
+            context.load_cert_chain(tls.certificate, tls.key, password=b"")
+    except (OSError, ValueError) as error:
+        reason = (error.reason if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None)) or error
+        raise LinkError(
+            say(f"无法使用证书文件 {reading}:{reason}", f"cannot use the certificate files {reading}: {reason}")
+        ) from error
+    return context

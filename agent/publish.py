@@ -1,0 +1,180 @@
+"""The publisher: sends what the spool holds and frees it by receipts alone."""
+
+import asyncio
+import logging
+import random as randomness
+import time
+from collections.abc import Callable
+
+from agent.errors import InfravitalsError, LinkError, SpoolError
+from agent.language import say
+from agent.link import Link, Session
+from agent.spool import Outgoing, Spool
+from agent.wire import Address
+
+logger = logging.getLogger(__name__)
+
+LONGEST_WAIT_SECONDS = 60.0
+_READ_AT_ONCE = 4
+"""Batches read from the spool in one go: a quarter of a megabyte each at worst."""
+
+
+def wait_seconds(attempts: int, chance: float) -> float:
+    """How long to wait before dialling again; chance is evenly between 0 and 1, so that agents do not come in step."""
+    return chance * min(LONGEST_WAIT_SECONDS, 2.0 ** min(attempts, 10))
+
+
+class Publisher:
+    """Keeps a session over `link` and everything in `spool` on its way.
+
+    max_in_flight: batches sent and not yet receipted. resend_seconds: how long a receipt may take before its batch is
+    sent again. random: evenly between 0 and 1. All methods belong to one event loop.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        link: Link,
+        address: Address,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = randomness.random,
+        max_in_flight: int = 20,
+        resend_seconds: float = 30.0,
+    ) -> None:
+        self._spool = spool
+        self._link = link
+        self._name = f"{address.site}/{address.agent}"
+        self._clock = clock
+        self._monotonic = monotonic
+        self._random = random
+        self._max_in_flight = max_in_flight
+        self._resend_seconds = resend_seconds
+        self._in_flight: dict[int, float] = {}  # made_at -> when to send it again
+        self._news = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._is_connected = False
+        self._attempts = 0
+        self._told: set[str] = set()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a session is open; no promise that a collector listens."""
+        return self._is_connected
+
+    def wake(self) -> None:
+        """The spool has something new."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Until cancelled: open a session, send, take receipts; after a trouble wait a growing random time."""
+        while True:
+            try:
+                await self._serve()
+            except* (LinkError, SpoolError) as group:
+                self._begin_trouble(_first(group))
+            await asyncio.sleep(wait_seconds(self._attempts, self._random()))
+            self._attempts += 1
+
+    async def drain(self, deadline_seconds: float) -> bool:
+        """Wait until nothing waits in the spool; False when the deadline comes first. `run` must be running."""
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                while True:
+                    self._settled.clear()
+                    if (await asyncio.to_thread(self._spool.state)).batches == 0:
+                        return True
+                    await self._settled.wait()
+        except TimeoutError:
+            return False
+
+    async def _serve(self) -> None:
+        try:
+            async with self._link.session() as session, asyncio.TaskGroup() as tasks:
+                self._is_connected = True
+                self._in_flight.clear()
+                live_since = await asyncio.to_thread(self._spool.newest)
+                tasks.create_task(self._take_receipts(session), name="receipts")
+                tasks.create_task(self._send(session, live_since), name="send")
+        finally:
+            self._is_connected = False
+
+    async def _send(self, session: Session, live_since: int) -> None:
+        while True:
+            self._news.clear()
+            for made_at in self._overdue():
+                await self._send_again(session, made_at)
+            if not await self._send_new(session, live_since):
+                await self._wait_for_news()
+
+    async def _send_new(self, session: Session, live_since: int) -> bool:
+        """Send a few batches; False when there was none or no more may be in flight."""
+        free = min(_READ_AT_ONCE, self._max_in_flight - len(self._in_flight))
+        if free <= 0:
+            return False
+        in_flight = tuple(self._in_flight)
+        found = await asyncio.to_thread(self._spool.take, free, live_since=live_since, in_flight=in_flight)
+        for batch in found:
+            await self._send_one(session, batch)
+        return bool(found)
+
+    async def _send_again(self, session: Session, made_at: int) -> None:
+        batch = await asyncio.to_thread(self._spool.again, made_at)
+        if batch is None:  # dropped by the spool's bound
+            self._in_flight.pop(made_at, None)
+            return
+        self._begin_trouble(
+            say(
+                f"{self._resend_seconds:g} 秒内没有收到采集端的回执;数据留在缓存,继续重发",
+                f"no receipt from a collector within {self._resend_seconds:g} s; the data stay in the spool and are sent again",
+            )
+        )
+        await self._send_one(session, batch)
+
+    async def _send_one(self, session: Session, batch: Outgoing) -> None:
+        self._in_flight[batch.made_at] = self._monotonic() + self._resend_seconds  # its receipt may outrun `send`
+        await session.send(batch.payload(int(self._clock() * 1000)), batch.boot, batch.seq, batch.points)
+
+    async def _wait_for_news(self) -> None:
+        """Until there is something new, something settled, or something to send again."""
+        now = self._monotonic()
+        due_in_seconds = min((max(0.0, due - now) for due in self._in_flight.values()), default=None)
+        try:
+            async with asyncio.timeout(due_in_seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    def _overdue(self) -> list[int]:
+        now = self._monotonic()
+        return [made_at for made_at, due in self._in_flight.items() if due <= now]
+
+    async def _take_receipts(self, session: Session) -> None:
+        async for receipt in session.receipts():
+            for made_at in await asyncio.to_thread(self._spool.settle, receipt):
+                self._in_flight.pop(made_at, None)
+            self._end_trouble()
+            self._settled.set()
+            self._news.set()
+        raise LinkError(say("连接已关闭", "the connection was closed"))
+
+    def _begin_trouble(self, text: str) -> None:
+        """Log each different trouble once until a receipt ends them all."""
+        if text not in self._told:
+            self._told.add(text)
+            logger.warning("%s: %s", self._name, text)
+
+    def _end_trouble(self) -> None:
+        self._attempts = 0
+        if self._told:
+            self._told.clear()
+            logger.warning("%s: %s", self._name, say("采集端恢复确认,积压数据正在补送", "receipts are coming again"))
+
+
+def _first(group: BaseExceptionGroup[InfravitalsError]) -> str:
+    """The sentence of the first trouble; the others of a session follow from it."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return str(found)

@@ -1,0 +1,303 @@
+"""The spool: batches on the agent's own disk until the collector's receipt says that they are in the store.
+
+Bounded in bytes and in age, the oldest dropped first. What that costs is announced: a set of losses never changes once
+it is announced, goes with every batch sent, and is forgotten when a batch that was made after the announcement is
+receipted as applied; each of that batch's sends carried the set, whichever of them arrived. Losses that come meanwhile
+wait for the next set. A batch set aside proves nothing: nobody may have read it.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from agent.errors import SpoolError
+from agent.points import Point
+from agent.spool_file import FRAME_BYTES, PAGE_BYTES, SpoolFile, shrink, used_pages
+from agent.wire import Dropped, Receipt
+
+LARGEST_BATCH_BYTES = 256 * 1024
+"""Points beyond it make another batch; far below what brokers refuse by default."""
+SMALLEST_SPOOL_BYTES = 512 * 1024
+_EXPIRED_AT_ONCE = 500
+_LOSSES_AT_ONCE = 100
+_GREATEST_SEQ = 2**62
+
+_encoder = msgspec.json.Encoder()
+
+
+class _Envelope(msgspec.Struct):
+    """A batch whose metrics are encoded already, in the order of the wire's page."""
+
+    boot: str
+    seq: int
+    made_at: int
+    sent_at: int
+    points: int
+    dropped: list[Dropped]
+    metrics: msgspec.Raw
+
+
+class Outgoing(NamedTuple):
+    """A batch to be sent. made_at names it within a spool; metrics is a JSON array."""
+
+    made_at: int
+    boot: str
+    seq: int
+    points: int
+    metrics: bytes
+    dropped: list[Dropped]
+
+    def payload(self, sent_at: int) -> bytes:
+        """The bytes for the wire; sent_at in milliseconds."""
+        metrics = msgspec.Raw(self.metrics)
+        envelope = _Envelope(self.boot, self.seq, self.made_at, sent_at, self.points, self.dropped, metrics)
+        return _encoder.encode(envelope)
+
+
+class SpoolState(NamedTuple):
+    """The agent's ledger since the file exists: made = applied + set aside + dropped + waiting, batches and points.
+
+    batches, points: those that wait. bytes: what the file's used pages hold. oldest_age_seconds: None when none waits.
+    """
+
+    batches: int
+    points: int
+    bytes: int
+    oldest_age_seconds: float | None
+    made_batches: int
+    made_points: int
+    applied_batches: int
+    applied_points: int
+    set_aside_batches: int
+    set_aside_points: int
+    dropped_batches: int
+    dropped_points: int
+
+
+class _Loss(NamedTuple):
+    first: int
+    last: int
+    points: int
+
+
+class Spool:
+    """The spool in the file `path`, for one process at a time. Safe for threads; every call may wait for the disk.
+
+    max_bytes bounds all that lies on disk, SQLite's log included. new_boot gives a random id and is asked once.
+    The file is opened at the first call, and again after a trouble. Every call may raise SpoolError with one sentence.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        max_age_seconds: float,
+        new_boot: Callable[[], str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if max_bytes < SMALLEST_SPOOL_BYTES:
+            raise ValueError(f"max_bytes is {max_bytes}, less than {SMALLEST_SPOOL_BYTES}")
+        self.boot = new_boot()
+        self._clock = clock
+        self._max_age_ms = int(max_age_seconds * 1000)
+        self._lock = threading.Lock()
+        self._next_seq = 0
+        self._last_made_at = 0
+        self._unrecorded: _Loss | None = None  # could not be kept, and the disk was too full even to note that
+        # on disk stand the database, a log of log_pages, and at worst one largest batch beyond them in the log
+        log_pages = min(256, max_bytes // 16 // FRAME_BYTES)
+        self._largest_batch_bytes = min(LARGEST_BATCH_BYTES, max_bytes // 8)
+        log_bytes = (log_pages + 16) * FRAME_BYTES + self._largest_batch_bytes
+        self._max_pages = (max_bytes - log_bytes) // PAGE_BYTES
+        self._file = SpoolFile(path, log_pages)
+
+    def put(self, points: Sequence[Point]) -> None:
+        """Keep points as one batch, or as several when they are many; kill -9 does not lose them after this.
+
+        When it raises, the points that had no room count as dropped and will be announced: do not put them again.
+        """
+        trouble: SpoolError | None = None
+        with self._lock:
+            for count, metrics in self._encode(points):
+                seq, self._next_seq = self._next_seq, self._next_seq + 1
+                try:
+                    self._file.write(partial(self._insert, seq=seq, points=count, metrics=metrics), is_durable=True)
+                    self._unrecorded = None
+                except SpoolError as error:
+                    trouble = error
+                    before = self._unrecorded or _Loss(seq, seq, 0)
+                    self._unrecorded = _Loss(before.first, seq, before.points + count)
+        if trouble is not None:
+            raise trouble
+
+    def take(self, limit: int, *, live_since: int, in_flight: Collection[int]) -> list[Outgoing]:
+        """Up to `limit` batches to send, live before backlog, without those whose made_at is in flight.
+
+        Live is what was made after live_since (milliseconds), the newest first; the backlog goes the oldest first.
+        """
+        with self._lock:
+            return self._file.read(lambda c: self._select(c, limit, live_since, list(in_flight)))
+
+    def again(self, made_at: int) -> Outgoing | None:
+        """The batch to be sent once more; None when it is receipted or dropped by now."""
+        with self._lock:
+            found = self._file.read(lambda c: self._outgoing(c, "made_at = ?", [made_at]))
+        return found[0] if found else None
+
+    def settle(self, receipt: Receipt) -> list[int]:
+        """Free what the collector wrote or set aside; gives the made_at of the freed batches."""
+        with self._lock:
+            # not durable: a settlement that the power takes away costs one more send, no data
+            freed = self._file.write(lambda c: self._settle(c, receipt), is_durable=False)
+            self._file.read(shrink)
+        return freed
+
+    def newest(self) -> int:
+        """made_at of the last batch ever made, milliseconds; 0 when there was none."""
+        with self._lock:
+            return self._file.read(self._newest)
+
+    def state(self) -> SpoolState:
+        """How much waits and what became of the rest."""
+        with self._lock:
+            return self._file.read(self._state)
+
+    def close(self) -> None:
+        """Let go of the file; a later call opens it again."""
+        with self._lock:
+            self._file.close()
+
+    def _encode(self, points: Sequence[Point]) -> Iterator[tuple[int, bytes]]:
+        if not points:
+            return
+        metrics = _encoder.encode(points)
+        if len(metrics) <= self._largest_batch_bytes or len(points) == 1:
+            yield len(points), metrics
+            return
+        middle = len(points) // 2
+        yield from self._encode(points[:middle])
+        yield from self._encode(points[middle:])
+
+    def _insert(self, connection: sqlite3.Connection, seq: int, points: int, metrics: bytes) -> None:
+        if self._unrecorded is not None:
+            _count(connection, "made", self._unrecorded.last - self._unrecorded.first + 1, self._unrecorded.points)
+            _lose(connection, self.boot, self._unrecorded)
+        _count(connection, "made", 1, points)
+        now = int(self._clock() * 1000)
+        self._drop_expired(connection, now - self._max_age_ms)
+        if len(metrics) > self._largest_batch_bytes:
+            _lose(connection, self.boot, _Loss(seq, seq, points))
+        else:
+            self._make_room(connection, len(metrics))
+        _announce(connection)  # before the batch is made, which then carries it
+        if len(metrics) <= self._largest_batch_bytes:
+            made_at = max(now, self._newest(connection) + 1)
+            row = (made_at, self.boot, seq, points, metrics)
+            connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?)", row)
+            connection.execute("UPDATE ledger SET last_made_at = ?", [made_at])
+            self._last_made_at = made_at
+
+    def _drop_expired(self, connection: sqlite3.Connection, before: int) -> None:
+        for _ in range(_EXPIRED_AT_ONCE):
+            if not _drop_oldest(connection, before):
+                return
+
+    def _make_room(self, connection: sqlite3.Connection, metrics_bytes: int) -> None:
+        needed = metrics_bytes // (PAGE_BYTES - 4) + 4  # its own pages, and what the tables around it may grow
+        while used_pages(connection) + needed > self._max_pages:
+            if not _drop_oldest(connection, _GREATEST_SEQ):
+                return
+
+    def _select(self, c: sqlite3.Connection, limit: int, live_since: int, in_flight: list[int]) -> list[Outgoing]:
+        absent = f"made_at NOT IN ({', '.join('?' * len(in_flight))})"
+        live = f"made_at > ? AND {absent} ORDER BY made_at DESC LIMIT ?"
+        found = self._outgoing(c, live, [live_since, *in_flight, limit])
+        backlog = f"made_at <= ? AND {absent} ORDER BY made_at LIMIT ?"
+        return found + self._outgoing(c, backlog, [live_since, *in_flight, limit - len(found)])
+
+    def _outgoing(self, connection: sqlite3.Connection, where: str, values: list[int]) -> list[Outgoing]:
+        query = f"SELECT made_at, boot, seq, points, metrics FROM batch WHERE {where}"  # noqa: S608 - our own text
+        rows = connection.execute(query, values).fetchall()
+        if not rows:
+            return []
+        losses = "SELECT boot, first, last, points FROM loss WHERE is_announced ORDER BY id"
+        dropped: list[Dropped] = connection.execute(losses).fetchall()
+        return [Outgoing(made_at, boot, seq, points, metrics, dropped) for made_at, boot, seq, points, metrics in rows]
+
+    def _settle(self, connection: sqlite3.Connection, receipt: Receipt) -> list[int]:
+        announced_at: int = connection.execute("SELECT announced_at FROM ledger").fetchone()[0]
+        freed: list[int] = []
+        for outcome, ranges in (("applied", receipt.applied), ("set_aside", receipt.set_aside)):
+            for first, last in ranges:
+                rows = _delete(connection, receipt.boot, first, last)
+                _count(connection, outcome, len(rows), sum(points for _, points in rows))
+                freed += (made_at for made_at, _ in rows)
+                if outcome == "applied" and any(made_at > announced_at for made_at, _ in rows):
+                    connection.execute("DELETE FROM loss WHERE is_announced")
+        _announce(connection)
+        return freed
+
+    def _newest(self, connection: sqlite3.Connection) -> int:
+        made_at: int = connection.execute("SELECT last_made_at FROM ledger").fetchone()[0]
+        return max(made_at, self._last_made_at)  # a file begun anew knows less than this process
+
+    def _state(self, connection: sqlite3.Connection) -> SpoolState:
+        ledger = connection.execute(
+            "SELECT made_batches, made_points, applied_batches, applied_points, set_aside_batches, set_aside_points,"
+            " dropped_batches, dropped_points FROM ledger"
+        ).fetchone()
+        oldest: int | None = connection.execute("SELECT min(made_at) FROM batch").fetchone()[0]
+        age_seconds = None if oldest is None else max(0.0, self._clock() - oldest / 1000)
+        waiting, points = ledger[0] - sum(ledger[2::2]), ledger[1] - sum(ledger[3::2])
+        return SpoolState(waiting, points, used_pages(connection) * PAGE_BYTES, age_seconds, *ledger)
+
+
+def _count(connection: sqlite3.Connection, outcome: str, batches: int, points: int) -> None:
+    names = f"{outcome}_batches = {outcome}_batches + ?, {outcome}_points = {outcome}_points + ?"
+    connection.execute(f"UPDATE ledger SET {names}", (batches, points))  # noqa: S608 - four words of our own
+
+
+def _delete(connection: sqlite3.Connection, boot: str, first: int, last: int) -> list[tuple[int, int]]:
+    """Delete the batches of a receipt's range that are here; gives their (made_at, points)."""
+    wanted = (boot, max(first, 0), min(last, _GREATEST_SEQ))
+    where = "boot = ? AND seq BETWEEN ? AND ?"
+    rows = connection.execute(f"SELECT made_at, points FROM batch WHERE {where}", wanted).fetchall()  # noqa: S608
+    connection.execute(f"DELETE FROM batch WHERE {where}", wanted)  # noqa: S608
+    return rows
+
+
+def _drop_oldest(connection: sqlite3.Connection, before: int) -> bool:
+    """Drop the oldest batch if it was made before `before`, and note the loss; False when there is none."""
+    row = connection.execute("SELECT made_at, boot, seq, points FROM batch ORDER BY made_at LIMIT 1").fetchone()
+    if row is None or row[0] >= before:
+        return False
+    made_at, boot, seq, points = row
+    connection.execute("DELETE FROM batch WHERE made_at = ?", [made_at])
+    _lose(connection, boot, _Loss(seq, seq, points))
+    return True
+
+
+def _lose(connection: sqlite3.Connection, boot: str, loss: _Loss) -> None:
+    """Note a loss; it lengthens the range before it unless that is announced."""
+    _count(connection, "dropped", loss.last - loss.first + 1, loss.points)
+    longer = "UPDATE loss SET last = ?, points = points + ? WHERE boot = ? AND last = ? AND NOT is_announced"
+    if connection.execute(longer, (loss.last, loss.points, boot, loss.first - 1)).rowcount == 0:
+        row = (boot, loss.first, loss.last, loss.points)
+        connection.execute("INSERT INTO loss (boot, first, last, points) VALUES (?, ?, ?, ?)", row)
+
+
+def _announce(connection: sqlite3.Connection) -> None:
+    """Fix the next set of losses when no set is under way."""
+    waiting, announced = connection.execute("SELECT count(*), total(is_announced) FROM loss").fetchone()
+    if waiting == 0 or announced:
+        return
+    oldest = "SELECT id FROM loss ORDER BY id LIMIT ?"
+    connection.execute(f"UPDATE loss SET is_announced = 1 WHERE id IN ({oldest})", [_LOSSES_AT_ONCE])  # noqa: S608
+    connection.execute("UPDATE ledger SET announced_at = last_made_at")

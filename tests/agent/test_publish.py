@@ -1,0 +1,216 @@
+"""The publisher through trouble: a broker that is down at the start, dies in the middle, or swallows everything."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from servers import Mosquitto, following, until_async
+
+from agent.errors import LinkError
+from agent.inprocess import InProcessLink
+from agent.language import choose
+from agent.mqtt import Broker, MqttLink, connect, deliveries
+from agent.points import Point
+from agent.publish import Publisher, wait_seconds
+from agent.spool import Spool
+from agent.wire import Address, Receipt
+
+ADDRESS = Address("hospital-a", "his-db-1")
+PERSISTENT = "allow_anonymous true\npersistence true\npersistence_location {folder}/\nautosave_interval 3600"
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    choose("en")
+    yield
+    choose(None)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    opened = Spool(tmp_path / "spool.db", max_bytes=2**23, max_age_seconds=1e9, new_boot=lambda: "boot-a")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    """Not started; it keeps messages on disk as in the usual installation."""
+    daemon = Mosquitto(tmp_path / "broker", PERSISTENT.format(folder=tmp_path / "broker" / "db"))
+    (tmp_path / "broker" / "db").mkdir()
+    yield daemon
+    daemon.kill()
+
+
+def point(number: int) -> Point:
+    return Point("host_uptime", {"asset": "his-db-1"}, {"uptime_seconds": float(number)}, 1_760_000_000_000)
+
+
+@asynccontextmanager
+async def in_background(work: Awaitable[None]) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def publisher(spool: Spool, port: int, **settings: float) -> Publisher:
+    link = MqttLink(Broker("127.0.0.1", port=port), ADDRESS)
+    return Publisher(spool, link, ADDRESS, random=lambda: 0.01, **settings)  # type: ignore[arg-type]
+
+
+async def collect(port: int, written: set[int]) -> None:
+    """A collector that writes and receipts, and dials again when the broker goes."""
+    while True:
+        try:
+            async with deliveries(
+                Broker("127.0.0.1", port=port), site=None, share_group="c", identifier="c-1", receive_maximum=50
+            ) as arriving:
+                async for delivery in arriving:
+                    written.add(delivery.seq)
+                    await delivery.reply(Receipt(delivery.boot, [(delivery.seq, delivery.seq)], []))
+                    await delivery.acknowledge()
+        except LinkError:
+            await asyncio.sleep(0.01)
+
+
+def test_waits_grow_to_a_minute_and_are_random() -> None:
+    assert [wait_seconds(attempts, 1.0) for attempts in (0, 1, 2, 5, 6, 1000)] == [1, 2, 4, 32, 60, 60]
+    assert [wait_seconds(6, chance) for chance in (0.0, 0.25)] == [0, 15]
+
+
+async def test_broker_that_is_down_at_the_start_is_normal(spool: Spool, mosquitto: Mosquitto) -> None:
+    spool.put([point(1)])
+    written: set[int] = set()
+    sender = publisher(spool, mosquitto.port)
+    async with in_background(sender.run()) as running, in_background(collect(mosquitto.port, written)):
+        assert not await sender.drain(0.1)
+        assert not running.done()
+        assert not sender.is_connected
+        await asyncio.to_thread(mosquitto.start)
+        assert await sender.drain(20)
+        assert sender.is_connected
+    assert written == {0}
+
+
+async def test_nothing_is_lost_when_the_broker_is_killed_and_forgets_everything(
+    spool: Spool, mosquitto: Mosquitto
+) -> None:
+    await asyncio.to_thread(mosquitto.start)
+    written: set[int] = set()
+    sender = publisher(spool, mosquitto.port)
+    async with in_background(sender.run()):
+        for number in range(40):
+            spool.put([point(number)])
+            sender.wake()
+        await until_async(lambda: sender.is_connected)
+        async with in_background(collect(mosquitto.port, written)):
+            await until_async(lambda: len(written) >= 10)
+            await asyncio.to_thread(mosquitto.kill)
+            await until_async(lambda: not sender.is_connected)
+            shutil.rmtree(mosquitto.folder / "db")
+            (mosquitto.folder / "db").mkdir()
+            for number in range(40, 60):
+                spool.put([point(number)])
+                sender.wake()
+            await asyncio.to_thread(mosquitto.start)
+            assert await sender.drain(20)
+    assert written == set(range(60))
+    state = spool.state()
+    assert (state.made_batches, state.applied_batches, state.dropped_batches) == (60, 60, 0)
+
+
+async def test_broker_acknowledgement_does_not_free_the_spool(spool: Spool, mosquitto: Mosquitto) -> None:
+    await asyncio.to_thread(mosquitto.start)
+    spool.put([point(1)])
+    sender = publisher(spool, mosquitto.port)
+    async with connect(Broker("127.0.0.1", port=mosquitto.port), identifier="onlooker") as onlooker:
+        await onlooker.subscribe("infravitals/v1/+/+/points")
+        async with in_background(sender.run()):
+            seen = await following(onlooker.messages())
+            assert not await sender.drain(0.1)
+    assert seen.properties["seq"] == "0"
+    assert spool.state().batches == 1
+
+
+async def test_what_a_dead_collector_did_not_write_goes_to_another(spool: Spool, mosquitto: Mosquitto) -> None:
+    await asyncio.to_thread(mosquitto.start)
+    broker = Broker("127.0.0.1", port=mosquitto.port)
+    spool.put([point(1)])
+    sender = publisher(spool, mosquitto.port, resend_seconds=0.05)
+    async with in_background(sender.run()):
+        async with deliveries(broker, site=None, share_group="c", identifier="c-1", receive_maximum=5) as dying:
+            assert (await following(dying)).seq == 0
+        written: set[int] = set()
+        async with in_background(collect(mosquitto.port, written)):
+            assert await sender.drain(20)
+    assert written == {0}
+
+
+async def test_trouble_is_told_once_when_it_begins_and_once_when_it_ends(
+    spool: Spool, mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool.put([point(1)])
+    dialled: list[float] = []
+
+    def count_attempts() -> float:
+        dialled.append(0)
+        return 0.01
+
+    link = MqttLink(Broker("127.0.0.1", port=mosquitto.port), ADDRESS)
+    sender = Publisher(spool, link, ADDRESS, random=count_attempts)
+    async with in_background(sender.run()), in_background(collect(mosquitto.port, set())):
+        await until_async(lambda: len(dialled) == 4)
+        await asyncio.to_thread(mosquitto.start)
+        assert await sender.drain(20)
+    assert [record.getMessage() for record in caplog.records if record.name == "agent.publish"] == [
+        f"hospital-a/his-db-1: cannot reach the MQTT broker 127.0.0.1:{mosquitto.port}: "
+        "connection refused; it is not running or the port is another",
+        "hospital-a/his-db-1: receipts are coming again",
+    ]
+
+
+async def test_collector_that_never_answers_is_told(
+    spool: Spool, mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    await asyncio.to_thread(mosquitto.start)
+    spool.put([point(1)])
+    async with in_background(publisher(spool, mosquitto.port, resend_seconds=0.02).run()):
+        await until_async(lambda: caplog.records)
+        await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "hospital-a/his-db-1: no receipt from a collector within 0.02 s; the data stay in the spool and are sent again"
+    ]
+
+
+async def test_spool_in_trouble_is_told_and_does_not_end_the_publisher(
+    tmp_path: Path, spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool.put([point(1)])
+    second = Spool(tmp_path / "spool.db", max_bytes=2**23, max_age_seconds=1e9, new_boot=lambda: "boot-b")
+    link = InProcessLink(ADDRESS, capacity=4)
+    sender = Publisher(second, link, ADDRESS, random=lambda: 0.01)
+    async with in_background(sender.run()) as running:
+        await until_async(lambda: caplog.records)
+        spool.close()
+        delivery = await following(link.deliveries())
+        assert (delivery.boot, delivery.seq) == ("boot-a", 0)
+        assert not running.done()
+    second.close()
+    assert "is in use by another process" in caplog.text
+
+
+async def test_bug_in_a_link_is_not_hidden(spool: Spool) -> None:
+    class BuggyLink:
+        @asynccontextmanager
+        async def session(self) -> AsyncIterator[None]:
+            raise KeyError("a bug")
+            yield
+
+    with pytest.raises(KeyError, match="a bug"):
+        await Publisher(spool, BuggyLink(), ADDRESS).run()  # type: ignore[arg-type]

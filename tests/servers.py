@@ -1,0 +1,210 @@
+"""Real daemons for tests: started on free loopback ports in a folder of their own, waited for by polling, ended by pid."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+T = TypeVar("T")
+
+READY_SECONDS = 20.0
+"""A deadline and not a wait: everything here returns as soon as it may."""
+
+
+def program(name: str, package: str) -> str:
+    """The path of an installed program; a test without it fails and says how to get it."""
+    found = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
+    if found is None:
+        raise AssertionError(f"{name} is not installed: apt-get install -y --no-install-recommends {package}")
+    return found
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Whether somebody accepts connections on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(condition: Callable[[], object], timeout_seconds: float = READY_SECONDS) -> None:
+    """Return when `condition` holds; fail when it does not within the deadline."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so within {timeout_seconds:g} s: {condition}")
+        time.sleep(0.01)
+
+
+async def until_async(
+    condition: Callable[[], object | Awaitable[object]], timeout_seconds: float = READY_SECONDS
+) -> None:
+    """`until` for a test with an event loop; `condition` may be a coroutine function."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        held = condition()
+        if isinstance(held, Awaitable):
+            held = await held
+        if held:
+            return
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so within {timeout_seconds:g} s: {condition}")
+        await asyncio.sleep(0.01)
+
+
+async def following(stream: AsyncIterable[T]) -> T:
+    """The next item of a stream; fails when none comes within the deadline."""
+    async with asyncio.timeout(READY_SECONDS):
+        return await anext(aiter(stream))
+
+
+class Daemon:
+    """A program that runs until it is ended; a context manager. Its output is the file `log` in `folder`."""
+
+    def __init__(
+        self,
+        argv: Sequence[str | Path],
+        folder: Path,
+        is_ready: Callable[[], object],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.argv = [str(word) for word in argv]
+        self.folder = folder
+        self.log = folder / f"{Path(self.argv[0]).name}.log"
+        self._is_ready = is_ready
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running program."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    def start(self) -> Self:
+        """Start and wait until it is ready; what it printed stands in the failure when it is not."""
+        assert self._process is None, "started already"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.argv,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(self._environment) if self._environment is not None else None,
+            )
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"{self.argv[0]} did not start:\n{self.log.read_text(errors='replace')}")
+            time.sleep(0.01)
+        return self
+
+    def stop(self) -> None:
+        """End it politely and wait until it is gone."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut does (kill -9)."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """kill -9, then start with the same files on the same port."""
+        self.kill()
+        self.start()
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(READY_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+
+
+class Mosquitto(Daemon):
+    """A mosquitto on `port`. settings: what its configuration says besides the listener; TLS and users go there."""
+
+    def __init__(self, folder: Path, settings: str = "allow_anonymous true", port: int | None = None) -> None:
+        self.port = port or free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        configuration = folder / "mosquitto.conf"
+        configuration.write_text(f"user root\nlistener {self.port} 127.0.0.1\n{settings}\n")
+        argv = [program("mosquitto", "mosquitto"), "-c", str(configuration)]
+        super().__init__(argv, folder, lambda: answers(self.port))
+
+
+def write_passwords(path: Path, passwords: Mapping[str, str]) -> Path:
+    """A password_file for mosquitto: user -> password."""
+    path.write_text("".join(f"{user}:{password}\n" for user, password in passwords.items()))
+    path.chmod(0o600)
+    subprocess.run([program("mosquitto_passwd", "mosquitto"), "-U", path], check=True, capture_output=True)
+    return path
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate and its key, PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+class Authority:
+    """A throwaway certificate authority; `certificate` is what a client has to trust."""
+
+    def __init__(self, folder: Path, name: str = "test authority") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self.certificate = folder / "ca.crt"
+        self._key = folder / "ca.key"
+        extensions = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
+        subject = ["-x509", "-days", "2", "-subj", f"/CN={name}", "-out", str(self.certificate), *extensions]
+        _openssl("req", *_new_key(self._key), *subject)
+
+    def issue(self, name: str, alternative_names: str = "IP:127.0.0.1,DNS:localhost") -> Issued:
+        """A certificate for a server or a client, its common name `name`."""
+        stem = name.replace("/", "_")
+        issued = Issued(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")
+        request, extensions = self._folder / f"{stem}.csr", self._folder / f"{stem}.ext"
+        subject = "/CN=" + name.replace("/", "\\/")
+        _openssl("req", *_new_key(issued.key), "-subj", subject, "-out", request)
+        extensions.write_text(
+            f"subjectAltName={alternative_names}\nbasicConstraints=CA:FALSE\nauthorityKeyIdentifier=keyid\n"
+            "keyUsage=digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n"
+        )
+        signing = ["-CA", str(self.certificate), "-CAkey", str(self._key), "-CAcreateserial", "-days", "2"]
+        _openssl("x509", "-req", "-in", request, *signing, "-extfile", extensions, "-out", issued.certificate)
+        return issued
+
+
+def _new_key(path: Path) -> list[str]:
+    return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(path)]
+
+
+def _openssl(*words: str | Path) -> None:
+    command = [program("openssl", "openssl"), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"

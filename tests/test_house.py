@@ -1,0 +1,189 @@
+"""The tests of the house: what keeps the tree as the README draws it. Each failure prints the line to add or mend."""
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import catalogue, sources
+from agent.config import read_config as read_agent_config
+from collector.config import read_config as read_collector_config
+from collector.rulebook import load
+
+ROOT = Path(__file__).parent.parent
+
+LINE = (
+    {"agent.errors", "agent.language"},
+    {"agent.documents", "agent.points", "agent.rates", "agent.table", "agent.commandline"},
+    {"agent.catalogue", "agent.catalogue.page"},
+    {"agent.wire"},
+    {"agent.link", "agent.broker", "agent.mqtt_trouble"},
+    {"agent.mqtt", "agent.inprocess"},
+    {"agent.sources"},
+    {"agent.spool_file", "agent.spool", "agent.readings", "agent.rounds"},
+    {"agent.publish", "agent.run", "agent.config"},
+    {"agent.service", "agent.sample", "agent.trial"},
+    {"agent.cli"},
+    {"collector.query"},
+    {"collector.stores"},
+    {"collector.reasons", "collector.register"},
+    {"collector.check", "collector.tally", "collector.quarantine", "collector.arrival"},
+    {"collector.ingest", "collector.config", "collector.control"},
+    {"collector.rulebook"},
+    {"collector.plan", "collector.evidence"},
+    {"collector.score"},
+    {"collector.evaluate"},
+    {"collector.cases", "collector.ruleset", "collector.health"},
+    {"collector.report"},
+    {"collector.server", "collector.web"},
+    {"collector.beside"},
+    {"collector.intake", "collector.embedded"},
+    {"collector.service"},
+    {"collector.serve", "collector.once", "collector.up"},
+    {"collector.cli"},
+)
+"""Stations from left to right; a module imports from its own station or from one further left."""
+
+OF_AGENT_FOR_COLLECTOR = {
+    "errors",
+    "language",
+    "documents",
+    "points",
+    "wire",
+    "catalogue",
+    "link",
+    "mqtt",
+    "broker",
+    "commandline",
+}
+"""What the collector takes from the agent; `up` and `serve` take the running agent too, since they are it."""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module of the project with its file."""
+    for path in sorted([*ROOT.glob("agent/**/*.py"), *ROOT.glob("collector/**/*.py")]):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """What a file imports of the project, with the line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.startswith(("agent", "collector")):
+                yield name, node.lineno
+
+
+def station(name: str) -> int | None:
+    """How far right a module stands; a source, a store, a page stand where their folder does."""
+    while name:
+        for number, group in enumerate(LINE):
+            if name in group:
+                return number
+        name = name.rpartition(".")[0]
+    return None
+
+
+def test_imports_point_left_along_the_line() -> None:
+    wrong = []
+    for name, path in modules():
+        here = station(name)
+        if name not in ("agent", "collector") and here is None:
+            wrong.append(f"{path}: add {name!r} to its station in LINE of {__file__}")
+            continue
+        for imported, line in imports(path):
+            there = station(imported)
+            if there is not None and here is not None and there > here:
+                wrong.append(f"{path}:{line}: {name} must not import {imported}, which stands further right")
+            if name.startswith("agent") and imported.startswith("collector"):
+                wrong.append(f"{path}:{line}: the agent must not import the collector")
+            if (
+                name.startswith("collector")
+                and imported.startswith("agent.")
+                and name not in ("collector.up", "collector.once", "collector.embedded", "collector.serve")
+            ) and imported.split(".")[1] not in OF_AGENT_FOR_COLLECTOR:
+                wrong.append(f"{path}:{line}: the collector takes nothing from {imported}")
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", sources.names())
+def test_every_source_has_a_test_and_its_row_in_the_readme(name: str) -> None:
+    test = ROOT / "tests" / "agent" / "sources" / f"test_{name}.py"
+    assert test.exists(), f"add {test.relative_to(ROOT)}"
+    assert f"| `{name}` |" in (ROOT / "README.md").read_text(), (
+        f"add to README.md: | `{name}` | 采集内容 / measures | 需要 / needs | systems |"
+    )
+
+
+def test_every_source_is_named_by_the_catalogue_and_the_other_way_round() -> None:
+    measurements = catalogue.load().measurements.values()
+    named = {
+        name for measurement in measurements for field in measurement.fields for name in measurement.emitters(field)
+    }
+    assert named - {"runner"} == set(sources.names())
+
+
+def test_every_criterion_has_its_cases() -> None:
+    book, _ = load()
+    missing = [
+        f"add tests/rules/{indicator}/{name}.yaml"
+        for name, indicator in book.indicators.items()
+        if not (ROOT / "tests" / "rules" / indicator / f"{name}.yaml").exists()
+    ]
+    assert not missing, "\n" + "\n".join(missing)
+
+
+def test_the_readme_s_line_names_modules_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    named = re.findall(r"`((?:agent|collector)/[a-z_/]+(?:\.py|/))`", readme)
+    assert len(named) > 5
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert not missing, f"README.md names what is not there: {missing}"
+
+
+def test_every_example_in_the_documents_loads(tmp_path: Path) -> None:
+    examples = [
+        (document, text)
+        for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
+        for text in re.findall(r"```yaml\n(.*?)```", document.read_text(), re.DOTALL)
+    ]
+    assert examples
+    for number, (document, text) in enumerate(examples):
+        path = tmp_path / f"{document.stem}-{number}.yaml"
+        path.write_text(text)
+        reader = {"# agent.yaml": read_agent_config, "# collector.yaml": read_collector_config}[
+            text.split("\n")[0].strip()
+        ]
+        reader(path)
+
+
+def test_the_wheel_holds_rules_catalogue_and_pages_and_no_tests(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    [wheel] = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    due = {f"collector/rules/{path.relative_to(ROOT / 'rules')}" for path in ROOT.glob("rules/**/*.yaml")}
+    due |= {
+        str(path.relative_to(ROOT))
+        for pattern in (
+            "agent/catalogue/*.yaml",
+            "collector/web/templates/*",
+            "collector/web/static/*",
+            "agent/py.typed",
+            "collector/py.typed",
+        )
+        for path in ROOT.glob(pattern)
+    }
+    assert len(due) > 100
+    assert not due - held
+    assert not [name for name in held if name.startswith("tests") or "test_" in name]
