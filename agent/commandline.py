@@ -41,9 +41,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"add_help": False, "formatter_class": Formatter, **options})
         group = self.add_argument_group(say("选项", "options"))
         group.add_argument("-h", "--help", action="help", help=say("显示帮助", "show this help"))
-        group.add_argument(
-            "--lang", choices=("zh", "en"), help=say("语言:中文或英文", "language: Chinese or English")
-        )
+        group.add_argument("--lang", choices=("zh", "en"), help=say("语言:中文或英文", "language: Chinese or English"))
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the command line, and end."""

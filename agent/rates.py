@@ -1,6 +1,6 @@
 """Counters become rates here: a counter that falls is a restart, never a burst."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 
 class Rates:
@@ -24,3 +24,7 @@ class Rates:
         if before is None or count < before[0] or at_seconds <= before[1]:
             return None
         return count - before[0], at_seconds - before[1]
+
+    def keep(self, is_wanted: Callable[[Hashable], bool]) -> None:
+        """Forget every other counter: names that come and go must not fill the memory."""
+        self._last = {key: last for key, last in self._last.items() if is_wanted(key)}

@@ -1,5 +1,6 @@
 """Reads what the kernel says in `/proc` and `/sys` below a root, with its refusals translated."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +26,27 @@ def translated_refusals() -> Iterator[None]:
 def read_kernel_file(path: Path) -> str:
     """The text of a file that the source cannot do without; raises as `translated_refusals` says."""
     with translated_refusals():
-        return path.read_text("utf-8", "surrogateescape")
+        return _read(str(path)).decode("utf-8", "surrogateescape")
 
 
 def read_attribute(path: str) -> str | None:
     """The one value of a file in /sys, stripped; None where the driver has none (no file, or reading it is an error)."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - a Path costs more than the read
-            return file.read().strip()
+        return _read(path).decode("utf-8", "replace").strip()
     except OSError:
         return None
+
+
+def _read(path: str) -> bytes:
+    """The whole file. Python's buffered text layer costs three times the CPU, and agents read such files all day."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(file, 65_536):
+            parts.append(part)
+        return b"".join(parts)
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(file)

@@ -9,7 +9,7 @@ Reference: proc(5), statvfs(3), Documentation/admin-guide/iostats.rst of the ker
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
@@ -81,7 +81,9 @@ class Source:
         self._measure = measure
         self._probe = MountProbe(config.deadline_seconds / 5, surroundings.monotonic, program)
         self._rates = Rates()
-        self._table: tuple[tuple[str, str], list[Mount]] = (("", ""), [])
+        self._table: tuple[str, list[Mount]] = ("", [])
+        self._devices: Set[str] = frozenset()
+        self._disks: Set[str] = frozenset()
 
     async def open(self) -> None:
         """Nothing to open; the child starts with the first mount that needs it."""
@@ -118,9 +120,13 @@ class Source:
     def _read_disks(self) -> dict[str, dict[str, int]]:
         """The counters of the whole disks: bytes read and written, and where known milliseconds busy."""
         if self._system == "linux":
-            text = read_kernel_file(self._root / "proc/diskstats")
-            blocks = f"{self._root}/sys/block"
-            disks = {name: counts for name, counts in parse_diskstats(text) if is_disk(blocks, name)}
+            counters = dict(parse_diskstats(read_kernel_file(self._root / "proc/diskstats")))
+            if counters.keys() != self._devices:  # what a name stands for changes only when a device comes or goes
+                blocks = f"{self._root}/sys/block"
+                self._devices = frozenset(counters)
+                self._disks = frozenset(name for name in counters if is_disk(blocks, name))
+                self._rates.keep(lambda key: isinstance(key, tuple) and key[0] in self._disks)
+            disks = {name: counts for name, counts in counters.items() if name in self._disks}
         else:
             with translated_refusals():
                 found = psutil.disk_io_counters(perdisk=True, nowrap=False) or {}
@@ -168,12 +174,10 @@ class Source:
             mounts = _read_mounts_elsewhere()
             chosen = choose_mounts(mounts, {mount.kind for mount in mounts}, wish)
             return [mount._replace(may_hang=False) for mount in chosen]
-        texts = (
-            read_kernel_file(self._root / "proc/self/mountinfo"),
-            read_kernel_file(self._root / "proc/filesystems"),
-        )
-        if texts != self._table[0]:
-            self._table = (texts, choose_mounts(parse_mountinfo(texts[0]), parse_disk_types(texts[1]), wish))
+        table = read_kernel_file(self._root / "proc/self/mountinfo")
+        if table != self._table[0]:
+            kinds = parse_disk_types(read_kernel_file(self._root / "proc/filesystems"))
+            self._table = (table, choose_mounts(parse_mountinfo(table), kinds, wish))
         return self._table[1]
 
 

@@ -4,7 +4,7 @@ Needs: nothing; no privilege. On Linux /proc/net/dev, /sys/class/net and /proc/n
 Reference: Documentation/networking/{operstates,statistics,bonding}.rst and ABI/testing/sysfs-class-net of the kernel.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from fnmatch import fnmatchcase
 from typing import ClassVar, NamedTuple
 
@@ -63,6 +63,8 @@ class Source:
         self._system = surroundings.system
         self._monotonic = surroundings.monotonic
         self._rates = Rates()
+        self._seen: Set[str] = frozenset()
+        self._wanted: Set[str] = frozenset()
 
     async def open(self) -> None:
         """Nothing to open."""
@@ -71,7 +73,9 @@ class Source:
         """Nothing to close."""
 
     def collect(self) -> Iterable[Reading]:
-        counters = {name: counts for name, counts in self._read_counters().items() if self._is_wanted(name)}
+        every = self._read_counters()
+        wanted = self._choose(every.keys())
+        counters = {name: counts for name, counts in every.items() if name in wanted}
         at_seconds = self._monotonic()
         links = self._read_links(counters)
         readings = []
@@ -92,6 +96,14 @@ class Source:
         with translated_refusals():
             found = psutil.net_io_counters(pernic=True, nowrap=False) or {}
         return {name: counts._asdict() for name, counts in found.items()}
+
+    def _choose(self, names: Set[str]) -> Set[str]:
+        """The interfaces to report; chosen anew only when one came or went, and what went is forgotten."""
+        if names != self._seen:
+            self._seen = frozenset(names)
+            self._wanted = frozenset(name for name in names if self._is_wanted(name))
+            self._rates.keep(lambda key: isinstance(key, tuple) and key[0] in names)
+        return self._wanted
 
     def _is_wanted(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self._config.include) and not any(

@@ -1,0 +1,177 @@
+"""The command `infravitals-agent`. What a command needs is imported when it runs, so that `run` stays small."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agent import language
+from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, find_language
+from agent.errors import InfravitalsError
+from agent.language import say
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code. Trouble is one sentence on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    language.choose(find_language(arguments))
+    parsed = build_parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = parsed.command
+    try:
+        status = command(parsed)
+        sys.stdout.flush()
+        return status
+    except InfravitalsError as error:
+        from agent.config import UnusableSource
+        from agent.documents import FileMistakes
+
+        print(error, file=sys.stderr)
+        return WRONG if isinstance(error, FileMistakes | UnusableSource) else TROUBLE
+    except KeyboardInterrupt:
+        return TROUBLE
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stdout = None  # the interpreter would flush it once more and complain
+        return TROUBLE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line, in the reader's language."""
+    parser = Parser(
+        prog="infravitals-agent",
+        description=say("采集本机的基础设施数据,送往采集中心。", "Gathers this machine's infrastructure facts."),
+        epilog=_epilog(),
+    )
+    commands = parser.add_subparsers(title=say("命令", "commands"), metavar=say("命令", "COMMAND"), required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> Parser:
+        child = commands.add_parser(name, help=text, description=text)
+        child.set_defaults(command=command)
+        return child
+
+    _add_config(add("run", _run, say("按配置持续采集", "gather as configured until ended")), is_required=True)
+    trial = add(
+        "try", _try, say("采集一个数据源一次并显示,不连消息服务器", "gather one source once and show it; no broker")
+    )
+    trial.add_argument("source", metavar=say("数据源", "SOURCE"), help=say("见 sources 命令", "see `sources`"))
+    _add_config(trial, is_required=False)
+    add_format(trial, ("table", "json"))
+    check = add("check", _check, say("检查配置文件,不打开任何连接", "check a configuration file; opens nothing"))
+    _add_config(check, is_required=True)
+    add_format(check, ("text", "json"))
+    sample = add("sample", _sample, say("打印带注释的配置样例", "print a commented configuration"))
+    sample.add_argument("source", nargs="?", metavar=say("数据源", "SOURCE"), help=say("只写这一个", "only this one"))
+    add("sources", _sources, say("列出所有数据源", "list all sources"))
+    completion = add("completion", _completion, say("打印 shell 补全脚本", "print a shell completion script"))
+    completion.add_argument("shell", choices=SHELLS)
+    add("version", _version, say("打印版本", "print the version"))
+    return parser
+
+
+def _epilog() -> str:
+    return say(
+        """示例:
+  infravitals-agent sample > agent.yaml        生成配置样例
+  infravitals-agent check -c agent.yaml        检查配置
+  infravitals-agent try host_disk              看一个数据源采到什么
+  infravitals-agent run -c agent.yaml          开始采集
+
+退出码:0 正常;1 遇到问题;2 文件或命令行有误""",
+        """examples:
+  infravitals-agent sample > agent.yaml        write a sample configuration
+  infravitals-agent check -c agent.yaml        check it
+  infravitals-agent try host_disk              see what one source gathers
+  infravitals-agent run -c agent.yaml          gather
+
+exit codes: 0 ok; 1 trouble; 2 a file or the command line is wrong""",
+    )
+
+
+def _add_config(parser: argparse.ArgumentParser, *, is_required: bool) -> None:
+    parser.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        required=is_required,
+        metavar=say("文件", "FILE"),
+        help=say("配置文件 agent.yaml", "the configuration, agent.yaml"),
+    )
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from agent.config import read_config
+    from agent.service import serve
+
+    return serve(read_config(parsed.config))
+
+
+def _try(parsed: argparse.Namespace) -> int:
+    from agent.trial import render_points, try_source
+
+    trial = try_source(parsed.source, parsed.config)
+    if trial.remark:
+        print(trial.remark, file=sys.stderr)
+    if parsed.format == "json":
+        print_json(trial.points)
+    elif trial.points:
+        print(render_points(trial.points))
+    return OK
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    from agent.config import read_config
+    from agent.documents import FileMistakes
+
+    try:
+        config = read_config(parsed.config)
+    except FileMistakes as error:
+        if parsed.format == "text":
+            raise
+        print_json({"mistakes": [mistake._asdict() for mistake in error.mistakes]})
+        return WRONG
+    if parsed.format == "json":
+        print_json({"mistakes": []})
+    else:
+        count = len(config.sources)
+        print(say(f"{parsed.config}:没有问题,{count} 个数据源", f"{parsed.config}: in order, {count} sources"))
+    return OK
+
+
+def _sample(parsed: argparse.Namespace) -> int:
+    from agent.sample import write_sample
+
+    print(write_sample(parsed.source), end="")
+    return OK
+
+
+def _sources(parsed: argparse.Namespace) -> int:
+    from agent.sample import describe_sources
+    from agent.table import render_table
+
+    headers = (say("数据源", "SOURCE"), say("采集内容", "MEASURES"), say("系统", "SYSTEMS"))
+    print(render_table(headers, describe_sources()))
+    return OK
+
+
+def _completion(parsed: argparse.Namespace) -> int:
+    import shtab
+
+    print(shtab.complete(build_parser(), parsed.shell))
+    return OK
+
+
+def _version(parsed: argparse.Namespace) -> int:
+    from importlib.metadata import version
+
+    print(f"infravitals {version('infravitals')}")
+    return OK
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON that a person can read too."""
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""agent.yaml: who this agent is, where its points go, what it gathers. Reading it opens nothing.
+
+Sources may also stand in `conf.d/*.yaml` beside the file, each with a `sources:` section.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from agent.broker import Broker
+from agent.catalogue import is_id
+from agent.documents import Document, FileMistakes, Mistake, find_mistakes, nearest, read_document
+from agent.errors import InfravitalsError
+from agent.language import say
+from agent.rounds import Watch
+from agent.sources import Source, SourceConfig, Surroundings, load_source
+from agent.sources import names as source_names
+
+LEAST_INTERVAL_SECONDS = 1.0
+"""For every source; one that starts a process asks for more in its own `Config`."""
+
+STATE_DIRECTORIES = {
+    "darwin": "/usr/local/var/infravitals-agent",
+    "win32": "C:/ProgramData/infravitals-agent",
+}
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class UnusableSource(InfravitalsError):
+    """A source that does not exist, not on this system, or not without a package that is missing."""
+
+
+class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where points wait for the collector. path: None means `spool.sqlite` in the state directory."""
+
+    path: str | None = None
+    max_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 512 * 1024 * 1024
+    max_age_seconds: Seconds = 7 * 86400.0
+
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What goes to stderr. format: `line` for people, `json` for machines."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["line", "json"] = "line"
+
+
+class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The file as a person writes it; the sections of the sources are checked by their own `Config`."""
+
+    site: str
+    agent: str
+    broker: Broker
+    sources: dict[str, Any] | None = None
+    asset: str | None = None
+    state_directory: str | None = None
+    spool: SpoolConfig = SpoolConfig()
+    log: LogConfig = LogConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSection:
+    """One configured source: its class and what its section says."""
+
+    name: str
+    kind: type[Source]
+    config: SourceConfig
+
+    def watch(self, surroundings: Surroundings) -> Watch:
+        """This source, to be gathered on its own machine."""
+        return Watch(self.name, self.config, lambda: self.kind(self.config, surroundings))
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """A configuration without mistakes."""
+
+    site: str
+    agent: str
+    asset: str
+    broker: Broker
+    state_directory: Path
+    spool_path: Path
+    spool: SpoolConfig
+    log: LogConfig
+    sources: tuple[SourceSection, ...]
+
+    def surroundings(self) -> Surroundings:
+        """What its sources are given of the world."""
+        return Surroundings(asset=self.asset, state_directory=self.state_directory)
+
+    def watches(self) -> list[Watch]:
+        """What the runner gathers."""
+        surroundings = self.surroundings()
+        return [section.watch(surroundings) for section in self.sources]
+
+
+def read_config(path: Path, system: str = sys.platform) -> AgentConfig:
+    """The configuration in `path` and the `conf.d` beside it. Raises FileMistakes with all mistakes of all files."""
+    files = _Files(system)
+    main = files.read(path, _check_file)
+    for part in sorted((path.parent / "conf.d").glob("*.yaml")):
+        files.read(part, _check_part)
+    if main and not files.mistakes and not files.sections:
+        text = say("没有配置任何数据源(sources)", "no source is configured under 'sources'")
+        files.mistakes.append(main.mistake(("sources",), text))
+    if files.mistakes or main is None:
+        raise FileMistakes(files.mistakes)
+    return _settle(msgspec.convert(main.value, AgentFile), tuple(files.sections.values()), system)
+
+
+def default_sources(system: str = sys.platform) -> tuple[SourceSection, ...]:
+    """Every source that serves `system`, with its defaults: what the all-in-one command gathers."""
+    sections = []
+    for name in source_names():
+        module = load_source(name)
+        if system in module.Source.systems:
+            sections.append(SourceSection(name, module.Source, module.Config()))
+    return tuple(sections)
+
+
+def default_state_directory(system: str = sys.platform) -> Path:
+    """Where an agent of this system keeps its spool when the file does not say."""
+    return Path(STATE_DIRECTORIES.get(system, "/var/lib/infravitals-agent"))
+
+
+def _settle(file: AgentFile, sources: tuple[SourceSection, ...], system: str) -> AgentConfig:
+    state = Path(file.state_directory) if file.state_directory else default_state_directory(system)
+    return AgentConfig(
+        site=file.site,
+        agent=file.agent,
+        asset=file.asset or file.agent,
+        broker=file.broker,
+        state_directory=state,
+        spool_path=Path(file.spool.path) if file.spool.path else state / "spool.sqlite",
+        spool=file.spool,
+        log=file.log,
+        sources=sources,
+    )
+
+
+class _Files:
+    """The files of one configuration, as they are read one after the other."""
+
+    def __init__(self, system: str) -> None:
+        self.mistakes: list[Mistake] = []
+        self.sections: dict[str, SourceSection] = {}
+        self._system = system
+        self._places: dict[str, str] = {}
+
+    def read(self, path: Path, check: Callable[[Document], Iterator[Mistake]]) -> Document | None:
+        """Read one more file; its mistakes are added in the order of its lines."""
+        try:
+            document = read_document(path)
+        except FileMistakes as error:
+            self.mistakes += error.mistakes
+            return None
+        found = [*check(document), *self._read_sources(document)]
+        self.mistakes += sorted(found, key=lambda mistake: mistake.line)
+        return document
+
+    def _read_sources(self, document: Document) -> Iterator[Mistake]:
+        written = document.value.get("sources") if isinstance(document.value, dict) else None
+        for name, value in (written if isinstance(written, dict) else {}).items():
+            path = ("sources", name)
+            if name in self._places:
+                place = self._places[name]
+                text = say(f"数据源 '{name}' 已在 {place} 配置", f"source '{name}' is configured at {place} too")
+                yield document.mistake(path, text)
+                continue
+            self._places[name] = f"{document.file}:{document.line(path)}"
+            try:
+                self.sections[name] = _read_section(document, name, value, self._system)
+            except FileMistakes as error:
+                yield from error.mistakes
+
+
+def _check_file(document: Document) -> Iterator[Mistake]:
+    """What is wrong in agent.yaml itself, its sources aside."""
+    yield from find_mistakes(document, document.value, AgentFile)
+    if isinstance(document.value, dict):
+        for key in ("site", "agent", "asset"):
+            name = document.value.get(key)
+            if isinstance(name, str) and not is_id(name):
+                yield document.mistake((key,), explain_id(key, name))
+
+
+def _check_part(document: Document) -> Iterator[Mistake]:
+    """What is wrong in a file of conf.d, its sources aside."""
+    if document.value is None:
+        return
+    if not isinstance(document.value, dict):
+        yield document.mistake((), say("此处应为 'sources:' 一节", "expected a section 'sources:'"))
+        return
+    for key in document.value.keys() - {"sources"}:
+        text = say(
+            f"conf.d 中的文件只能写 'sources',不能写 '{key}'", f"a file in conf.d holds 'sources' only, not '{key}'"
+        )
+        yield document.mistake((key,), text)
+    section = document.value.get("sources")
+    if section is not None and not isinstance(section, dict):
+        text = say("'sources': 此处应为键值对", "'sources': expected keys and values here")
+        yield document.mistake(("sources",), text)
+
+
+def load_kind(name: str, system: str = sys.platform) -> ModuleType:
+    """The module of a source that can run here. Raises UnusableSource."""
+    known = source_names()
+    if name not in known:
+        raise UnusableSource(say(f"未知的数据源 '{name}'", f"unknown source '{name}'") + nearest(name, known))
+    try:
+        module = load_source(name)
+    except ModuleNotFoundError as error:
+        text = say(
+            f"数据源 '{name}' 需要 Python 包 '{error.name}',请先安装",
+            f"source '{name}' needs the Python package '{error.name}'; install it",
+        )
+        raise UnusableSource(text) from error
+    if system not in module.Source.systems:
+        serves = ", ".join(module.Source.systems)
+        text = say(
+            f"数据源 '{name}' 不支持本系统({system}),只支持 {serves}",
+            f"source '{name}' does not serve this system ({system}), only {serves}",
+        )
+        raise UnusableSource(text)
+    return module
+
+
+def _read_section(document: Document, name: str, value: Any, system: str) -> SourceSection:
+    path = ("sources", name)
+    try:
+        module = load_kind(name, system)
+    except UnusableSource as error:
+        raise FileMistakes([document.mistake(path, str(error))]) from error
+    value = {} if value is None else value
+    mistakes = list(find_mistakes(document, value, module.Config, path))
+    if mistakes:
+        raise FileMistakes(mistakes)
+    config: SourceConfig = msgspec.convert(value, module.Config)
+    if config.interval_seconds < LEAST_INTERVAL_SECONDS:
+        text = say(
+            f"'interval_seconds': 最短为 {LEAST_INTERVAL_SECONDS:g} 秒,实际是 {config.interval_seconds:g}",
+            f"'interval_seconds': at least {LEAST_INTERVAL_SECONDS:g} s, found {config.interval_seconds:g}",
+        )
+        raise FileMistakes([document.mistake((*path, "interval_seconds"), text)])
+    return SourceSection(name, module.Source, config)
+
+
+def explain_id(key: str, name: str) -> str:
+    """Why `name` cannot be the name of a site, an agent or an asset."""
+    return say(
+        f"'{key}': '{name}' 不能作名称:只用小写字母、数字和连字符,以字母或数字开头,最长 63 个字符",
+        f"'{key}': '{name}' cannot be a name: small letters, digits and hyphens, at most 63, a letter or digit first",
+    )

@@ -1,0 +1,153 @@
+"""`sample` and `sources`: a commented agent.yaml made from the structs that read it, and what each source measures."""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from agent.catalogue import Measurement, Text, load
+from agent.config import AgentFile, UnusableSource, default_sources, load_kind
+from agent.language import say
+from agent.sources import names
+
+EXAMPLES: Mapping[str, object] = {
+    "site": "my-hospital",
+    "agent": "server-1",
+    "asset": "server-1",
+    "state_directory": "/var/lib/infravitals-agent",
+    "broker.host": "127.0.0.1",
+    "broker.port": 8883,
+    "broker.tls": {"ca": "/etc/infravitals-agent/ca.pem"},
+    "broker.username": "my-hospital/server-1",
+    "broker.password": {"file": "/etc/infravitals-agent/broker.password"},
+    "spool.path": "/var/lib/infravitals-agent/spool.sqlite",
+    "host_clock.program": "chrony",
+    "systemd_units.units": ["postgresql@*.service"],
+}
+"""What stands in the sample where there is no default, or one that shows nothing."""
+
+TEXTS: Mapping[str, Text] = {
+    "site": Text("站点(医院)的名称:小写字母、数字、连字符", "name of the site: small letters, digits, hyphens"),
+    "agent": Text("本代理的名称,在站点内唯一", "name of this agent, unique in the site"),
+    "asset": Text("所测资产的名称;缺省与 agent 相同", "name of the asset it measures; by default the agent's"),
+    "broker": Text("消息服务器(MQTT)", "the message broker (MQTT)"),
+    "broker.host": Text("主机名或地址", "its host name or address"),
+    "broker.port": Text("端口;缺省为 8883(TLS)或 1883", "its port; by default 8883 with TLS, else 1883"),
+    "broker.tls": Text(
+        "TLS:ca 为签发者证书(缺省用系统的),certificate 与 key 为客户端证书",
+        "TLS: ca who signed its certificate (by default the system's list), certificate and key for the client",
+    ),
+    "broker.username": Text("用户名,通常为 站点/代理", "the user, usually site/agent"),
+    "broker.password": Text(
+        "密码存放处,file、env、credential 三选一;不写密码本身",
+        "where the password stands: one of file, env, credential; never the password itself",
+    ),
+    "broker.keepalive_seconds": Text(
+        "多少秒无往来即探测连接", "how long silence lasts before the connection is probed"
+    ),
+    "broker.connect_timeout_seconds": Text("连接的时限(秒)", "how long connecting may take, in seconds"),
+    "sources": Text(
+        "采集哪些数据源;也可分写在 conf.d/*.yaml 中", "what to gather; may also be spread over conf.d/*.yaml"
+    ),
+    "state_directory": Text("跨重启记忆的目录,须可写", "where it remembers across restarts; must be writable"),
+    "spool": Text("送达之前的本地缓存", "what waits here until the collector has it"),
+    "spool.path": Text("缓存文件;缺省在 state_directory 下", "its file; by default in state_directory"),
+    "spool.max_bytes": Text("磁盘上限(字节),超出则丢弃最旧的", "its bound on disk; beyond it the oldest is dropped"),
+    "spool.max_age_seconds": Text("最长保留时间(秒)", "its bound in age"),
+    "log": Text("日志,写到标准错误", "the log, on stderr"),
+    "log.level": Text("debug、info、warning 或 error", "debug, info, warning or error"),
+    "log.format": Text("line(给人看)或 json", "line (for people) or json"),
+    "interval_seconds": Text("采集间隔(秒)", "how often, in seconds"),
+    "deadline_seconds": Text("一轮的时限(秒)", "how long one round may take, in seconds"),
+    "host_clock.program": Text(
+        "只问这一个:chrony、ntpq 或 timedatectl", "ask this one only: chrony, ntpq or timedatectl"
+    ),
+    "host_disk.include_mounts": Text("采集哪些挂载点(通配符)", "which mounts, by shell patterns"),
+    "host_disk.exclude_mounts": Text("不采集哪些挂载点", "which mounts not"),
+    "host_disk.exclude_types": Text("不采集哪些文件系统类型", "which types of file system not"),
+    "host_disk.exclude_devices": Text("不采集哪些磁盘", "which disks not"),
+    "host_disk.network_filesystems": Text("是否采集网络文件系统", "whether to ask network file systems"),
+    "host_disk.tmpfs": Text("是否采集内存文件系统", "whether to ask file systems in memory"),
+    "host_network.include": Text("采集哪些网卡(通配符)", "which interfaces, by shell patterns"),
+    "host_network.exclude": Text("不采集哪些网卡", "which interfaces not"),
+    "systemd_units.units": Text(
+        "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
+    ),
+}
+"""What a key means: `section.key`, else the bare key. A test compares it with the structs."""
+
+
+def write_sample(source: str | None = None) -> str:
+    """A whole agent.yaml that `check` accepts, with `source` only or with all that serve this system.
+
+    Raises UnusableSource.
+    """
+    kinds = {source: load_kind(source).Config} if source else {s.name: type(s.config) for s in default_sources()}
+    lines = [
+        say("# infravitals-agent 的配置", "# configuration of infravitals-agent"),
+        say(
+            "# 紧跟在 # 后面的键可省略,写出的是缺省值或例子;要改时去掉 #",
+            "# a key right behind a # is optional and shows a default or an example; take the # away to set it",
+        ),
+        "",
+        *_write_struct(AgentFile, "", ""),
+        f"# {TEXTS['sources']}",
+        "sources:",
+    ]
+    for name, kind in kinds.items():
+        lines += ["", f"  # {describe_source(name)}", f"  {name}:", *_write_struct(kind, name, "    ")]
+    return "\n".join(lines) + "\n"
+
+
+def describe_sources() -> list[tuple[str, str, str]]:
+    """Name, what it measures, and the systems that it serves, of every source."""
+    return [(name, describe_source(name), _systems(name)) for name in names()]
+
+
+def describe_source(name: str) -> str:
+    """What a source measures, as the catalogue calls it."""
+    measured = [m for m in load().measurements.values() if _is_emitted(m, name)]
+    # a definition may follow the name there; here the name is enough
+    return say(
+        "、".join(m.zh.partition("：")[0] for m in measured), "; ".join(m.en.partition(":")[0] for m in measured)
+    )
+
+
+def explain_key(section: str, key: str) -> Text | None:
+    """What a key of a section means; None when nobody has written it down."""
+    return TEXTS.get(f"{section}.{key}") or TEXTS.get(key)
+
+
+def _is_emitted(measurement: Measurement, source: str) -> bool:
+    return any(source in measurement.emitters(field) for field in measurement.fields)
+
+
+def _systems(name: str) -> str:
+    try:
+        return ", ".join(load_kind(name).Source.systems)
+    except UnusableSource as error:
+        return str(error)
+
+
+def _write_struct(kind: type[msgspec.Struct], section: str, margin: str, mark: str = "") -> Iterator[str]:
+    """The lines of one struct: a comment over each key; what is optional, and all in it, is a key right behind a #."""
+    for field in msgspec.structs.fields(kind):
+        if field.name == "sources":
+            continue
+        yield f"{margin}# {explain_key(section, field.name)}"
+        inner = field.type
+        begin = margin + (mark if field.required else "#")
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            yield f"{begin}{field.name}:"
+            yield from _write_struct(inner, field.name, margin + "  ", "" if field.required else "#")
+        else:
+            yield f"{begin}{field.name}: {_write_value(section, field)}"
+        if not section:
+            yield ""
+
+
+def _write_value(section: str, field: msgspec.structs.FieldInfo) -> str:
+    """The example or the default as YAML; JSON is YAML too."""
+    value = EXAMPLES.get(f"{section}.{field.name}" if section else field.name, field.default)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return msgspec.json.encode(value).decode()

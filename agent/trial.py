@@ -1,0 +1,87 @@
+"""`try`: one source, gathered once and shown; neither broker nor spool."""
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.catalogue import Catalogue, load, unit
+from agent.config import SourceSection, load_kind, read_config
+from agent.errors import NoData, SourceError
+from agent.language import say
+from agent.points import Point, Value
+from agent.readings import Settler
+from agent.run import gather_once
+from agent.sources import Surroundings
+from agent.table import render_table
+
+ASSET = "this-machine"
+"""The asset of points that nobody keeps, where no configuration names one."""
+
+
+class Trial(NamedTuple):
+    """What a source gave; remark: why it gave nothing, else empty."""
+
+    points: list[Point]
+    remark: str
+
+
+def try_source(name: str, path: Path | None) -> Trial:
+    """Gather `name` once, as `path` configures it.
+
+    Raises FileMistakes for the file, UnusableSource for the name, SourceError when the source cannot gather.
+    """
+    section, asset = _find_section(name, path)
+    [(_, outcome)] = asyncio.run(gather_once([section.watch(Surroundings(asset=asset))]))
+    error = outcome.error
+    if isinstance(error, NoData):
+        return Trial([], say(f"{name} 没有可采集的内容:{error}", f"{name} has nothing to measure: {error}"))
+    if isinstance(error, SourceError):
+        raise SourceError(say(f"{name} 采集失败:{error}", f"{name} fails: {error}")) from error
+    if error:
+        raise error
+    at = round(outcome.observed_at_seconds * 1000)
+    return Trial(Settler(load(), asset).settle(outcome.readings, at, name).points, "")
+
+
+def render_points(points: list[Point]) -> str:
+    """A table with one line per field: signal, tags, value, unit and what it means."""
+    catalogue = load()
+    headers = (
+        say("信号", "SIGNAL"),
+        say("标签", "TAGS"),
+        say("值", "VALUE"),
+        say("单位", "UNIT"),
+        say("含义", "MEANING"),
+    )
+    return render_table(headers, [row for point in points for row in _rows(point, catalogue)])
+
+
+def _rows(point: Point, catalogue: Catalogue) -> list[tuple[str, ...]]:
+    tags = " ".join(f"{key}={value}" for key, value in point.tags.items() if key != "asset")
+    rows: list[tuple[str, ...]] = []
+    for key, value in point.fields.items():
+        field = catalogue.measurements[point.name].fields[key]
+        shown = _show(value)
+        if state := field.states.get(shown):
+            shown += f" ({state})"
+        rows.append((f"{point.name}.{key}", tags, shown, unit(key), say(field.zh, field.en)))
+    return rows
+
+
+def _show(value: Value) -> str:
+    if isinstance(value, str):
+        return value
+    return str(int(value)) if float(value).is_integer() else f"{value:.6g}"
+
+
+def _find_section(name: str, path: Path | None) -> tuple[SourceSection, str]:
+    """The source as configured, else with its defaults; and the asset that its points name."""
+    asset = ASSET
+    if path:
+        config = read_config(path)
+        asset = config.asset
+        for section in config.sources:
+            if section.name == name:
+                return section, asset
+    module = load_kind(name)
+    return SourceSection(name, module.Source, module.Config()), asset

@@ -1,0 +1,169 @@
+"""agent.yaml: all mistakes at once, each with file and line; nothing is opened or created."""
+
+from pathlib import Path
+
+import pytest
+
+from agent import language
+from agent.config import AgentConfig, default_sources, read_config
+from agent.documents import FileMistakes
+from agent.sources import names
+
+HEAD = "site: north\nagent: srv-1\nbroker:\n  host: 127.0.0.1\n"
+
+
+@pytest.fixture(autouse=True)
+def _english() -> object:
+    language.choose("en")
+    yield
+    language.choose(None)
+
+
+def write(folder: Path, text: str, **parts: str) -> Path:
+    """agent.yaml with `text`, and a file of conf.d for every other argument."""
+    path = folder / "agent.yaml"
+    path.write_text(text)
+    if parts:
+        (folder / "conf.d").mkdir()
+    for name, part in parts.items():
+        (folder / "conf.d" / f"{name}.yaml").write_text(part)
+    return path
+
+
+def read(folder: Path, text: str, **parts: str) -> AgentConfig:
+    return read_config(write(folder, text, **parts), system="linux")
+
+
+def complaints(folder: Path, text: str, system: str = "linux", **parts: str) -> list[str]:
+    """The mistakes as they are printed, without the folder."""
+    with pytest.raises(FileMistakes) as raised:
+        read_config(write(folder, text, **parts), system=system)
+    return [str(mistake).replace(f"{folder}/", "") for mistake in raised.value.mistakes]
+
+
+def test_shortest_file_has_defaults_for_the_rest(tmp_path: Path) -> None:
+    config = read(tmp_path, HEAD + "sources:\n  host_cpu:\n")
+    assert (config.site, config.agent, config.asset) == ("north", "srv-1", "srv-1")
+    assert config.spool_path == Path("/var/lib/infravitals-agent/spool.sqlite")
+    assert (config.spool.max_bytes, config.spool.max_age_seconds) == (536870912, 604800.0)
+    assert [section.name for section in config.sources] == ["host_cpu"]
+    assert config.sources[0].config.interval_seconds == 15.0
+
+
+def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
+    text = HEAD + (
+        "asset: db-1\nstate_directory: /srv/state\nspool:\n  max_bytes: 2000000\n  max_age_seconds: 60\n"
+        "log:\n  level: debug\n  format: json\nsources:\n  host_cpu: {interval_seconds: 5}\n  host_disk: {}\n"
+    )
+    config = read(tmp_path, text)
+    assert config.asset == "db-1"
+    assert config.spool_path == Path("/srv/state/spool.sqlite")
+    assert config.spool.max_bytes == 2000000
+    assert (config.log.level, config.log.format) == ("debug", "json")
+    assert [(s.name, s.config.interval_seconds) for s in config.sources] == [("host_cpu", 5.0), ("host_disk", 15.0)]
+
+
+def test_spool_may_stand_elsewhere(tmp_path: Path) -> None:
+    config = read(tmp_path, HEAD + "spool: {path: /srv/points.db}\nsources: {host_cpu: {}}\n")
+    assert config.spool_path == Path("/srv/points.db")
+
+
+def test_all_mistakes_come_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = (
+        "site: North Hospital\nagent: srv-1\nbrokr: {}\nbroker: {host: 127.0.0.1}\nspool: {max_bytes: many}\n"
+        "sources:\n  host_cpu: {intervall_seconds: 5}\n  host_dsk: {}\n  host_memory: {interval_seconds: 0.5}\n"
+    )
+    assert complaints(tmp_path, text) == [
+        "agent.yaml:1: 'site': 'North Hospital' cannot be a name: small letters, digits and hyphens, at most 63, "
+        "a letter or digit first",
+        "agent.yaml:3: unknown key 'brokr'; known are: asset, log, state_directory",
+        "agent.yaml:5: 'max_bytes': expected int, found 'many'",
+        "agent.yaml:7: unknown key 'intervall_seconds'; did you mean 'interval_seconds'?",
+        "agent.yaml:8: unknown source 'host_dsk'; did you mean 'host_disk'?",
+        "agent.yaml:9: 'interval_seconds': at least 1 s, found 0.5",
+    ]
+
+
+def test_missing_keys_are_named(tmp_path: Path) -> None:
+    assert complaints(tmp_path, "site: north\nsources:\n  host_cpu:\n") == [
+        "agent.yaml:1: key 'agent' is missing",
+        "agent.yaml:1: key 'broker' is missing",
+    ]
+
+
+def test_source_that_starts_a_process_takes_a_minute(tmp_path: Path) -> None:
+    assert complaints(tmp_path, HEAD + "sources:\n  systemd_units: {interval_seconds: 15}\n") == [
+        "agent.yaml:6: 'interval_seconds': expected float >= 60.0, found 15"
+    ]
+
+
+def test_file_without_sources_is_a_mistake(tmp_path: Path) -> None:
+    assert complaints(tmp_path, HEAD) == ["agent.yaml:1: no source is configured under 'sources'"]
+
+
+def test_source_of_another_system_is_a_mistake(tmp_path: Path) -> None:
+    assert complaints(tmp_path, HEAD + "sources:\n  host_raid: {}\n", system="win32") == [
+        "agent.yaml:6: source 'host_raid' does not serve this system (win32), only linux"
+    ]
+
+
+def test_sources_may_stand_in_parts(tmp_path: Path) -> None:
+    config = read(tmp_path, HEAD, disk="sources:\n  host_disk: {}\n", cpu="sources:\n  host_cpu: {}\n")
+    assert [section.name for section in config.sources] == ["host_cpu", "host_disk"]
+
+
+def test_source_configured_twice_names_both_places(tmp_path: Path) -> None:
+    text = HEAD + "sources:\n  host_cpu: {}\n"
+    assert complaints(tmp_path, text, more="# again\nsources:\n  host_cpu: {}\n") == [
+        f"conf.d/more.yaml:3: source 'host_cpu' is configured at {tmp_path}/agent.yaml:6 too".replace(
+            f"{tmp_path}/", ""
+        )
+    ]
+
+
+def test_part_holds_sources_only(tmp_path: Path) -> None:
+    text = HEAD + "sources:\n  host_cpu: {}\n"
+    assert complaints(tmp_path, text, more="sources: {}\nsite: south\n") == [
+        "conf.d/more.yaml:2: a file in conf.d holds 'sources' only, not 'site'"
+    ]
+
+
+def test_mistakes_of_all_files_come_together(tmp_path: Path) -> None:
+    text = HEAD + "sources:\n  host_cpu: {x: 1}\n"
+    assert complaints(tmp_path, text, a="sources:\n  nothing: {}\n", b="sources: [\n") == [
+        "agent.yaml:6: unknown key 'x'; known are: deadline_seconds, interval_seconds",
+        "conf.d/a.yaml:2: unknown source 'nothing'; known are: " + ", ".join(names()),
+        "conf.d/b.yaml:2: not valid YAML: did not find expected node content",
+    ]
+
+
+def test_empty_file_is_a_mistake(tmp_path: Path) -> None:
+    assert complaints(tmp_path, "") == ["agent.yaml:1: expected keys and values here, found nothing"]
+
+
+def test_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(FileMistakes, match="cannot read the file: No such file or directory"):
+        read_config(tmp_path / "absent.yaml")
+
+
+def test_reading_creates_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    read(tmp_path, HEAD + f"state_directory: {state}\nsources: {{host_cpu: {{}}}}\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.yaml"]
+
+
+def test_chinese_reader_gets_chinese(tmp_path: Path) -> None:
+    language.choose("zh")
+    [complaint] = complaints(tmp_path, HEAD + "sources:\n  host_cpuu: {}\n")
+    assert complaint.startswith("agent.yaml:6: 未知的数据源 'host_cpuu'")
+
+
+def test_default_sources_are_those_of_the_system() -> None:
+    assert {section.name for section in default_sources("linux")} == set(names())
+    assert "host_raid" not in {section.name for section in default_sources("win32")}
+
+
+def test_watches_build_their_sources(tmp_path: Path) -> None:
+    [watch] = read(tmp_path, HEAD + "sources: {host_cpu: {interval_seconds: 5}}\n").watches()
+    assert (watch.label, watch.config.interval_seconds, watch.deadline_seconds) == ("host_cpu", 5.0, 5.0)
+    assert watch.make() is not watch.make()
