@@ -98,6 +98,10 @@ def _add_config(parser: argparse.ArgumentParser, *, is_required: bool) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> int:
+    from agent.lean import defer
+
+    defer("urllib.request")  # paho loads it for web sockets through a proxy: 1.8 MB that no agent needs
+
     from agent.config import read_config
     from agent.service import serve
 
