@@ -67,7 +67,7 @@ class Question(msgspec.Struct, frozen=True):
 
     def bucket_count(self) -> int:
         """How many buckets the window holds."""
-        return len(self.edges) if self.edges else (self.end - self.start) // self.each_ms
+        return len(self.starts())
 
     def starts(self) -> Sequence[int]:
         """The starts of all buckets."""

@@ -1,4 +1,4 @@
-"""Stores: one file per database; this folder is the list. Every store passes tests/collector/stores/test_stores.py."""
+"""Stores: one file per database; this folder is the list. Every store passes test_stores.py and test_answers.py of tests/collector/stores/."""
 
 import importlib
 import pkgutil

@@ -184,7 +184,7 @@ SELECT site, agent, boot, reached + 1, first - 1 FROM ordered WHERE first > reac
 # An announcement is repeated until it is receipted and may have grown by then: one that lies within another is not counted.
 _DROPPED = """
 SELECT site, agent, sum(points) FROM (SELECT DISTINCT * FROM gone) AS one
-WHERE NOT EXISTS (FROM gone AS wider WHERE wider.points > 0
+WHERE one.points IS NOT NULL AND NOT EXISTS (FROM gone AS wider WHERE wider.points > 0
     AND (wider.site, wider.agent, wider.boot) = (one.site, one.agent, one.boot)
     AND wider.first <= one.first AND wider.last >= one.last
     AND (wider.first < one.first OR wider.last > one.last OR wider.points > one.points))

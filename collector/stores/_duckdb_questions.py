@@ -3,11 +3,18 @@
 # ruff: noqa: S608  # a name enters the text only when it is checked, a value never
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from agent.catalogue import RESERVED_TAGS
-from collector.query import HOUR_MS, NAME, Question, Take
+from collector.query import DAY_MS, HOUR_MS, NAME, Question, Take
 from collector.stores._duckdb_connection import Connection
+
+Span = tuple[int, int]
+"""Milliseconds, start inclusive and end exclusive."""
+
+MOST_SPANS = 16
+SLICE_MS = 3 * DAY_MS
 
 
 class Statement(NamedTuple):
@@ -17,36 +24,80 @@ class Statement(NamedTuple):
     parameters: Sequence[object]
 
 
+def spell(statement: Statement) -> str:
+    """The statement with its values in place, for a person to run again; programs bind them."""
+    head, *rest = statement.sql.split("?")
+    return head + "".join(quote(value) + part for value, part in zip(statement.parameters, rest, strict=True))
+
+
+def quote(value: object) -> str:
+    """A whole number, a text or a list of texts as DuckDB writes it."""
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):  # a literal cannot hold the character 0
+        return " || chr(0) || ".join(f"""'{part.replace("'", "''")}'""" for part in value.split("\0"))
+    if isinstance(value, list):
+        return f"[{', '.join(quote(item) for item in value)}]"
+    raise TypeError(f"a question binds no {type(value).__name__}")
+
+
 def subjects_of(question: Question) -> Statement:
-    """Rows (subject's number, its `per` tags...), one per subject, ascending."""
+    """Rows (subject's number, how many series it has, its `per` tags...), one per subject, ascending."""
     inner = _wanted(question.measurement, question.where, question.per)
-    columns = ", ".join(["subject", *(f"tag_{tag}" for tag in question.per)])
-    return Statement(f"SELECT DISTINCT {columns} FROM ({inner.sql}) AS wanted ORDER BY ALL", inner.parameters)
+    tags = "".join(f", tag_{tag}" for tag in question.per)
+    sql = f"SELECT subject, count(*){tags} FROM ({inner.sql}) AS wanted GROUP BY subject{tags} ORDER BY subject"
+    return Statement(sql, inner.parameters)
 
 
-def buckets_of(question: Question, has_doubles: bool) -> Statement:
+def buckets_of(question: Question, window: Span, doubles: Sequence[Span], is_shared: bool) -> Statement:
     """Rows (bucket: subject's number x buckets + bucket's position, value, samples), unordered, not yet rounded.
 
-    has_doubles: whether an hour of the window is marked; its samples are made unique then, which costs.
+    window: the question's own, or a slice of it that begins and ends at bucket edges.
+    doubles: where in the window an identity may stand twice; samples are made unique there, which costs.
+    is_shared: whether a subject has several series; then two samples of it may bear one time, and `last` takes the
+    greater value, which costs too.
     """
     wanted = _wanted(question.measurement, question.where, question.per)
-    samples, sample_parameters = _samples(question, has_doubles)
+    samples, sample_parameters = _samples(question, window, doubles)
     sql = f"""
 WITH wanted AS ({wanted.sql}), samples AS ({samples})
 SELECT subject * {question.bucket_count()} + {_position(question)} AS bucket,
-    {_reducer(question.bucket)} AS value, count(*) AS samples
+    {_reducer(question.bucket, is_shared)} AS value, count(*) AS samples
 FROM samples JOIN wanted ON wanted.id = samples.series
 GROUP BY bucket"""
     return Statement(sql, [*wanted.parameters, *sample_parameters])
 
 
-def has_doubles(question: Question, connection: Connection) -> bool:
-    """Whether an hour of the question's window is marked as one in which an identity may stand twice."""
+def slices_of(question: Question) -> list[Span]:
+    """The question's window in slices of some days: the groups of one slice fit the processor's cache.
+
+    Of 8.6 M samples the means take four fifths of the time so, percentiles three fifths.
+    """
+    starts = question.starts()
+    cuts = [*starts[:: max(1, SLICE_MS // question.each_ms)], question.end]
+    return list(pairwise(cuts))
+
+
+def spans_with_doubles(question: Question, connection: Connection) -> list[Span]:
+    """The parts of the question's window in which an identity may stand twice, ascending: its marked hours.
+
+    Of many the nearest are joined; making a few clean hours unique costs less than a longer query.
+    """
     rows = connection.rows(
-        "SELECT 1 FROM double_hour WHERE measurement = ? AND hour >= ? AND hour <= ? LIMIT 1",
+        "SELECT hour FROM double_hour WHERE measurement = ? AND hour >= ? AND hour <= ? ORDER BY hour",
         [question.measurement, question.start // HOUR_MS, (question.end - 1) // HOUR_MS],
     )
-    return bool(rows)
+    hours = [int(hour) for (hour,) in rows]
+    gaps = sorted((after - before for before, after in pairwise(hours)), reverse=True)
+    widest = gaps[MOST_SPANS - 1] if len(gaps) >= MOST_SPANS else 1
+    spans: list[Span] = []
+    for hour in hours:
+        start, end = max(question.start, hour * HOUR_MS), min(question.end, (hour + 1) * HOUR_MS)
+        if spans and start - spans[-1][1] <= (widest - 1) * HOUR_MS:
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+    return spans
 
 
 def seen_subjects(measurement: str, per: Sequence[str], where: Mapping[str, Sequence[str]], until: int) -> Statement:
@@ -96,17 +147,23 @@ def _tag(tag: str) -> str:
     return f'"{tag}"' if tag in RESERVED_TAGS else f"coalesce(tags['{tag}'], '')"
 
 
-def _samples(question: Question, has_doubles: bool) -> Statement:
-    table, field, window = f"points.{question.measurement}", f'"{question.field}"', [question.start, question.end]
-    plain = f"SELECT series, time, {field} AS value FROM {table} WHERE time >= ? AND time < ? AND {field} IS NOT NULL"
-    if not has_doubles:
-        return Statement(plain, window)
-    marked = f"time // {HOUR_MS} IN (SELECT hour FROM double_hour WHERE measurement = ?)"
-    unique = f"""
-SELECT series, time, arg_max({field}, written) AS value FROM {table}
-WHERE time >= ? AND time < ? AND {field} IS NOT NULL AND {marked} GROUP BY series, time"""
-    name = question.measurement
-    return Statement(f"{plain} AND NOT {marked} UNION ALL {unique}", [*window, name, *window, name])
+def _samples(question: Question, window: Span, doubles: Sequence[Span]) -> Statement:
+    """Rows (series, time, value), each identity once; a stretch of time for itself reads only its own row groups."""
+    table, field = f"points.{question.measurement}", f'"{question.field}"'
+    within = f"FROM {table} WHERE time >= ? AND time < ? AND {field} IS NOT NULL"
+    plain = f"SELECT series, time, {field} AS value {within}"
+    unique = f"SELECT series, time, arg_max({field}, written) AS value {within} GROUP BY series, time"
+    parts: list[str] = []
+    parameters: list[object] = []
+    reached, last = window
+    clipped = [(max(start, reached), min(end, last)) for start, end in doubles if start < last and end > reached]
+    for start, end in [*clipped, (last, last)]:
+        for part, first, after in ((plain, reached, start), (unique, start, end)):
+            if first < after:
+                parts.append(part)
+                parameters += [first, after]
+        reached = end
+    return Statement(" UNION ALL ".join(parts), parameters)
 
 
 def _position(question: Question) -> str:
@@ -133,12 +190,12 @@ def _runs(edges: Sequence[int], end: int) -> list[tuple[int, int, int]]:
     return runs
 
 
-def _reducer(take: Take) -> str:
+def _reducer(take: Take, is_shared: bool) -> str:
     match take.by:
         case "mean":
             return "sum(value) / count(*)"
         case "last":
-            return "arg_max(value, (time, value))"
+            return "arg_max(value, (time, value))" if is_shared else "arg_max(value, time)"
         case "count":
             return "count(*)::DOUBLE"
         case "percentile":

@@ -27,11 +27,11 @@ CREATE TABLE IF NOT EXISTS scorecard (site VARCHAR, as_of BIGINT, revision INTEG
 # A point's row holds its series' number instead of its tags: five times the rows a second of text columns.
 
 
-def prepare(connection: Connection, catalogue: Catalogue) -> int:
-    """Makes what is missing in the file, columns of new fields included. Gives the number of this opening, from 1."""
+def prepare(connection: Connection, catalogue: Catalogue) -> None:
+    """Makes what is missing in the file, columns of new fields included; writes nothing when nothing is missing."""
     with connection.transaction():
         connection.run(_OWN_TABLES)
-        number = _count_opening(connection)
+        _check_format(connection)
         present = _present_columns(connection)
         for name, measurement in catalogue.measurements.items():
             if name not in present:
@@ -39,7 +39,6 @@ def prepare(connection: Connection, catalogue: Catalogue) -> int:
             for field, declared in measurement.fields.items():
                 if field not in present.get(name, set()):
                     connection.run(f'ALTER TABLE points.{name} ADD COLUMN "{field}" {_type(declared)}')
-    return number
 
 
 _POINT_COLUMNS = "series INTEGER, time BIGINT, written BIGINT"
@@ -49,20 +48,24 @@ def _type(field: Field) -> str:
     return "DOUBLE" if field.is_number else "VARCHAR"
 
 
-def _count_opening(connection: Connection) -> int:
-    rows = connection.rows("SELECT format, number FROM opening")
+def count_writer(connection: Connection) -> int:
+    """A number for this opening of the file, greater than any before; inside the caller's transaction."""
+    connection.run("UPDATE opening SET number = number + 1")
+    return int(connection.rows("SELECT number FROM opening")[0][0])
+
+
+def _check_format(connection: Connection) -> None:
+    rows = connection.rows("SELECT format FROM opening")
     if not rows:
-        connection.run("INSERT INTO opening VALUES (?, 1)", [FORMAT])
-        return 1
-    found, number = rows[0]
+        connection.run("INSERT INTO opening VALUES (?, 0)", [FORMAT])
+        return
+    found = rows[0][0]
     if found > FORMAT:
         text = say(
             f"文件由更新的版本写入(格式 {found},本程序为 {FORMAT});请升级本程序",
             f"written by a newer version (format {found}, this program knows {FORMAT}); upgrade this program",
         )
         raise StoreError(f"{connection.path}: {text}")
-    connection.run("UPDATE opening SET number = number + 1")
-    return int(number) + 1
 
 
 def _present_columns(connection: Connection) -> dict[str, set[str]]:

@@ -11,6 +11,7 @@ from agent.catalogue import Catalogue
 from agent.points import Value
 from collector.stores import AppliedBatch
 from collector.stores._duckdb_connection import Connection
+from collector.stores._duckdb_schema import count_writer
 from collector.stores._duckdb_series import SeriesMemory
 
 Shape = tuple[str, ...]
@@ -29,18 +30,19 @@ class _Group(NamedTuple):
 class PointWriter:
     """Writes points; the later of two values for one identity has the greater `written`."""
 
-    def __init__(self, catalogue: Catalogue, series: SeriesMemory, opening: int) -> None:
+    def __init__(self, catalogue: Catalogue, series: SeriesMemory) -> None:
         self._series = series
-        self._written = opening << 40
-        """Rises with every row and, since openings are counted in the file, across restarts."""
+        self._written = 0
+        """Rises with every row and, since the file counts its writers, across restarts; 0 before the first write."""
         self._labels = {
             name: frozenset(field for field, declared in measurement.fields.items() if not declared.is_number)
             for name, measurement in catalogue.measurements.items()
         }
-        self._known: dict[tuple[object, ...], int] = {}
+        self._known: dict[tuple[str, str], dict[tuple[str, ...], int]] = {}
 
     def write(self, batches: Sequence[AppliedBatch], connection: Connection) -> None:
         """Inserts the points of all batches; inside the caller's transaction."""
+        self._written = self._written or count_writer(connection) << 40
         groups: dict[Shape, _Group] = {}
         for batch in batches:
             self._sort(batch, groups)
@@ -50,7 +52,8 @@ class PointWriter:
 
     def _sort(self, batch: AppliedBatch, groups: dict[Shape, _Group]) -> None:
         """Puts a batch's points into their groups: the innermost loop of the whole collector."""
-        site, agent, known = batch.site, batch.agent, self._known
+        site, agent = batch.site, batch.agent
+        known = self._known.setdefault((site, agent), {})
         newest, hour_ends = self._series.newest, self._series.hour_ends
         for written, point in enumerate(batch.points, self._written):
             time, fields = point.timestamp, point.fields
@@ -59,7 +62,8 @@ class PointWriter:
             if group is None:
                 group = groups[shape] = _Group([], [], [], [])
             # the tags in the order in which they came: another order costs one more entry and finds the same series
-            name = (site, agent, point.name, *point.tags.items())
+            tags = point.tags
+            name = (point.name, *tags, *tags.values())
             number = known.get(name)
             if number is None:
                 number = known[name] = self._series.number(site, agent, point)

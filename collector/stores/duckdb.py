@@ -20,10 +20,14 @@ from collector.stores import AppliedBatch, BatchTotals, Change, KnownSubject, La
 from collector.stores._duckdb_connection import MEMORY, Connection
 from collector.stores._duckdb_ledger import Ledger, prune_batches, totals
 from collector.stores._duckdb_questions import (
+    Span,
+    Statement,
     buckets_of,
-    has_doubles,
     newest_rows,
     seen_subjects,
+    slices_of,
+    spans_with_doubles,
+    spell,
     subjects_of,
 )
 from collector.stores._duckdb_schema import prepare
@@ -86,9 +90,9 @@ class Store:
             return self._session
 
     def _begin(self, connection: Connection) -> _Session:
-        number = prepare(connection, self._catalogue)
+        prepare(connection, self._catalogue)
         series = SeriesMemory(connection, self._catalogue)
-        return _Session(connection, series, PointWriter(self._catalogue, series, number), Ledger(connection))
+        return _Session(connection, series, PointWriter(self._catalogue, series), Ledger(connection))
 
     @contextmanager
     def _writing(self) -> Iterator[_Session]:
@@ -131,6 +135,12 @@ class Store:
         question.check()
         found = self._read(lambda connection: _buckets(question, connection))
         return answer_all(question, found, expectations, bounds)
+
+    def compiled(self, question: Question) -> str:
+        """The question as DuckDB's SQL, values in place, for a person to read or run again; its rows are the buckets."""
+        question.check()
+        window = (question.start, question.end)
+        return spell(self._read(lambda connection: _statements(question, [window], connection)[0]))
 
     def changes(self, question: Question) -> list[Change]:
         """The question's buckets, run-length: only those whose value differs from the one before."""
@@ -202,11 +212,21 @@ class Store:
             return int(gone)
 
 
+def _statements(question: Question, windows: Sequence[Span], connection: Connection) -> list[Statement]:
+    """The queries of the question's buckets in each window, no costlier than what the store holds makes necessary."""
+    is_shared = any(count > 1 for _, count, *_ in connection.rows(*subjects_of(question)))
+    doubles = spans_with_doubles(question, connection)
+    return [buckets_of(question, window, doubles, is_shared) for window in windows]
+
+
 def _buckets(question: Question, connection: Connection) -> dict[tuple[str, ...], Buckets]:
     """Every subject's found buckets."""
-    subjects = {number: tuple(tags) for number, *tags in connection.rows(*subjects_of(question))}
-    columns = connection.columns(*buckets_of(question, has_doubles(question, connection)))
-    found = split(columns["bucket"], columns["value"], columns["samples"], question.bucket_count())
+    subjects = {number: tuple(tags) for number, _, *tags in connection.rows(*subjects_of(question))}
+    parts = [connection.columns(*statement) for statement in _statements(question, slices_of(question), connection)]
+    bucket, values, samples = (
+        np.concatenate([part[name] for part in parts]) for name in ("bucket", "value", "samples")
+    )
+    found = split(bucket, values, samples, question.bucket_count())
     return {subjects[number]: buckets for number, buckets in found}
 
 

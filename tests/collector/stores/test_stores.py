@@ -1,0 +1,269 @@
+"""What every store must do: write once, remember, count, forget in time. Questions stand in test_answers.py."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from linkstore import (
+    CATALOGUE,
+    ETH0,
+    GAUGE,
+    HIGH_IS_BAD,
+    MINUTE_MS,
+    START,
+    alarm,
+    ask,
+    batch,
+    every_minute,
+    link,
+    point,
+)
+
+from agent.catalogue import Catalogue
+from collector.query import DAY_MS, HOUR_MS, SubjectAnswer, Take
+from collector.stores import AppliedBatch, Store
+
+Opener = Callable[[Catalogue], AbstractContextManager[Store]]
+"""Opens the same store again and again, as restarts do."""
+
+
+# -- writing
+
+
+def test_mean_of_buckets_is_found_again_after_writing(store: Store) -> None:
+    store.write([batch(0, *every_minute(10, 20.0), *every_minute(10, 40.0, start=10))])
+    assert store.answer(ask(), [ETH0], HIGH_IS_BAD) == [
+        SubjectAnswer(("core-1", "eth0"), at_worst=30.0, at_best=30.0, known=30.0, expected=4, found=4, samples=20)
+    ]
+
+
+def test_batch_that_comes_again_is_not_written_again(store: Store) -> None:
+    one = batch(0, *every_minute(5))
+    store.write([one])
+    store.write([one])
+    assert [(total.batches, total.points) for total in store.totals()] == [(1, 5)]
+    assert store.answer(ask(Take("count"), Take("sum")), [ETH0], HIGH_IS_BAD)[0].known == 5.0
+
+
+def test_batch_twice_in_one_call_is_written_once(store: Store) -> None:
+    one = batch(0, *every_minute(5))
+    store.write([one, one])
+    assert [(total.batches, total.points) for total in store.totals()] == [(1, 5)]
+
+
+def test_batch_that_comes_again_after_a_restart_is_not_written_again(opener: Opener) -> None:
+    one = batch(0, *every_minute(5))
+    with opener(CATALOGUE) as store:
+        store.write([one])
+    with opener(CATALOGUE) as store:
+        store.write([one])
+        assert [(total.batches, total.points) for total in store.totals()] == [(1, 5)]
+
+
+def test_foreign_batch_is_known_by_its_digest(store: Store) -> None:
+    foreign = AppliedBatch("main", "telegraf", "", -1, "9f" * 32, START, START, every_minute(2), 0, ())
+    store.write([foreign, foreign])
+    store.write([foreign])
+    assert [(total.batches, total.points) for total in store.totals()] == [(1, 2)]
+    assert store.applied("main", "telegraf", ["9f" * 32, "00" * 32]) == {"9f" * 32}
+
+
+def test_applied_names_the_batches_that_have_their_row(store: Store) -> None:
+    store.write([batch(0, point(0, busy_ratio=1.0)), batch(2, point(1, busy_ratio=1.0))])
+    assert store.applied("main", "gw-1", ["b1/0", "b1/1", "b1/2", "b2/0"]) == {"b1/0", "b1/2"}
+    assert store.applied("main", "gw-2", ["b1/0"]) == set()
+
+
+def test_applied_is_remembered_across_a_restart_with_its_gaps(opener: Opener) -> None:
+    with opener(CATALOGUE) as store:
+        store.write([batch(seq, point(seq, busy_ratio=1.0)) for seq in (0, 1, 4, 5, 9)])
+    with opener(CATALOGUE) as store:
+        known = store.applied("main", "gw-1", [f"b1/{seq}" for seq in range(11)])
+        assert known == {"b1/0", "b1/1", "b1/4", "b1/5", "b1/9"}
+
+
+def test_batch_without_points_has_its_row(store: Store) -> None:
+    store.write([batch(0)])
+    assert store.applied("main", "gw-1", ["b1/0"]) == {"b1/0"}
+
+
+# -- one identity twice
+
+
+def test_point_that_comes_again_in_another_batch_counts_once(store: Store) -> None:
+    store.write([batch(0, *every_minute(5))])
+    store.write([batch(1, *every_minute(5))])
+    assert store.answer(ask(Take("count"), Take("sum")), [ETH0], HIGH_IS_BAD)[0].known == 5.0
+
+
+def test_later_write_wins_field_by_field(store: Store) -> None:
+    store.write([batch(0, point(0, busy_ratio=10.0, is_up=1.0)), batch(1, point(0, busy_ratio=30.0))])
+    assert store.answer(ask(), [ETH0], HIGH_IS_BAD)[0].known == 30.0
+    assert store.answer(ask(field="is_up"), [ETH0], HIGH_IS_BAD)[0].known == 1.0
+    assert store.latest("link", START)[0].fields == {"busy_ratio": 30.0, "is_up": 1.0}
+
+
+def test_later_point_of_one_batch_wins_whatever_fields_came_between(store: Store) -> None:
+    store.write([batch(0, point(0, is_up=1.0), point(0, busy_ratio=9.0, is_up=0.0), point(0, is_up=1.0))])
+    assert store.answer(ask(field="is_up"), [ETH0], HIGH_IS_BAD)[0].known == 1.0
+
+
+def test_later_write_wins_across_a_restart(opener: Opener) -> None:
+    with opener(CATALOGUE) as store:
+        store.write([batch(0, point(0, busy_ratio=10.0), point(MINUTE_MS, busy_ratio=10.0))])
+    with opener(CATALOGUE) as store:
+        store.write([batch(1, point(0, busy_ratio=30.0))])
+        assert store.answer(ask(), [ETH0], HIGH_IS_BAD)[0].known == 20.0
+
+
+def test_doubles_in_many_scattered_hours_count_once(store: Store) -> None:
+    hours = [*range(0, 60, 2), *range(70, 90), 97]
+    points = [point(hour * HOUR_MS + part, busy_ratio=1.0) for hour in range(100) for part in (0, 1)]
+    again = [point(hour * HOUR_MS, busy_ratio=1.0) for hour in hours]
+    store.write([batch(0, *points), batch(1, *again)])
+    counts = [
+        store.answer(ask(Take("count"), Take(by), buckets=100, each_ms=HOUR_MS), [ETH0], HIGH_IS_BAD)[0].known
+        for by in ("sum", "max")
+    ]
+    assert counts == [200.0, 2.0]
+
+
+def test_doubles_are_still_one_after_pruning(store: Store) -> None:
+    store.write([batch(0, *every_minute(5)), batch(1, *every_minute(5)), batch(2, *every_minute(5, start=60))])
+    store.prune(START + DAY_MS)
+    assert store.answer(ask(Take("count"), Take("sum")), [ETH0], HIGH_IS_BAD)[0].known == 5.0
+
+
+def test_double_after_pruning_is_seen(store: Store) -> None:
+    store.write([batch(0, *every_minute(5, start=5)), batch(1, *every_minute(5))])
+    store.prune(START + DAY_MS)
+    store.write([batch(2, *every_minute(5))])
+    assert store.answer(ask(Take("count"), Take("sum")), [ETH0], HIGH_IS_BAD)[0].known == 10.0
+
+
+# -- what is known
+
+
+def test_subjects_remember_first_and_last_sight_and_who_reported_first(store: Store) -> None:
+    store.write([batch(0, point(HOUR_MS, busy_ratio=1.0), agent="gw-2")])
+    store.write([batch(0, point(0, busy_ratio=1.0)), batch(1, point(3 * HOUR_MS, busy_ratio=1.0))])
+    (known,) = store.subjects("link", ("asset",), {}, START + DAY_MS)
+    assert (known.subject, known.first_seen, known.agent) == (("core-1",), START, "gw-1")
+    assert 0 <= START + 3 * HOUR_MS - known.last_seen < HOUR_MS
+
+
+def test_subjects_are_those_seen_until_then_and_wanted(store: Store) -> None:
+    store.write([batch(0, point(0, "b", busy_ratio=1.0), point(1, "a", busy_ratio=1.0), point(9, "c", busy_ratio=1.0))])
+    assert [one.subject for one in store.subjects("link", ("asset",), {}, START + 1)] == [("a",), ("b",)]
+    assert [one.subject for one in store.subjects("link", ("asset",), {"asset": ["b", "c"]}, START + 1)] == [("b",)]
+    assert store.subjects("alarm", ("asset",), {}, START + 1) == []
+    assert store.subjects("alarm", (), {}, START + 1) == []
+
+
+def test_subjects_outlive_a_restart_and_their_samples(opener: Opener) -> None:
+    with opener(CATALOGUE) as store:
+        store.write([batch(0, point(0, busy_ratio=1.0))])
+        store.prune(START + 365 * DAY_MS)
+    with opener(CATALOGUE) as store:
+        assert [one.first_seen for one in store.subjects("link", ("asset", "interface"), {}, START)] == [START]
+
+
+def test_first_reporter_owns_an_asset_for_good(opener: Opener) -> None:
+    with opener(CATALOGUE) as store:
+        store.write([batch(0, point(0, busy_ratio=1.0)), batch(0, point(0, busy_ratio=1.0), agent="gw-2")])
+    with opener(CATALOGUE) as store:
+        store.write([batch(1, point(1, "core-2", busy_ratio=1.0), point(1, busy_ratio=1.0), agent="gw-2")])
+        assert store.owners("main") == {"core-1": "gw-1", "core-2": "gw-2"}
+        assert store.owners("elsewhere") == {}
+
+
+def test_latest_is_the_newest_row_of_each_series_with_its_label(store: Store) -> None:
+    store.write(
+        [batch(0, point(0, busy_ratio=1.0), point(5, busy_ratio=2.0, alias="to core"), point(3, "a", is_up=1.0))]
+    )
+    assert [(row.tags["asset"], row.fields, row.timestamp - START) for row in store.latest("link", START)] == [
+        ("a", {"is_up": 1.0}, 3),
+        ("core-1", {"busy_ratio": 2.0, "alias": "to core"}, 5),
+    ]
+    newest = store.latest("link", START + 4)
+    assert [row.tags for row in newest] == [{"site": "main", "agent": "gw-1", "asset": "core-1", "interface": "eth0"}]
+
+
+# -- the ledger
+
+
+def test_totals_count_batches_and_points_per_agent(store: Store) -> None:
+    one = AppliedBatch("main", "gw-2", "b9", 0, "b9/0", START, START + 9, [point(0, busy_ratio=1.0)], 3, ())
+    store.write([batch(0, *every_minute(3)), batch(1, *every_minute(2, start=3)), one])
+    first, second = store.totals()
+    assert (first.agent, first.batches, first.points, first.set_aside, first.holes) == ("gw-1", 2, 5, 0, ())
+    assert (second.agent, second.points, second.set_aside) == ("gw-2", 1, 3)
+    assert (second.last_made_at, second.last_received_at) == (START, START + 9)
+
+
+def test_holes_are_what_neither_came_nor_was_announced(store: Store) -> None:
+    store.write([batch(seq) for seq in (2, 3, 7)])
+    store.write([batch(12, dropped=[("b1", 4, 5, 80), ("b0", 0, 3, 40)])])
+    (total,) = store.totals()
+    assert list(total.holes) == [("b1", 0, 1), ("b1", 6, 6), ("b1", 8, 11)]
+    assert total.dropped == 120
+
+
+def test_hole_is_closed_when_the_batch_comes(store: Store) -> None:
+    store.write([batch(0), batch(2)])
+    store.write([batch(1)])
+    assert list(store.totals()[0].holes) == []
+
+
+def test_repeated_and_grown_announcement_is_counted_once(store: Store) -> None:
+    store.write([batch(5, dropped=[("b1", 0, 2, 30)]), batch(6, dropped=[("b1", 0, 2, 30)])])
+    store.write([batch(7, dropped=[("b1", 0, 4, 50)])])
+    (total,) = store.totals()
+    assert (total.dropped, list(total.holes)) == (50, [])
+
+
+def test_scorecard_revision_is_known_by_its_digest(store: Store) -> None:
+    revisions = [
+        store.save_scorecard("main", START, digest, digest.encode(), START + 1) for digest in ("d1", "d2", "d1")
+    ]
+    assert revisions == [1, 2, 1]
+    assert store.save_scorecard("main", START + HOUR_MS, "d1", b"x", START + 2) == 1
+    assert [
+        (card.as_of - START, card.revision, card.digest, card.body) for card in store.scorecards("main", START)
+    ] == [
+        (0, 1, "d1", b"d1"),
+        (0, 2, "d2", b"d2"),
+        (HOUR_MS, 1, "d1", b"x"),
+    ]
+    assert [card.revision for card in store.scorecards("main", START + 1)] == [1]
+    assert store.scorecards("elsewhere", 0) == []
+
+
+# -- retention, evolution
+
+
+def test_points_leave_by_the_retention_of_their_measurement(store: Store) -> None:
+    event = point(0, name="alarm", tags={}, raised_count=1.0)
+    store.write([batch(0, event, point(0, busy_ratio=1.0), point(2 * DAY_MS, busy_ratio=2.0))])
+    assert store.prune(START + 31 * DAY_MS) == 1
+    assert len(store.latest("alarm", 0)) == 1
+    question = ask(Take("count"), Take("sum"), each_ms=DAY_MS)
+    assert store.answer(question, [ETH0], HIGH_IS_BAD)[0].known == 1.0
+
+
+def test_pruned_batch_rows_are_no_holes(store: Store) -> None:
+    old, young = batch(0), AppliedBatch("main", "gw-1", "b1", 1, "b1/1", START + 371 * DAY_MS, START, (), 0, ())
+    store.write([old, young])
+    assert store.prune(START + 371 * DAY_MS) == 1
+    assert store.prune(START + 371 * DAY_MS) == 0
+    assert [(total.batches, total.dropped, list(total.holes)) for total in store.totals()] == [(1, 0, [])]
+
+
+def test_field_added_to_the_catalogue_is_found_in_an_old_file(opener: Opener) -> None:
+    with opener(CATALOGUE) as store:
+        store.write([batch(0, point(0, busy_ratio=1.0))])
+    grown = Catalogue({"link": link(error_ratio=GAUGE), "alarm": alarm(), "canary": alarm()}, {})
+    with opener(grown) as store:
+        store.write([batch(1, point(MINUTE_MS, error_ratio=0.5), point(0, name="canary", tags={}, raised_count=1.0))])
+        answers = [store.answer(ask(field=f, buckets=1), [ETH0], HIGH_IS_BAD)[0] for f in ("busy_ratio", "error_ratio")]
+        assert [(answer.known, answer.samples) for answer in answers] == [(1.0, 1), (0.5, 1)]
+        assert len(store.latest("canary", 0)) == 1
