@@ -1,7 +1,9 @@
 """The web application on loopback: routes, languages, headers."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -15,7 +17,9 @@ from starlette.staticfiles import StaticFiles
 
 from agent.language import Language, say, speaking
 from collector.health import Snapshot
-from collector.web.views import View, agents_view, criterion_view, node_view, readiness_view, tree_view
+from collector.web.agents_view import agents_view
+from collector.web.evidence_view import criterion_view
+from collector.web.views import View, frame_of, node_view, readiness_view, tree_view
 
 FOLDER = Path(__file__).parent
 
@@ -26,12 +30,14 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+YEAR_SECONDS = 31_536_000
+
 Latest = Callable[[], Snapshot | None]
 
 
-def create_app(latest: Latest) -> Starlette:
-    """The application; `latest` gives the newest snapshot, None while there is none."""
-    pages = _Pages(latest)
+def create_app(latest: Latest, clock: Callable[[], float] = time.time) -> Starlette:
+    """The application; `latest` gives the newest snapshot, None while there is none. clock: seconds since the epoch."""
+    pages = _Pages(latest, clock)
     routes = [
         Route("/", pages.readiness),
         Route("/tree", pages.tree),
@@ -39,16 +45,24 @@ def create_app(latest: Latest) -> Starlette:
         Route("/criterion/{name}", pages.criterion),
         Route("/agents", pages.agents),
         Route("/api/scorecard", pages.scorecard),
-        Mount("/static", StaticFiles(directory=FOLDER / "static")),
+        Mount("/static", _Static(directory=FOLDER / "static")),
     ]
     # a page on loopback must not answer to a foreign name that a malicious site pointed at 127.0.0.1
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     return Starlette(routes=routes, middleware=[hosts], exception_handlers={404: pages.missing})
 
 
+class _Static(StaticFiles):
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        # asked for anew every time, or a browser shows the pages of a new version in the old one's dress
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 class _Pages:
-    def __init__(self, latest: Latest) -> None:
-        self._latest = latest
+    def __init__(self, latest: Latest, clock: Callable[[], float]) -> None:
+        self._latest, self._clock = latest, clock
         self._templates = Environment(
             loader=PackageLoader("collector.web"),
             autoescape=select_autoescape(default=True),
@@ -73,7 +87,7 @@ class _Pages:
         return self._show(request, lambda snapshot: criterion_view(snapshot, request.path_params["name"]))
 
     async def missing(self, request: Request, error: Exception) -> Response:
-        return self._render(request, "missing.html", None, {}, 404)
+        return self._render(request, self._latest(), View("missing.html", {}), 404)
 
     async def scorecard(self, request: Request) -> Response:
         """The scorecard of the page as JSON, the same document as `score --format json`."""
@@ -86,24 +100,22 @@ class _Pages:
     def _show(self, request: Request, make: Callable[[Snapshot], View | None]) -> Response:
         snapshot = self._latest()
         if snapshot is None:
-            return self._render(request, "waiting.html", None, {})
+            return self._render(request, None, View("waiting.html", {}), 200)
         with speaking(find_language(request)):
             view = make(snapshot)
         if view is None:
-            return self._render(request, "missing.html", snapshot, {}, 404)
-        return self._render(request, view.template, snapshot, view.values)
+            return self._render(request, snapshot, View("missing.html", {}), 404)
+        return self._render(request, snapshot, view, 200)
 
-    def _render(
-        self, request: Request, template: str, snapshot: Snapshot | None, values: dict[str, object], status: int = 200
-    ) -> Response:
+    def _render(self, request: Request, snapshot: Snapshot | None, view: View, status: int) -> Response:
         language = find_language(request)
         with speaking(language):
-            body = self._templates.get_template(template).render(
-                **values, snapshot=snapshot, say=say, language=language, path=request.url.path
-            )
+            frame = frame_of(snapshot, request.url.path, int(self._clock() * 1000))
+            template = self._templates.get_template(view.template)
+            body = template.render(**view.values, frame=frame, say=say, language=language)
         response = HTMLResponse(body, status, HEADERS)
-        if request.query_params.get("lang") in ("zh", "en"):
-            response.set_cookie("lang", language, max_age=31_536_000, samesite="strict", httponly=True)
+        if is_choice(request.query_params):
+            response.set_cookie("lang", language, max_age=YEAR_SECONDS, samesite="strict", httponly=True)
         return response
 
 
@@ -111,3 +123,8 @@ def find_language(request: Request) -> Language:
     """What the reader chose on the page; Chinese until then."""
     wish = request.query_params.get("lang") or request.cookies.get("lang")
     return "en" if wish == "en" else "zh"
+
+
+def is_choice(query: Mapping[str, str]) -> bool:
+    """Whether the reader chose a language; a page that fetches itself again in its own language chooses nothing."""
+    return query.get("lang") in ("zh", "en") and "again" not in query

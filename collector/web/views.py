@@ -1,16 +1,16 @@
 """What each page shows, taken from the snapshot and put into the reader's words; templates only lay it out."""
 
-import datetime
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from agent.language import say
-from collector.evidence import CriterionResult
-from collector.health import AgentHealth, Snapshot, SourceHealth
-from collector.report import INDICATORS, explain_rule, show_value, spell_basis, status_word
-from collector.score import NodeResult
+from collector.health import Snapshot
+from collector.report import INDICATORS
+from collector.web.figures import Bar, NodeRow, Tree, criterion_row, show_points
+from collector.web.times import ago, clock_time
+
+STALE_MS = 15 * 60_000
+"""Figures older than this are called old; the slowest live view of a large site comes sooner."""
 
 
 class View(NamedTuple):
@@ -20,246 +20,124 @@ class View(NamedTuple):
     values: dict[str, object]
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A low-high bar; percentages of its width, and the words for who cannot see it."""
+class Place(NamedTuple):
+    """One entry of the navigation."""
 
-    low: float
-    high: float
-    coverage: float
-
-    @property
-    def words(self) -> str:
-        """The interval as text."""
-        return f"{self.low:.1f} – {self.high:.1f}"
-
-    @property
-    def label(self) -> str:
-        """What a screen reader says."""
-        return say(
-            f"得分 {self.low:.1f} 到 {self.high:.1f},覆盖 {self.coverage * 100:.0f} %",
-            f"score {self.low:.1f} to {self.high:.1f}, coverage {self.coverage * 100:.0f} %",
-        )
-
-
-@dataclass(frozen=True)
-class NodeRow:
-    """A node as one row."""
-
-    id: str
+    path: str
     title: str
-    level: int
-    weight: float
-    status: str
-    status_word: str
-    bar: Bar
-    scored: int
-    provisional: int
-    criteria: int
+    is_here: bool
 
 
-@dataclass(frozen=True)
-class CriterionRow:
-    """A criterion as one row."""
+class Frame(NamedTuple):
+    """What stands around every page. taken, as_of: empty before the first figures; stale: a warning or empty."""
 
-    id: str
-    title: str
-    weight: float
-    status: str
-    status_word: str
-    bar: Bar
-    value: str
-    provisional: str
-    provisional_points: float | None
-    reason: str
+    places: Sequence[Place]
+    site: str
+    taken: str
+    stale: str
 
 
-@dataclass(frozen=True)
-class SourceRow:
-    """A source's last round."""
-
-    source: SourceHealth
-    last: str
-    state: str
-    words: str
-
-
-@dataclass(frozen=True)
-class AgentRow:
-    """An agent with its sources."""
-
-    agent: AgentHealth
-    last: str
-    sources: Sequence[SourceRow]
-    holes: int
+def frame_of(snapshot: Snapshot | None, path: str, now: int) -> Frame:
+    """The frame of the page at `path`; now: milliseconds."""
+    places = [
+        Place("/", say("就绪度", "Readiness"), path == "/"),
+        Place("/tree", say("指标树", "Index tree"), path == "/tree"),
+        Place("/agents", say("采集状态", "Agents"), path == "/agents"),
+    ]
+    if snapshot is None:
+        return Frame(places, "", "", "")
+    return Frame(places, snapshot.scorecard.site, clock_time(snapshot.taken_at, snapshot.zone), _stale(snapshot, now))
 
 
-def clock_time(milliseconds: int, zone: ZoneInfo) -> str:
-    """A time in the site's zone, the zone beside it."""
-    moment = datetime.datetime.fromtimestamp(milliseconds / 1000, zone)
-    return f"{moment:%Y-%m-%d %H:%M:%S} {zone.key}"
-
-
-def ago(milliseconds: int, now: int) -> str:
-    """How long ago, roughly."""
-    seconds = max(0, (now - milliseconds) // 1000)
-    for size, zh, en in ((86_400, "天前", "d ago"), (3600, "小时前", "h ago"), (60, "分钟前", "min ago")):
-        if seconds >= size:
-            return say(f"{seconds // size} {zh}", f"{seconds // size} {en}")
-    return say(f"{seconds} 秒前", f"{seconds} s ago")
+def _stale(snapshot: Snapshot, now: int) -> str:
+    if now - snapshot.taken_at <= STALE_MS:
+        return ""
+    age = ago(snapshot.taken_at, now)
+    return say(
+        f"以下数字是{age}的，之后没有更新成功；原因见采集中心的日志。",
+        f"These figures are from {age} and could not be renewed since; the collector's log says why.",
+    )
 
 
 def readiness_view(snapshot: Snapshot) -> View:
-    """The two indicators and the eleven, what is provisional, and the total, small."""
-    by_id = {node.id: node for node in snapshot.scorecard.nodes}
+    """The two indicators and the eleven, what needs attention, what is provisional, and the total, small."""
+    tree = Tree.of(snapshot.scorecard)
     groups = [
-        (_node_row(by_id[name]), [_node_row(node) for node in snapshot.scorecard.nodes if node.parent == name])
+        (tree.row(tree.nodes[name]), [tree.row(child) for child in tree.children(name)])
         for name in INDICATORS
-        if name in by_id
+        if name in tree.nodes
     ]
-    waiting = [
-        _criterion_row(criterion)
-        for node in snapshot.scorecard.nodes
-        for criterion in node.criteria
-        if criterion.provisional
-    ]
+    criteria = [criterion for node in snapshot.scorecard.nodes for criterion in node.criteria]
     total = snapshot.scorecard.total
-    alive = sum(agent.is_alive for agent in snapshot.agents)
     return View(
         "readiness.html",
         {
             "groups": groups,
-            "waiting": waiting,
+            "provisional": [criterion_row(criterion) for criterion in criteria if criterion.provisional],
             "total": Bar(total.low, total.high, total.coverage),
-            "taken": clock_time(snapshot.taken_at, snapshot.zone),
-            "alive": alive,
-            "agents": len(snapshot.agents),
+            "revision": snapshot.scorecard.revision,
+            "agents": count_alive(snapshot),
+            "troubles": list_troubles(snapshot),
         },
     )
 
 
+def count_alive(snapshot: Snapshot) -> str:
+    """How many agents are alive, of how many."""
+    alive, known = sum(agent.is_alive for agent in snapshot.agents), len(snapshot.agents)
+    return say(f"采集代理 {alive}/{known} 在线", f"{alive} of {known} agents alive")
+
+
+def list_troubles(snapshot: Snapshot) -> list[str]:
+    """What an operator should look at, a few words each."""
+    silent = [agent.agent for agent in snapshot.agents if not agent.is_alive]
+    failing = [
+        f"{source.asset} {source.source}"
+        for agent in snapshot.agents
+        for source in agent.sources
+        if source.is_fresh and not source.is_success
+    ]
+    set_aside = sum(snapshot.set_aside.values())
+    missing = sum(last - first + 1 for agent in snapshot.agents for _, first, last in agent.holes)
+    return [
+        *([say("采集代理静默：", "silent agents: ") + _name_some(silent)] if silent else []),
+        *([say("采集失败：", "failing: ") + _name_some(failing)] if failing else []),
+        *([say(f"缺失 {missing} 批", f"missing batches: {missing}")] if missing else []),
+        *([say(f"搁置 {set_aside} 条数据", f"set aside: {set_aside}")] if set_aside else []),
+    ]
+
+
+NAMES_SHOWN = 3
+
+
+def _name_some(names: Sequence[str]) -> str:
+    shown = say("、", ", ").join(names[:NAMES_SHOWN])
+    rest = len(names) - NAMES_SHOWN
+    return shown + say(f" 等 {len(names)} 个", f" and {rest} more") if rest > 0 else shown
+
+
 def tree_view(snapshot: Snapshot) -> View:
     """All nodes of the index."""
-    return View("tree.html", {"nodes": [_node_row(node) for node in snapshot.scorecard.nodes]})
+    tree = Tree.of(snapshot.scorecard)
+    rows = [tree.row(node) for node in snapshot.scorecard.nodes]
+    return View("tree.html", {"title": str(snapshot.rules.book.index.title), "rows": rows})
 
 
 def node_view(snapshot: Snapshot, name: str) -> View | None:
-    """One node: where it stands, its children or its criteria."""
-    by_id = {node.id: node for node in snapshot.scorecard.nodes}
-    node = by_id.get(name)
+    """One node: where it stands, its children or its criteria; None when there is no such node."""
+    tree = Tree.of(snapshot.scorecard)
+    node = tree.nodes.get(name)
     if node is None:
         return None
-    children = [_node_row(child) for child in snapshot.scorecard.nodes if child.parent == name]
-    criteria = [_criterion_row(criterion) for criterion in node.criteria]
+    row: NodeRow = tree.row(node)
     return View(
-        "node.html", {"node": _node_row(node), "trail": _trail(by_id, node), "children": children, "criteria": criteria}
-    )
-
-
-def criterion_view(snapshot: Snapshot, name: str) -> View | None:
-    """One criterion with its evidence."""
-    by_id = {node.id: node for node in snapshot.scorecard.nodes}
-    for node in snapshot.scorecard.nodes:
-        for criterion in node.criteria:
-            if criterion.id == name:
-                return View("criterion.html", _criterion_values(snapshot, by_id, node, criterion))
-    return None
-
-
-def _criterion_values(
-    snapshot: Snapshot, by_id: Mapping[str, NodeResult], node: NodeResult, result: CriterionResult
-) -> dict[str, object]:
-    rules = snapshot.rules
-    criterion = rules.book.criteria[result.id]
-    scale = rules.book.scales[criterion.scale]
-    rungs = [
-        (
-            ("≥ " if scale.better == "higher" else "≤ ") + show_value(rung.at, scale.unit),
-            rung.points,
-            "; ".join(spell_basis(rules, basis) for basis in rung.basis),
-        )
-        for rung in scale.rungs
-    ]
-    earned = result.low if result.status == "scored" else None
-    return {
-        "trail": [*_trail(by_id, node), (node.id, str(node.title))],
-        "row": _criterion_row(result),
-        "why": str(criterion.why),
-        "fix": str(criterion.fix),
-        "basis": [spell_basis(rules, basis) for basis in criterion.basis],
-        "question": explain_rule(rules, result.id, None),
-        "rungs": rungs,
-        "earned": earned,
-        "result": result,
-        "window": (clock_time(result.window[0], snapshot.zone), clock_time(result.window[1], snapshot.zone)) if result.window else None,
-        "worst": [
-            (", ".join(f"{tag}={value}" for tag, value in subject.subject.items()), show_value(subject.low, result.unit), show_value(subject.high, result.unit), subject.found, subject.expected)
-            for subject in result.worst
-        ],
-    }  # fmt: skip
-
-
-def agents_view(snapshot: Snapshot) -> View:
-    """Agents, their sources, what was set aside."""
-    rows = [_agent_row(agent, snapshot.taken_at) for agent in snapshot.agents]
-    return View(
-        "agents.html",
-        {"agents": rows, "set_aside": sorted(snapshot.set_aside.items()), "owners": sorted(snapshot.owners.items())},
-    )
-
-
-def _agent_row(agent: AgentHealth, now: int) -> AgentRow:
-    sources = [_source_row(source, now) for source in agent.sources]
-    return AgentRow(agent, ago(agent.last_point, now), sources, sum(last - first + 1 for _, first, last in agent.holes))
-
-
-def _source_row(source: SourceHealth, now: int) -> SourceRow:
-    if not source.is_fresh:
-        state, words = "bad", say("静默", "silent")
-    elif not source.is_success:
-        state, words = "bad", say("失败", "failing")
-    elif source.points_count == 0:
-        state, words = "none", say("本机没有", "nothing here")
-    else:
-        state, words = "good", say("正常", "good")
-    return SourceRow(source, ago(source.last_round, now), state, words)
-
-
-def _trail(by_id: Mapping[str, NodeResult], node: NodeResult) -> list[tuple[str, str]]:
-    trail: list[tuple[str, str]] = []
-    parent = node.parent
-    while parent:
-        trail.insert(0, (parent, str(by_id[parent].title)))
-        parent = by_id[parent].parent
-    return trail
-
-
-def _node_row(node: NodeResult) -> NodeRow:
-    return NodeRow(
-        id=node.id,
-        title=str(node.title),
-        level=node.level,
-        weight=node.effective_weight,
-        status=node.status,
-        status_word=status_word(node.status),
-        bar=Bar(node.low, node.high, node.coverage),
-        scored=sum(criterion.status == "scored" for criterion in node.criteria),
-        provisional=sum(criterion.provisional is not None for criterion in node.criteria),
-        criteria=len(node.criteria),
-    )
-
-
-def _criterion_row(criterion: CriterionResult) -> CriterionRow:
-    provisional = criterion.provisional
-    return CriterionRow(
-        id=criterion.id,
-        title=str(criterion.title),
-        weight=criterion.effective_weight,
-        status=criterion.status,
-        status_word=status_word(criterion.status),
-        bar=Bar(criterion.low, criterion.high, criterion.coverage),
-        value=show_value(criterion.value, criterion.unit),
-        provisional=show_value(provisional.value, criterion.unit) if provisional else "",
-        provisional_points=provisional.points if provisional else None,
-        reason=str(criterion.reason) if criterion.reason else "",
+        "node.html",
+        {
+            "node": row,
+            "trail": tree.trail(node),
+            "children": [tree.row(child) for child in tree.children(name)],
+            "criteria": [criterion_row(criterion) for criterion in node.criteria],
+            "low": show_points(node.low),
+            "cap": "" if node.cap is None else f"{node.cap:g}",
+        },
     )

@@ -1,0 +1,109 @@
+"""Agents and their sources with their health, trouble first."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from agent.language import say
+from collector.health import AgentHealth, Snapshot, SourceHealth
+from collector.reasons import MEANINGS
+from collector.report import show_value
+from collector.web.times import ago
+from collector.web.views import View, count_alive
+
+RANGES_SHOWN = 5
+MEBIBYTE = 2**20
+
+
+class SourceRow(NamedTuple):
+    """A source's last round; state: good, none, bad."""
+
+    name: str
+    asset: str
+    state: str
+    word: str
+    last: str
+    interval: str
+    duration: str
+    points: str
+
+
+class AgentRow(NamedTuple):
+    """An agent, what is counted of it, and its sources; hint: the command that shows why one fails, or empty."""
+
+    name: str
+    state: str
+    word: str
+    facts: Sequence[tuple[str, str]]
+    sources: Sequence[SourceRow]
+    hint: str
+
+
+def agents_view(snapshot: Snapshot) -> View:
+    """Agents, their sources, what was set aside, who owns what."""
+    agents = sorted(snapshot.agents, key=lambda agent: (agent.is_alive and not _failing(agent), agent.agent))
+    set_aside = [
+        (reason.value, str(MEANINGS[reason].text), count) for reason, count in sorted(snapshot.set_aside.items())
+    ]
+    return View(
+        "agents.html",
+        {
+            "summary": count_alive(snapshot),
+            "agents": [_agent_row(agent, snapshot.taken_at) for agent in agents],
+            "set_aside": set_aside,
+            "owners": sorted(snapshot.owners.items()),
+        },
+    )
+
+
+def _failing(agent: AgentHealth) -> list[SourceHealth]:
+    return [source for source in agent.sources if source.is_fresh and not source.is_success]
+
+
+def _agent_row(agent: AgentHealth, now: int) -> AgentRow:
+    facts = [
+        (say("最近数据", "last point"), ago(agent.last_point, now)),
+        (say("批次", "batches"), str(agent.batches)),
+        (say("数据点", "points"), str(agent.points)),
+        (say("搁置", "set aside"), str(agent.set_aside)),
+        (say("缓存溢出丢弃", "dropped when full"), str(agent.dropped)),
+        (say("缺失批次", "missing batches"), _spell_holes(agent.holes)),
+    ]
+    if agent.spool_batches is not None:
+        facts.append((say("待发批次", "batches waiting"), f"{agent.spool_batches:g}"))
+    if agent.resident_bytes is not None:
+        facts.append((say("占用内存", "memory"), f"{agent.resident_bytes / MEBIBYTE:.1f} MiB"))
+    failing = _failing(agent)
+    hint = f"infravitals-agent try {failing[0].source}" if failing else ""
+    state, word = ("good", say("在线", "alive")) if agent.is_alive else ("bad", say("静默", "silent"))
+    return AgentRow(agent.agent, state, word, facts, [_source_row(source, now) for source in agent.sources], hint)
+
+
+def _spell_holes(holes: Sequence[tuple[str, int, int]]) -> str:
+    """How many numbers are missing, and which; the first few ranges only."""
+    missing = sum(last - first + 1 for _, first, last in holes)
+    if not missing:
+        return "0"
+    ranges = [str(first) if first == last else f"{first}–{last}" for _, first, last in holes[:RANGES_SHOWN]]
+    more = ", …" if len(holes) > RANGES_SHOWN else ""
+    return f"{missing} (#{', '.join(ranges)}{more})"
+
+
+def _source_row(source: SourceHealth, now: int) -> SourceRow:
+    if not source.is_fresh:
+        state, word = "bad", say("静默", "silent")
+    elif not source.is_success:
+        state, word = "bad", say("失败", "failing")
+    elif source.points_count == 0:
+        state, word = "none", say("无可测对象", "nothing to measure")
+    else:
+        state, word = "good", say("正常", "good")
+    return SourceRow(
+        name=source.source if source.target == "local" else f"{source.source} → {source.target}",
+        asset=source.asset,
+        state=state,
+        word=word,
+        last=ago(source.last_round, now),
+        interval=show_value(source.interval_seconds, "seconds"),
+        duration=show_value(source.duration_seconds, "seconds"),
+        points=f"{source.points_count:g}",
+    )

@@ -1,0 +1,111 @@
+"""What the pages say, before any page is laid out."""
+
+import dataclasses
+from typing import Any
+
+import msgspec
+
+from agent.language import speaking
+from collector.evidence import CriterionResult
+from collector.health import Snapshot
+from collector.rulebook import Scale
+from collector.web.agents_view import agents_view
+from collector.web.evidence_view import criterion_view
+from collector.web.figures import Bar, show_weight
+from collector.web.times import ago
+from collector.web.views import list_troubles
+
+
+def test_the_three_parts_of_a_bar_add_up_to_a_hundred() -> None:
+    with speaking("en"):
+        assert Bar(60.0, 85.0, 0.5).parts == (
+            ("proven", "proven", "60.0"),
+            ("open", "not proven", "25.0"),
+            ("lost", "lost", "15.0"),
+        )
+
+
+def test_a_weight_is_a_percentage_without_noise() -> None:
+    assert [show_weight(weight) for weight in (0.15, 0.1 + 0.2, 1 / 3)] == ["15 %", "30 %", "33.3333 %"]
+
+
+def test_how_long_ago_is_said_in_the_greatest_unit_that_fits() -> None:
+    with speaking("zh"):
+        assert [ago(0, after) for after in (59_000, 60_000, 7_300_000, 200_000_000)] == [
+            "59 秒前",
+            "1 分钟前",
+            "2 小时前",
+            "2 天前",
+        ]
+
+
+def test_many_silent_agents_are_counted_and_not_all_named(snapshot: Snapshot) -> None:
+    silent = snapshot.agents[2]
+    many = [dataclasses.replace(silent, agent=f"host-{number}", holes=()) for number in range(9)]
+    with speaking("zh"):
+        troubles = list_troubles(dataclasses.replace(snapshot, agents=many, set_aside={}))
+    assert troubles == ["采集代理静默：host-0、host-1、host-2 等 9 个"]
+
+
+def test_a_hospital_without_trouble_has_none_to_tell(snapshot: Snapshot) -> None:
+    well = dataclasses.replace(snapshot, agents=[snapshot.agents[0]], set_aside={})
+    assert snapshot.agents[0].agent == "gw-core"
+    assert list_troubles(well) == []
+
+
+def test_only_the_first_of_many_holes_are_listed(snapshot: Snapshot) -> None:
+    holes = tuple(("boot", 10 * number, 10 * number + number % 2) for number in range(7))
+    agent = dataclasses.replace(snapshot.agents[0], holes=holes)
+    with speaking("en"):
+        view: Any = agents_view(dataclasses.replace(snapshot, agents=[agent]))
+    facts = dict(view.values["agents"][0].facts)
+    assert facts["missing batches"] == "10 (#0, 10–11, 20, 30–31, 40, …)"
+
+
+def with_result(snapshot: Snapshot, name: str, **changes: Any) -> Snapshot:
+    """The snapshot with something changed in one criterion's result."""
+
+    def changed(result: CriterionResult) -> CriterionResult:
+        return msgspec.structs.replace(result, **changes) if result.id == name else result
+
+    nodes = [
+        msgspec.structs.replace(node, criteria=[changed(result) for result in node.criteria])
+        for node in snapshot.scorecard.nodes
+    ]
+    return dataclasses.replace(snapshot, scorecard=msgspec.structs.replace(snapshot.scorecard, nodes=nodes))
+
+
+def rungs(snapshot: Snapshot, name: str) -> list[tuple[str, str, str]]:
+    """(at, points, mark) of a criterion's scale as its page shows it."""
+    with speaking("en"):
+        view: Any = criterion_view(snapshot, name)
+    return [(rung.at, rung.points, rung.mark) for rung in view.values["rungs"]]
+
+
+def test_the_scale_marks_both_ends_of_an_interval(snapshot: Snapshot) -> None:
+    shown = with_result(snapshot, "telemetry-completeness", low=0.0, high=85.0)
+    assert rungs(shown, "telemetry-completeness") == [
+        ("≥ 99 %", "100", ""),
+        ("≥ 97 %", "85", "at best"),
+        ("≥ 90 %", "60", ""),
+        ("≥ 80 %", "30", ""),
+        ("none of these", "0", "at worst (counts)"),
+    ]
+
+
+def test_the_scale_marks_nothing_for_what_is_not_known(snapshot: Snapshot) -> None:
+    assert {mark for _, _, mark in rungs(snapshot, "achieved-rto")} == {""}
+
+
+def test_a_scale_that_is_a_line_shows_its_turns(snapshot: Snapshot) -> None:
+    rules = snapshot.rules
+    straight: Scale = msgspec.structs.replace(
+        rules.book.scales["telemetry-completeness"], rungs=(), line=((0.5, 0.0), (1.0, 100.0))
+    )
+    book = dataclasses.replace(rules.book, scales={**rules.book.scales, "telemetry-completeness": straight})
+    shown = dataclasses.replace(snapshot, rules=dataclasses.replace(rules, book=book))
+    assert rungs(shown, "telemetry-completeness") == [("50 %", "0", ""), ("100 %", "100", "")]
+
+
+def test_a_criterion_that_the_index_does_not_count_has_no_page(snapshot: Snapshot) -> None:
+    assert criterion_view(snapshot, "no-such-criterion") is None
