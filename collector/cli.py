@@ -8,7 +8,8 @@ from pathlib import Path
 
 from agent import language
 from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, find_language
-from agent.errors import FileMistakes, InfravitalsError
+from agent.documents import FileMistakes
+from agent.errors import InfravitalsError
 from agent.language import say
 
 Handler = Callable[[argparse.Namespace], int]
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return TROUBLE
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        sys.stdout = None  # type: ignore[assignment]  # the interpreter would flush it once more and complain
+        sys.stdout = None  # the interpreter would flush it once more and complain
         return TROUBLE
 
 
@@ -237,12 +238,16 @@ def _no_command(options: argparse.Namespace) -> int:
 
 
 def _up(options: argparse.Namespace) -> int:
-    from collector import up
+    from collector.embedded import Options
 
-    plan = up.Options(options.data_dir, options.site, options.port, options.rules)
+    wanted = Options(options.data_dir, options.site, options.port, options.rules)
     if options.once:
-        return _show_scorecard(up.once(plan, options.as_of), options.format)
-    return up.run(plan)
+        from collector.once import once
+
+        return _show_scorecard(once(wanted, options.as_of), options.format)
+    from collector.up import run
+
+    return run(wanted)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from collector.evaluate import Rules
+from collector.reasons import Reason
 from collector.score import Scorecard
 from collector.stores import BatchTotals, Latest, Store
 
@@ -52,7 +53,7 @@ class AgentHealth:
 class Snapshot:
     """Everything that the faces show, taken at one moment.
 
-    set_aside: by reason, what this collector refused since it started. owners: asset -> agent, none of them registered yet.
+    set_aside: by reason, what this collector ever refused. owners: asset -> agent, none of them registered yet.
     """
 
     taken_at: int
@@ -60,7 +61,7 @@ class Snapshot:
     rules: Rules
     scorecard: Scorecard
     agents: Sequence[AgentHealth]
-    set_aside: Mapping[str, int]
+    set_aside: Mapping[Reason, int]
     owners: Mapping[str, str]
 
 

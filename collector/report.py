@@ -1,21 +1,26 @@
 """What a terminal shows of scores and rules; it only shows what is there."""
 
-from collections.abc import Iterator, Mapping
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from zoneinfo import ZoneInfo
 
 import msgspec
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Styled
 
-from agent.catalogue import Text
+from agent.catalogue import Catalogue, Text
 from agent.catalogue import unit as unit_of
 from agent.language import current, say
 from collector.evaluate import Rules
 from collector.evidence import CriterionResult, Status
 from collector.plan import Plan
+from collector.quarantine import Entry
 from collector.query import Take
+from collector.reasons import MEANINGS, Reason
 from collector.rulebook import Basis, Criterion, Rulebook, Scale
 from collector.score import NodeResult, Scorecard
+from collector.stores import Latest
 
 INDICATORS = ("hospital.data-availability", "hospital.network-security")
 """The two indicators that telemetry scores; every face leads with them and the eleven below."""
@@ -275,3 +280,49 @@ def rules_table(rows: list[RuleRow]) -> Table:
         mark = "" if row.is_asked else say("(待接入)", " (awaits)")
         table.add_row(row.indicator, row.id + mark, "–" if row.weight is None else f"{row.weight:g}", str(row.title))
     return table
+
+
+FACTS_SHOWN = 16
+
+
+def facts_table(catalogue: Catalogue, facts: Sequence[tuple[str, Latest]]) -> Table:
+    """What was gathered last, a line per thing, bounded; events are not what is now and are left out."""
+    table = Table(title=say("刚采集到的事实", "facts just gathered"), title_justify="left")
+    for zh, en in (("信号", "signal"), ("对象", "of"), ("值", "value")):
+        table.add_column(say(zh, en), overflow="fold")
+    for name, row in facts[:FACTS_SHOWN]:
+        declared = catalogue.measurements[name]
+        tags = " ".join(value for tag, value in sorted(row.tags.items()) if tag in declared.tags)
+        values = [
+            f"{key} {_show_fact(key, value)}"
+            for key, value in row.fields.items()
+            if declared.fields[key].kind != "event"
+        ]
+        table.add_row(say(declared.zh, declared.en), tags or row.tags["asset"], ", ".join(values[:4]))
+    if len(facts) > FACTS_SHOWN:
+        table.add_row("…", "", say(f"另有 {len(facts) - FACTS_SHOWN} 项,见网页", f"{len(facts) - FACTS_SHOWN} more"))
+    return table
+
+
+def _show_fact(field: str, value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    unit = unit_of(field)
+    if unit == "1":
+        return f"{value * 100:.1f} %"
+    if unit in ("B", "B/s", "bit/s"):
+        size = next((size for size in (1e12, 1e9, 1e6, 1e3) if value >= size), 1.0)
+        return f"{value / size:.3g} {({1e12: 'T', 1e9: 'G', 1e6: 'M', 1e3: 'k', 1.0: ''})[size]}{unit}"
+    return f"{value:.4g} {unit}".strip()
+
+
+def quarantine_text(entries: Sequence[Entry], counts: Mapping[Reason, int], zone: ZoneInfo) -> str:
+    """What was set aside: counts by reason with their sentences, then the newest entries."""
+    if not counts:
+        return say("没有任何数据被搁置\n", "nothing was set aside\n")
+    lines = [f"{count:>8}  {reason.value}: {MEANINGS[reason].text}" for reason, count in sorted(counts.items())]
+    lines += ["", say("最近的条目:", "newest entries:")]
+    for entry in entries:
+        at = datetime.datetime.fromtimestamp(entry.at / 1000, zone)
+        lines.append(f"{at:%Y-%m-%d %H:%M:%S}  {entry.site}/{entry.agent}  {entry.reason.value}  {entry.what}")
+    return "\n".join(lines) + "\n"

@@ -14,6 +14,7 @@ from agent.language import say
 from collector.evaluate import Rules, Site, evaluate, format_time
 from collector.health import Snapshot, read_health
 from collector.query import DAY_MS, HOUR_MS
+from collector.reasons import Reason
 from collector.score import Scorecard
 from collector.stores import Store
 
@@ -77,11 +78,12 @@ class Evaluator:
         threads: StoreThreads,
         rules: Rules,
         site: Site,
-        set_aside: Callable[[], Mapping[str, int]],
+        set_aside: Callable[[], Mapping[Reason, int]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._threads, self._rules, self._site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
         self.snapshot: Snapshot | None = None
+        self.has_snapshot = asyncio.Event()
         self._is_failing = False
 
     async def run(self) -> None:
@@ -105,6 +107,7 @@ class Evaluator:
         """Take a new snapshot."""
         now = int(self._clock() * 1000)
         self.snapshot = await self._threads.read(self._snapshot, now)
+        self.has_snapshot.set()
         self._recover()
         return self.snapshot
 

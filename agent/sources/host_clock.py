@@ -24,6 +24,9 @@ from agent.sources import Output, Reading, SourceConfig, Surroundings
 
 Program = Literal["chrony", "ntpq", "timedatectl"]
 
+NETWORK_DAEMONS = {"chrony", "ntpq"}
+"""Whose client says for sure that its daemon does not run; timedatectl also fails where there is no system bus."""
+
 COMMAND_SHARE = 0.4
 """Of a round's deadline, for one command: each program is asked twice at most."""
 
@@ -60,7 +63,7 @@ class Source:
         """Nothing to open."""
 
     async def collect(self) -> list[Reading]:
-        """One reading. Raises NoData without any of the programs, SourceError when none of those here answers."""
+        """One reading. Raises NoData without any of the programs, SourceError when one hangs or only timedatectl is there and fails."""
         asked = {"chrony": self._ask_chrony, "ntpq": self._ask_ntpq, "timedatectl": self._ask_timedatectl}
         silent = []
         for program in [self._program] if self._program else asked:
@@ -74,11 +77,12 @@ class Source:
         if not silent:
             wanted = self._program or say("chrony、ntpq 或 timedatectl", "chrony, ntpq or timedatectl")
             raise NoData(say(f"本机没有 {wanted}", f"there is no {wanted} on this machine"))
-        names = ", ".join(silent)
+        if set(silent) & NETWORK_DAEMONS:  # installed and not running: that is a fact, not silence
+            return [_reading(False, 0.0, 0)]
         raise SourceError(
             say(
-                f"{names} 没有回答:本机没有正在运行的校时服务;请启动 chronyd、ntpd 或 systemd-timesyncd",
-                f"{names} gave no answer: no time service is running; start chronyd, ntpd or systemd-timesyncd",
+                "timedatectl 没有回答,无法得知是否校时;请在宿主机上采集,或安装 chrony",
+                "timedatectl gave no answer, so nobody knows whether the clock is set; gather on the host, or install chrony",
             )
         )
 

@@ -173,10 +173,15 @@ async def test_machine_without_any_time_program_has_no_data() -> None:
         await _source(RecordedPrograms({})).collect()
 
 
-async def test_machine_whose_time_services_are_all_down_is_in_trouble() -> None:
+async def test_time_daemon_that_is_installed_and_down_is_the_fact_not_synchronised() -> None:
     down = Output("", "Connection refused", 1)
-    with pytest.raises(SourceError, match="ntpq, timedatectl") as caught:
-        await _source(RecordedPrograms({"ntpq": down, "timedatectl": down})).collect()
+    [reading] = await _source(RecordedPrograms({"ntpq": down, "timedatectl": down})).collect()
+    assert reading.fields == {"is_synchronised": False, "sources_count": 0.0}
+
+
+async def test_timedatectl_without_a_bus_says_nothing_about_the_clock() -> None:
+    with pytest.raises(SourceError, match="timedatectl") as caught:
+        await _source(RecordedPrograms({"timedatectl": Output("", "Host is down", 1)})).collect()
     assert not isinstance(caught.value, NoData)
 
 

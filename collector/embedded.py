@@ -1,0 +1,48 @@
+"""The agent's half of the all-in-one commands: this machine's name, its sources, its spool beside the store."""
+
+import re
+import socket
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.config import default_sources
+from agent.rounds import Watch
+from agent.sources import Surroundings
+from agent.spool import Spool
+from collector.beside import Place
+
+LINK_CAPACITY = 64
+SPOOL_BYTES = 256 * 1024 * 1024
+SPOOL_AGE_SECONDS = 7 * 86_400.0
+
+
+class Options(NamedTuple):
+    """What the command line said; None: as before, else the default."""
+
+    data_directory: Path
+    site: str | None
+    port: int
+    rules_directory: Path | None
+
+
+def agent_name() -> str:
+    """This machine's name as an id."""
+    name = re.sub("[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")
+    return name[:63] or "this-machine"
+
+
+def open_spool(place: Place) -> Spool:
+    """The spool, a file in the data directory."""
+    return Spool(
+        place.data_directory / "spool.sqlite",
+        max_bytes=SPOOL_BYTES,
+        max_age_seconds=SPOOL_AGE_SECONDS,
+        new_boot=lambda: uuid.uuid4().hex,
+    )
+
+
+def make_watches(place: Place) -> list[Watch]:
+    """Every source that serves this system, with its defaults."""
+    surroundings = Surroundings(asset=agent_name(), state_directory=place.data_directory)
+    return [section.watch(surroundings) for section in default_sources()]

@@ -1,0 +1,82 @@
+"""`up --once`: one round of every source through the real line, then one scorecard."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from agent.errors import StoreError
+from agent.inprocess import InProcessLink
+from agent.language import say
+from agent.points import Point
+from agent.publish import Publisher
+from agent.readings import Settler
+from agent.rounds import in_thread
+from agent.run import gather_once, points_of_round
+from agent.spool import Spool
+from agent.wire import Address
+from collector.beside import ask_running_score, embedded_place, remember_site, score_bytes
+from collector.embedded import LINK_CAPACITY, Options, agent_name, make_watches, open_spool
+from collector.intake import Intake
+from collector.ruleset import load_rules
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 30.0
+
+
+def once(options: Options, as_of: int | None) -> bytes:
+    """Gather once, score at `as_of` (ms; None: after the gather), give the scorecard's JSON.
+
+    Where `up` runs on this data already, it gathers by itself and is asked for the scorecard.
+    """
+    place = embedded_place(options.data_directory, options.site, options.rules_directory)
+    running = ask_running_score(place, as_of)
+    if running is not None:
+        return running
+    remember_site(place)
+    rules = load_rules(options.rules_directory).rules
+    with Intake(place, rules) as intake:
+        asyncio.run(_gather_into(intake))
+        return score_bytes(intake.threads.store, rules, place.site, as_of)
+
+
+async def _gather_into(intake: Intake) -> None:
+    """One round of every source, through spool, link and ingest into the store."""
+    watches = make_watches(intake.place)
+    settler = Settler(intake.rules.catalogue, agent_name())
+    points: list[Point] = []
+    for watch, outcome in await gather_once(watches):
+        points += points_of_round(settler, watch, outcome)
+        if not outcome.is_success:
+            log.warning("%s: %s", watch.label, outcome.error)
+    async with _sending(intake) as (spool, publisher):
+        await in_thread(partial(spool.put, points), "spool")
+        publisher.wake()
+        if not await publisher.drain(DRAIN_SECONDS):
+            raise StoreError(
+                say(
+                    "采集到的数据未能入库,原因见上;可重新运行",
+                    "what was gathered could not be stored, the reason stands above; run again",
+                )
+            )
+
+
+@asynccontextmanager
+async def _sending(intake: Intake) -> AsyncIterator[tuple[Spool, Publisher]]:
+    """Spool, publisher, link and ingest running; ended in that order."""
+    address = Address(intake.place.site.id, agent_name())
+    link = InProcessLink(address, LINK_CAPACITY)
+    spool = open_spool(intake.place)
+    publisher = Publisher(spool, link, address)
+    try:
+        async with asyncio.TaskGroup() as group:
+            taking = group.create_task(intake.ingest.run(link.deliveries()), name="ingest")
+            sending = group.create_task(publisher.run(), name="publisher")
+            yield spool, publisher
+            sending.cancel()
+            await link.close()
+            await taking
+    finally:
+        spool.close()

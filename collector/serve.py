@@ -1,0 +1,74 @@
+"""`serve`: the collector of a hospital, fed by a broker."""
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from collections.abc import AsyncIterator
+
+from agent.errors import LinkError
+from agent.language import say
+from agent.link import Delivery
+from agent.mqtt import deliveries
+from agent.service import set_up_logging
+from collector.beside import place_of, remember_site
+from collector.config import CollectorConfig
+from collector.intake import Intake
+from collector.ruleset import load_rules
+from collector.service import Service, stop_on_signals
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_SECONDS = 60.0
+
+
+def run(config: CollectorConfig) -> int:
+    """Collect until SIGTERM or SIGINT; gives the exit code. A broker that is down is waited for."""
+    set_up_logging(config.log)
+    place = place_of(config)
+    remember_site(place)
+    loaded = load_rules(place.rules_directory)
+    for warning in loaded.warnings:
+        log.info("%s", warning)
+    with Intake(place, loaded.rules) as intake:
+        asyncio.run(_run(intake, config))
+    return 0
+
+
+async def _run(intake: Intake, config: CollectorConfig) -> None:
+    stop = stop_on_signals()
+    service = Service(intake, config.page.port)
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(service.run(_follow_broker(config)), name="service")
+        await service.page.started.wait()
+        log.info(say("采集中心已启动,网页 %s", "the collector runs, its page is %s"), service.page.url)
+        await stop.wait()
+        log.info(say("正在结束", "ending"))
+        serving.cancel()
+
+
+async def _follow_broker(config: CollectorConfig) -> AsyncIterator[Delivery]:
+    """What the broker brings, over as many connections as it takes; trouble is said once when it begins and once when it ends."""
+    identifier = f"collector-{socket.gethostname()}-{os.getpid()}"
+    attempts = 0
+    while True:
+        try:
+            subscribing = deliveries(
+                config.broker,
+                site=config.site,
+                share_group=config.share_group,
+                identifier=identifier,
+                receive_maximum=config.receive_maximum,
+            )
+            async with subscribing as subscription:
+                if attempts:
+                    log.warning(say("已重新连上消息服务器", "the broker is back"))
+                attempts = 0
+                async for delivery in subscription:
+                    yield delivery
+        except LinkError as error:
+            if not attempts:
+                log.warning(say("消息服务器不可用,会继续重试:%s", "the broker is away, trying on: %s"), error)
+        attempts = min(attempts + 1, 10)
+        await asyncio.sleep(random.random() * min(LONGEST_WAIT_SECONDS, 2.0**attempts))  # noqa: S311 - a wait, no secret

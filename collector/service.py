@@ -1,0 +1,46 @@
+"""A running collector: scorecards, page and command socket over an open intake, from start to a clean end."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+
+from agent.link import Delivery
+from collector.beside import make_handlers
+from collector.control import ControlServer
+from collector.intake import Intake
+from collector.server import Evaluator
+from collector.web.serving import PageServer
+
+
+class Service:
+    """Scorecards, page and command socket over an open intake."""
+
+    def __init__(self, intake: Intake, page_port: int) -> None:
+        place, rules, threads = intake.place, intake.rules, intake.threads
+        self._intake = intake
+        self.evaluator = Evaluator(threads, rules, place.site, intake.quarantine.counts)
+        self.page = PageServer(lambda: self.evaluator.snapshot, page_port)
+        self._control = ControlServer(place.socket, make_handlers(place, threads, rules))
+
+    async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
+        """Take deliveries until they end or this is cancelled; then end the rest."""
+        async with asyncio.TaskGroup() as group:
+            side = [
+                group.create_task(self.page.run(), name="page"),
+                group.create_task(self._control.run(), name="control"),
+                group.create_task(self.evaluator.run(), name="evaluator"),
+            ]
+            try:
+                await self._intake.ingest.run(deliveries)
+            finally:
+                for task in side:
+                    task.cancel()
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

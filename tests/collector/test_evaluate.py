@@ -1,0 +1,154 @@
+"""Evaluation over the real embedded store: expected is counted, and nothing rises because a sensor died."""
+
+from collections.abc import Iterator, Sequence
+from zoneinfo import ZoneInfo
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from agent.points import Point
+from collector.evaluate import Rules, Site, evaluate, evaluate_criteria, format_time, parse_time
+from collector.evidence import CriterionResult
+from collector.query import HOUR_MS
+from collector.ruleset import load_rules, memory_store
+from collector.server import revise
+from collector.stores import AppliedBatch, Store
+
+AS_OF = parse_time("2026-03-31T00:00:00+08:00")
+COMPLETENESS = "telemetry-completeness"
+SITE = Site("a-site", ZoneInfo("Asia/Shanghai"))
+EVERY_MS = 10 * 60_000
+
+
+@pytest.fixture(scope="module")
+def rules() -> Rules:
+    return load_rules().rules
+
+
+@pytest.fixture(scope="module")
+def store(rules: Rules) -> Iterator[Store]:
+    with memory_store(rules.catalogue) as opened:
+        yield opened
+
+
+_serial = iter(range(10**9))
+
+
+def a_site() -> Site:
+    """A site of its own in the shared store."""
+    return Site(f"site-{next(_serial)}", SITE.zone)
+
+
+def write(store: Store, site: Site, hours: Sequence[int], success: float = 1.0, asset: str = "srv-1") -> None:
+    """Rounds every ten minutes in these hours before AS_OF (1 is the last), one batch for each hour."""
+    for hour in hours:
+        start = AS_OF - hour * HOUR_MS
+        tags = {"asset": asset, "source": "host_cpu", "target": "local"}
+        fields = {"is_success": success, "interval_seconds": EVERY_MS / 1000}
+        points = [Point("source_round", tags, fields, time) for time in range(start, start + HOUR_MS, EVERY_MS)]
+        store.write([AppliedBatch(site.id, asset, "", -1, f"{asset}-{hour}-{success}", start, start, points, 0, ())])
+
+
+def completeness(store: Store, rules: Rules, site: Site, as_of: int = AS_OF) -> CriterionResult:
+    return evaluate_criteria(store, rules, site, as_of, [COMPLETENESS])[COMPLETENESS]
+
+
+def test_full_window_since_enrolment_is_scored_with_full_marks(store: Store, rules: Rules) -> None:
+    site = a_site()
+    write(store, site, range(1, 25))
+    found = completeness(store, rules, site)
+    assert (found.status, found.low, found.high, found.value) == ("scored", 100, 100, 1.0)
+    assert (found.expected, found.found, found.samples, found.coverage) == (24, 24, 144, 1.0)
+
+
+def test_dead_hours_count_as_worst_in_low_and_best_in_high(store: Store, rules: Rules) -> None:
+    site = a_site()
+    write(store, site, [hour for hour in range(1, 25) if hour not in (3, 4, 5)])
+    found = completeness(store, rules, site)
+    assert (found.expected, found.found, found.value) == (24, 21, 0.875)
+    assert (found.low, found.high) == (30, 100)
+
+
+def test_less_than_is_needed_is_no_data_with_a_provisional_value_that_earns_nothing(store: Store, rules: Rules) -> None:
+    site = a_site()
+    start = AS_OF - HOUR_MS // 2
+    tags = {"asset": "srv-1", "source": "host_cpu", "target": "local"}
+    points = [Point("source_round", tags, {"is_success": 1.0, "interval_seconds": 15.0}, start)]
+    store.write([AppliedBatch(site.id, "srv-1", "", -1, "one", start, start, points, 0, ())])
+    found = completeness(store, rules, site)
+    assert (found.status, found.low, found.high, found.coverage) == ("no_data", 0, 100, 0)
+    assert found.provisional is not None and found.provisional.points == 100
+    assert found.reason is not None and "1 h" in found.reason.en
+
+
+def test_what_came_after_as_of_changes_nothing(store: Store, rules: Rules) -> None:
+    site = a_site()
+    write(store, site, range(10, 25))
+    just_before = AS_OF - 9 * HOUR_MS - 1  # a point at as-of itself belongs to it
+    before = evaluate(store, rules, site, just_before)
+    write(store, site, range(1, 10))
+    write(store, site, range(1, 10), asset="srv-2")
+    assert evaluate(store, rules, site, just_before) == before
+
+
+def test_host_that_is_silent_stays_a_subject(store: Store, rules: Rules) -> None:
+    site = a_site()
+    write(store, site, range(1, 25))
+    write(store, site, range(20, 25), asset="srv-2")
+    found = completeness(store, rules, site)
+    assert found.subjects == 2
+    assert found.value == pytest.approx((1 + 5 / 24) / 2)
+    assert found.worst[0].subject["asset"] == "srv-2"
+
+
+def test_sites_do_not_see_each_other(store: Store, rules: Rules) -> None:
+    one, other = a_site(), a_site()
+    write(store, one, range(1, 5))
+    assert completeness(store, rules, other).reason is not None
+    assert completeness(store, rules, other).subjects == 0
+
+
+def test_criterion_on_attributes_is_provisional_at_most_without_a_register(store: Store, rules: Rules) -> None:
+    site = a_site()
+    tags = {"asset": "srv-1", "group": "md0", "kind": "raid"}
+    points = [Point("redundant_group", tags, {"is_healthy": 1.0}, AS_OF - hour * HOUR_MS) for hour in range(1, 48)]
+    store.write([AppliedBatch(site.id, "srv-1", "", -1, "raid", AS_OF, AS_OF, points, 0, ())])
+    found = evaluate_criteria(store, rules, site, AS_OF, ["redundant-component-health"])["redundant-component-health"]
+    assert found.status == "no_data" and found.low == 0
+    assert found.provisional is not None and found.provisional.points == 100
+
+
+def test_stored_revision_is_found_again_and_new_content_gets_the_next(store: Store, rules: Rules) -> None:
+    site = a_site()
+    write(store, site, range(3, 25))
+    first = evaluate(store, rules, site, AS_OF)
+    assert revise(store, first, AS_OF).revision == 1
+    assert store.save_scorecard(site.id, AS_OF, first.identity(), b"{}", AS_OF) == 1
+    assert revise(store, first, AS_OF).revision == 1
+    write(store, site, [1, 2])
+    late = evaluate(store, rules, site, AS_OF)
+    assert revise(store, late, AS_OF).revision == 2
+    assert store.save_scorecard(site.id, AS_OF, late.identity(), b"{}", AS_OF) == 2
+
+
+def test_times_come_in_with_an_offset_and_go_out_in_utc() -> None:
+    assert format_time(parse_time("2026-03-31T08:00:00+08:00")) == "2026-03-31T00:00:00Z"
+    with pytest.raises(ValueError):
+        parse_time("2026-03-31T08:00:00")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kept=st.lists(st.booleans(), min_size=12, max_size=12), good=st.lists(st.booleans(), min_size=12, max_size=12))
+def test_removing_any_hours_never_raises_low_nor_lowers_high(
+    store: Store, rules: Rules, kept: list[bool], good: list[bool]
+) -> None:
+    whole, holed = a_site(), a_site()
+    for place in range(12):
+        hour = 13 - place  # hour 13 is the enrolment of both: a subject's first sight is never pruned
+        for site in (whole, holed):
+            if site is whole or kept[place] or place == 0:
+                write(store, site, [hour], success=float(good[place]))
+    full, less = completeness(store, rules, whole), completeness(store, rules, holed)
+    assert less.low <= full.low and less.high >= full.high
+    assert less.low <= less.high and full.low <= full.high
