@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
 from agent.broker import Broker
-from agent.catalogue import is_id
+from agent.catalogue import explain_id, is_id
 from agent.documents import Document, FileMistakes, Mistake, find_mistakes, nearest, read_document
 from agent.errors import InfravitalsError
 from agent.language import say
+from agent.logs import LogConfig
 from agent.rounds import Watch
 from agent.sources import Source, SourceConfig, Surroundings, load_source
 from agent.sources import names as source_names
@@ -42,13 +43,6 @@ class SpoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     path: str | None = None
     max_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 512 * 1024 * 1024
     max_age_seconds: Seconds = 7 * 86400.0
-
-
-class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What goes to stderr. format: `line` for people, `json` for machines."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["line", "json"] = "line"
 
 
 class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -250,11 +244,3 @@ def _read_section(document: Document, name: str, value: Any, system: str) -> Sou
         )
         raise FileMistakes([document.mistake((*path, "interval_seconds"), text)])
     return SourceSection(name, module.Source, config)
-
-
-def explain_id(key: str, name: str) -> str:
-    """Why `name` cannot be the name of a site, an agent or an asset."""
-    return say(
-        f"'{key}': '{name}' 不能作名称:只用小写字母、数字和连字符,以字母或数字开头,最长 63 个字符",
-        f"'{key}': '{name}' cannot be a name: small letters, digits and hyphens, at most 63, a letter or digit first",
-    )

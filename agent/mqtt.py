@@ -136,6 +136,9 @@ class Connection:
             await self._client.publish(topic, payload, qos=qos, retain=retain, properties=packet)
         except MqttError as error:
             raise self._lost(error) from error
+        # asyncio.wait_for below aiomqtt's publish loses a cancellation that comes while it completes (Python 3.11)
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError
         if self._client.refusal is not None:
             raise self._refused(say("发布到", "publish to"), topic, self._client.refusal)
         if self._client.is_lost():

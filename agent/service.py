@@ -5,15 +5,13 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import time
 from functools import partial
 
-import msgspec
-
-from agent.config import AgentConfig, LogConfig
+from agent.config import AgentConfig
 from agent.errors import SpoolError
 from agent.language import say
+from agent.logs import set_up_logging
 from agent.mqtt import MqttLink
 from agent.points import Point
 from agent.publish import Publisher
@@ -96,29 +94,3 @@ async def _open_spool(config: AgentConfig) -> Spool:
     )
     await in_thread(spool.state, "spool")
     return spool
-
-
-def set_up_logging(config: LogConfig) -> None:
-    """One line per record on stderr; journald adds the time, a terminal does not."""
-    handler = logging.StreamHandler()
-    if config.format == "json":
-        handler.setFormatter(_JsonFormatter())
-    else:
-        time_part = "%(asctime)s " if sys.stderr.isatty() else ""
-        handler.setFormatter(logging.Formatter(f"{time_part}%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=config.level.upper(), force=True)
-
-
-class _JsonFormatter(logging.Formatter):
-    """A record as one JSON object."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time_seconds": round(record.created, 3),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "text": record.getMessage(),
-        }
-        if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(entry).decode()

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from agent.catalogue import Catalogue, Field, Measurement, is_id
 from agent.points import Point, Value
 from agent.wire import Address, Batch, Decoded, Dropped
-from collector.reasons import MEANINGS, MOST_LABEL_CHARACTERS, MOST_TAG_CHARACTERS, Reason, SetAside
+from collector.reasons import (
+    CONTROL,
+    MEANINGS,
+    MOST_LABEL_CHARACTERS,
+    MOST_TAG_CHARACTERS,
+    Reason,
+    SetAside,
+    show_bytes,
+    show_text,
+)
 from collector.register import Register
 
 EARLIEST_MS = 1_577_836_800_000
@@ -65,18 +74,22 @@ _UNDECLARED: _Limits = (math.inf, -math.inf, None)
 
 
 class _Series:
-    """A measurement with tags that passed, and the last point of it."""
+    """A measurement with tags that passed, the last point of it, and the series that came after it the last time.
 
-    __slots__ = ("asset", "last_fields", "last_timestamp", "limits")
+    An agent's rounds are all in one order, so the follower is usually right, and comparing is cheaper than looking up.
+    """
 
-    def __init__(self, asset: str, limits: Mapping[str, _Limits]) -> None:
-        self.asset = asset
+    __slots__ = ("asset", "follower", "last_fields", "last_timestamp", "limits", "name", "tags")
+
+    def __init__(self, point: Point, limits: Mapping[str, _Limits]) -> None:
+        self.name, self.tags = point.name, point.tags
+        self.asset = point.tags["asset"]
+        self.follower: _Series | None = None
         self.limits = limits
         self.last_timestamp = -1
         self.last_fields: Mapping[str, Value] = {}
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _BOOT = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -136,7 +149,7 @@ class Checker:
         skew = measure_skew(batch.sent_at, received_at, received_at if waiting_since is None else waiting_since)
         sieve = _Sieve(self, self._register, address, skew, received_at)
         for text, raw in decoded.set_aside:
-            sieve.refuse(Reason.MALFORMED_POINT, f"{text}: {raw[:_SHOWN_CHARACTERS].decode('utf-8', 'replace')}")
+            sieve.refuse(Reason.MALFORMED_POINT, f"{text}: {show_bytes(raw[:_SHOWN_CHARACTERS])}")
         sieve.take(batch.metrics, self._series.setdefault(address, {}))
         return Checked(
             points=sieve.points,
@@ -159,7 +172,7 @@ class Checker:
             for known in self._series.values():
                 known.clear()
             self._remembered = 0
-        series = _Series(point.tags["asset"], self._limits[point.name])
+        series = _Series(point, self._limits[point.name])
         self._series.setdefault(address, {})[key] = series
         self._remembered += 1
         return series
@@ -185,18 +198,24 @@ class _Sieve:
         """Count one thing that is set aside; the first ones are kept."""
         self.counts[reason] += 1
         if len(self.kept) < MOST_KEPT:
-            self.kept.append(SetAside(reason, what[:_SHOWN_CHARACTERS]))
+            self.kept.append(SetAside(reason, show_text(what[:_SHOWN_CHARACTERS])))
 
     def take(self, points: Iterable[Point], known: dict[tuple[str, ...], _Series]) -> None:
         """Check all points. Every line of this loop is paid 150,000 times a second."""
         find, keep, may_report = known.get, self.points.append, self._may_report.get
         latest, skew = self._latest, self._skew_ms
+        before: _Series | None = None
         for point in points:
             tags, fields, at = point.tags, point.fields, point.timestamp
-            key = (point.name, *tags, *tags.values())
-            series = find(key) or self._meet(key, point)
-            if series is None:
-                continue
+            series = before.follower if before else None
+            if series is None or series.tags != tags or series.name != point.name:
+                key = (point.name, *tags, *tags.values())
+                series = find(key) or self._meet(key, point)
+                if series is None:
+                    continue
+                if before:
+                    before.follower = series
+            before = series
             if not EARLIEST_MS <= at <= latest:
                 self._refuse_point(Reason.TOO_EARLY if at < EARLIEST_MS else Reason.TOO_LATE, point, f"timestamp {at}")
                 continue
@@ -280,7 +299,7 @@ def _settle(limits: _Limits, value: Value) -> Value | Reason:
     if field.kind == "label":
         if not isinstance(value, str):
             return Reason.WRONG_TYPE
-        is_bad = len(value) > MOST_LABEL_CHARACTERS or _CONTROL.search(value)
+        is_bad = len(value) > MOST_LABEL_CHARACTERS or CONTROL.search(value)
         return Reason.BAD_LABEL if is_bad else value
     if isinstance(value, bool) and field.kind == "state":
         value = float(value)
@@ -303,7 +322,7 @@ def _find_tag_trouble(measurement: Measurement, tags: Mapping[str, str]) -> SetA
             return SetAside(Reason.UNKNOWN_TAG, _show(key))
         if declared.values and value not in declared.values:
             return SetAside(Reason.TAG_NOT_LISTED, f"{key} {_show(value)}")
-        if not value or len(value) > MOST_TAG_CHARACTERS or _CONTROL.search(value):
+        if not value or len(value) > MOST_TAG_CHARACTERS or CONTROL.search(value):
             return SetAside(Reason.BAD_TAG, f"{key} {_show(value)}")
     return None
 

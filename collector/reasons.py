@@ -1,5 +1,6 @@
 """Why something was set aside: a closed set of stable codes, each with its sentence."""
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -95,6 +96,20 @@ MEANINGS: Mapping[Reason, Meaning] = {
         ),
     ),
 }
+
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""Characters that draw nothing but can play tricks on a terminal or a log."""
+
+
+def show_text(text: str) -> str:
+    """`text` with its control characters written out."""
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def show_bytes(data: bytes) -> str:
+    """Bytes from outside as harmless text."""
+    return show_text(data.decode("utf-8", "backslashreplace"))
 
 
 class SetAside(NamedTuple):

@@ -12,8 +12,8 @@ class Register(Protocol):
     def reporters(self, site: str, asset: str) -> Collection[str]:
         """The agents that may report `asset`; empty when nobody has been named yet."""
 
-    def claim(self, address: Address, assets: Iterable[str]) -> bool:
-        """Let an agent have assets that have no reporter; False when one of them has got another meanwhile."""
+    def claim(self, address: Address, assets: Iterable[str]) -> None:
+        """An agent's points of assets that have no reporter are about to be stored."""
 
     def learn(self, site: str, owners: Mapping[str, str]) -> None:
         """What the store says of a site, asset -> agent that first reported it; the store is always right."""
@@ -33,12 +33,11 @@ class Owners:
         """The one owner, or nobody."""
         return self._owners.get(site, {}).get(asset, frozenset())
 
-    def claim(self, address: Address, assets: Iterable[str]) -> bool:
-        """Make the agent the owner of those without one."""
+    def claim(self, address: Address, assets: Iterable[str]) -> None:
+        """Make the agent the owner of those that have none."""
         known = self._owners.setdefault(address.site, {})
-        mine = frozenset((address.agent,))
-        claimed = [known.setdefault(asset, mine) == mine for asset in assets]  # all of them, also after a refused one
-        return all(claimed)
+        for asset in assets:
+            known.setdefault(asset, frozenset((address.agent,)))
 
     def learn(self, site: str, owners: Mapping[str, str]) -> None:
         """Take over what the store says, also where it contradicts a claim made here."""

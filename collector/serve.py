@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from agent.errors import LinkError
 from agent.language import say
 from agent.link import Delivery
+from agent.logs import set_up_logging
 from agent.mqtt import deliveries
-from agent.service import set_up_logging
 from collector.beside import place_of, remember_site
 from collector.config import CollectorConfig
 from collector.intake import Intake

@@ -13,7 +13,7 @@ from agent.errors import StoreError
 from agent.language import say
 from collector.evaluate import Rules, Site, evaluate, format_time
 from collector.health import Snapshot, read_health
-from collector.query import DAY_MS, HOUR_MS
+from collector.query import HOUR_MS
 from collector.reasons import Reason
 from collector.score import Scorecard
 from collector.stores import Store
@@ -137,7 +137,7 @@ class Evaluator:
     async def keep(self, hour: int) -> int:
         """Evaluate a full hour and store its scorecard; gives the revision, 0 while there are no points at all.
 
-        Once a day old points are pruned too.
+        Points beyond their retention go then too.
         """
         if not await self._threads.read(self._threads.store.totals):
             return 0
@@ -147,8 +147,7 @@ class Evaluator:
             self._threads.store.save_scorecard, self._site.id, hour, card.identity(), msgspec.json.encode(card), now
         )
         log.info(say("%s 的评分已存,修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
-        if hour % DAY_MS == 0:
-            await self._threads.write(self._threads.store.prune, now)
+        await self._threads.write(self._threads.store.prune, now)
         return revision
 
     def _complain(self, error: StoreError) -> None:

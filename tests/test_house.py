@@ -19,7 +19,16 @@ ROOT = Path(__file__).parent.parent
 
 LINE = (
     {"agent.errors", "agent.language"},
-    {"agent.documents", "agent.points", "agent.rates", "agent.table", "agent.commandline"},
+    {
+        "agent.documents",
+        "agent.points",
+        "agent.rates",
+        "agent.table",
+        "agent.commandline",
+        "agent.logs",
+        "agent.lean",
+        "agent.workers",
+    },
     {"agent.catalogue", "agent.catalogue.page"},
     {"agent.wire"},
     {"agent.link", "agent.broker", "agent.mqtt_trouble"},
@@ -60,6 +69,7 @@ OF_AGENT_FOR_COLLECTOR = {
     "mqtt",
     "broker",
     "commandline",
+    "logs",
 }
 """What the collector takes from the agent; `up` and `serve` take the running agent too, since they are it."""
 

@@ -1,0 +1,40 @@
+"""What both programs write to stderr: one line per record, or one JSON object."""
+
+import logging
+import sys
+from typing import Literal
+
+import msgspec
+
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What goes to stderr. format: `line` for people, `json` for machines."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["line", "json"] = "line"
+
+
+def set_up_logging(config: LogConfig) -> None:
+    """One line per record on stderr; journald adds the time, a terminal does not."""
+    handler = logging.StreamHandler()
+    if config.format == "json":
+        handler.setFormatter(_JsonFormatter())
+    else:
+        time_part = "%(asctime)s " if sys.stderr.isatty() else ""
+        handler.setFormatter(logging.Formatter(f"{time_part}%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=config.level.upper(), force=True)
+
+
+class _JsonFormatter(logging.Formatter):
+    """A record as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time_seconds": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "text": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry).decode()

@@ -1,0 +1,97 @@
+"""A delivery on its way into the store: decoded, its identity known, fit to be written or set aside as a whole. No I/O."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.link import Delivery
+from agent.wire import Address, Decoded, Undecodable, decode_batch
+from collector.check import MOST_POINTS, Checked, find_header_trouble, is_identity
+from collector.reasons import Reason, SetAside, show_text
+from collector.stores import AppliedBatch
+
+MOST_BYTES = 16 * 1024 * 1024
+"""A batch of more bytes is not even decoded."""
+_MOST_CLAIMED_POINTS = 1_000_000
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One delivery. boot: '' for a foreign sender, who gets no receipt; identity is the payload's SHA-256 then.
+
+    decoded: None when the batch is set aside as a whole for `trouble`. checked, batch: once it was held against the
+    catalogue; batch stays None for bytes that have no identity worth a row.
+    """
+
+    delivery: Delivery
+    received_at: int
+    boot: str
+    seq: int
+    identity: str
+    decoded: Decoded | None
+    trouble: SetAside | None
+    checked: Checked | None = None
+    batch: AppliedBatch | None = None
+
+    @property
+    def address(self) -> Address:
+        """Who sent it."""
+        return self.delivery.address
+
+    def settle(self, checked: Checked | None) -> None:
+        """Make the batch that is written; `checked` is None when `decoded` is."""
+        self.checked = checked
+        if checked and self.decoded:
+            self.batch = self._batch(checked, self.decoded.batch.made_at or self.received_at)
+        elif self.boot:
+            self.batch = self._batch(None, self.received_at)
+
+    def set_aside_counts(self) -> Mapping[Reason, int]:
+        """What of it was set aside, by reason."""
+        if self.trouble:
+            return {self.trouble.reason: 1}
+        return self.checked.counts if self.checked else {}
+
+    def _batch(self, checked: Checked | None, made_at: int) -> AppliedBatch:
+        """A batch that is set aside whole still gets its row: else it would look like a hole for ever."""
+        claimed = min(max(self.delivery.points, 0), _MOST_CLAIMED_POINTS)
+        return AppliedBatch(
+            site=self.address.site,
+            agent=self.address.agent,
+            boot=self.boot,
+            seq=self.seq,
+            identity=self.identity,
+            made_at=made_at,
+            received_at=self.received_at,
+            points=checked.points if checked else (),
+            set_aside=checked.points_set_aside if checked else claimed,
+            dropped=checked.dropped if checked else (),
+        )
+
+
+def receive(delivery: Delivery, received_at: int) -> Arrival:
+    """Decode a delivery; whatever its bytes are, this gives an arrival and raises nothing."""
+    decoded, trouble = _decode(delivery)
+    boot, seq = delivery.boot, delivery.seq
+    if not is_identity(boot, seq):
+        boot, seq = (decoded.batch.boot, decoded.batch.seq) if decoded else ("", -1)
+    if not is_identity(boot, seq):
+        boot, seq = "", -1
+    identity = f"{boot}/{seq}" if boot else hashlib.sha256(delivery.payload).hexdigest()
+    return Arrival(delivery, received_at, boot, seq, identity, None if trouble else decoded, trouble)
+
+
+def _decode(delivery: Delivery) -> tuple[Decoded | None, SetAside | None]:
+    size = len(delivery.payload)
+    if size > MOST_BYTES:
+        return None, SetAside(Reason.TOO_LARGE, f"{size} bytes, at most {MOST_BYTES}")
+    try:
+        decoded = decode_batch(delivery.payload)
+    except Undecodable as error:
+        return None, SetAside(Reason.UNDECODABLE, show_text(str(error)))
+    if text := find_header_trouble(decoded.batch, delivery.boot, delivery.seq):
+        return decoded, SetAside(Reason.BAD_HEADER, show_text(text))
+    count = len(decoded.batch.metrics) + len(decoded.set_aside)
+    if count > MOST_POINTS:
+        return decoded, SetAside(Reason.TOO_LARGE, f"{count} points, at most {MOST_POINTS}")
+    return decoded, None

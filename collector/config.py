@@ -1,0 +1,270 @@
+"""collector.yaml: whose points this collector takes, from which broker, into which store. Reading it opens nothing."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from agent.broker import Broker
+from agent.catalogue import explain_id, is_id
+from agent.documents import Document, FileMistakes, Mistake, find_mistakes, nearest, read_document
+from agent.language import say
+from agent.logs import LogConfig
+from collector.stores import load_store
+from collector.stores import names as store_names
+
+DEFAULT_DIRECTORY = "/var/lib/infravitals"
+DEFAULT_ZONE = "Asia/Shanghai"
+
+Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+
+
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+class PageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the page is served: on the loopback alone."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8650
+
+
+_IN_MEMORY = ":memory:"
+
+
+class CollectorFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The file as a person writes it; beyond `kind` the store's section is checked by the store's own `Config`."""
+
+    site: str
+    broker: Broker
+    data_directory: str = DEFAULT_DIRECTORY
+    store: dict[str, Any] = msgspec.field(default_factory=lambda: {"kind": "duckdb"})
+    share_group: Name = "infravitals"
+    receive_maximum: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 64
+    page: PageConfig = PageConfig()
+    rules_directory: str | None = None
+    time_zone: str = DEFAULT_ZONE
+    log: LogConfig = LogConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSection:
+    """Which store, and its own `Config`; a relative `path` in it is below the data directory."""
+
+    kind: str
+    config: Any
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorConfig:
+    """A configuration without mistakes; relative directories are taken from where the file stands.
+
+    rules_directory: None means the shipped rules.
+    """
+
+    site: str
+    broker: Broker
+    data_directory: Path
+    store: StoreSection
+    share_group: str
+    receive_maximum: int
+    page: PageConfig
+    rules_directory: Path | None
+    time_zone: str
+    log: LogConfig
+
+
+def read_config(path: Path) -> CollectorConfig:
+    """The configuration in `path`. Raises FileMistakes with all mistakes."""
+    document = read_document(path)
+    mistakes = sorted(_find_mistakes(document), key=lambda mistake: mistake.line)
+    if mistakes:
+        raise FileMistakes(mistakes)
+    return _settle(msgspec.convert(document.value, CollectorFile), path.parent)
+
+
+def _settle(file: CollectorFile, folder: Path) -> CollectorConfig:
+    directory = folder / file.data_directory
+    return CollectorConfig(
+        site=file.site,
+        broker=file.broker,
+        data_directory=directory,
+        store=_settle_store(file.store, directory),
+        share_group=file.share_group,
+        receive_maximum=file.receive_maximum,
+        page=file.page,
+        rules_directory=folder / file.rules_directory if file.rules_directory else None,
+        time_zone=file.time_zone,
+        log=file.log,
+    )
+
+
+def _settle_store(section: Mapping[str, Any], directory: Path) -> StoreSection:
+    config = msgspec.convert(_without_kind(section), load_store(section["kind"]).Config)
+    place = getattr(config, "path", None)
+    if isinstance(place, str) and place != _IN_MEMORY:
+        config = msgspec.structs.replace(config, path=str(directory / place))
+    return StoreSection(section["kind"], config)
+
+
+def _find_mistakes(document: Document) -> Iterator[Mistake]:
+    yield from find_mistakes(document, document.value, CollectorFile)
+    if not isinstance(document.value, dict):
+        return
+    site, zone = document.value.get("site"), document.value.get("time_zone")
+    if isinstance(site, str) and not is_id(site):
+        yield document.mistake(("site",), explain_id("site", site))
+    if isinstance(zone, str) and not _is_zone(zone):
+        text = say(
+            f"'time_zone': 系统中没有时区 '{zone}';应如 Asia/Shanghai,并已安装 tzdata",
+            f"'time_zone': this system knows no zone '{zone}'; expected one like Asia/Shanghai, with tzdata installed",
+        )
+        yield document.mistake(("time_zone",), text)
+    page = document.value.get("page")
+    host = page.get("host") if isinstance(page, dict) else None
+    if isinstance(host, str) and host not in LOOPBACK:
+        text = say(
+            f"'host': 页面目前只能在本机提供(127.0.0.1),不能是 '{host}';远程查看请用 SSH 转发端口",
+            f"'host': the page is served on this machine alone for now (127.0.0.1), not on '{host}'; forward the port by SSH to look from afar",
+        )
+        yield document.mistake(("page", "host"), text)
+    yield from _find_store_mistakes(document, document.value.get("store"))
+
+
+def _find_store_mistakes(document: Document, section: object) -> Iterator[Mistake]:
+    if not isinstance(section, dict):
+        return
+    kind = section.get("kind")
+    if kind is None:
+        yield document.mistake(("store",), say("缺少键 'kind'", "key 'kind' is missing") + nearest("", store_names()))
+        return
+    try:
+        module = load_store(str(kind))
+    except KeyError:
+        text = say(f"未知的存储 '{kind}'", f"unknown store '{kind}'") + nearest(str(kind), store_names())
+        yield document.mistake(("store", "kind"), text)
+    except ModuleNotFoundError as error:
+        text = say(
+            f"存储 '{kind}' 需要 Python 包 '{error.name}',请先安装",
+            f"store '{kind}' needs the Python package '{error.name}'; install it",
+        )
+        yield document.mistake(("store", "kind"), text)
+    else:
+        yield from find_mistakes(document, _without_kind(section), module.Config, ("store",))
+
+
+def _without_kind(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key != "kind"}
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of the database, such as `Asia`
+        return False
+    return True
+
+
+def sample() -> str:
+    """A commented collector.yaml in the reader's language; it passes its own check."""
+    return say(_SAMPLE_ZH, _SAMPLE_EN)
+
+
+_SAMPLE_ZH = f"""\
+# infravitals serve 的配置。以 # 开头、后面是键的行可省略,写出的是缺省值或例子;要改时去掉 #
+
+# 站点(医院)的名称:小写字母、数字、连字符;与各采集代理的 site 相同
+site: my-hospital
+
+# 消息服务器(MQTT)
+broker:
+  # 主机名或地址
+  host: 127.0.0.1
+  # 端口;缺省为 8883(TLS)或 1883
+  # port: 8883
+  # TLS:ca 为签发者证书(缺省用系统的),certificate 与 key 为客户端证书
+  # tls: {{ca: /etc/infravitals/ca.pem}}
+  # 用户名
+  # username: collector
+  # 密码存放处,file、env、credential 三选一;不写密码本身
+  # password: {{file: /etc/infravitals/broker.password}}
+  # 多少秒无往来即探测连接
+  # keepalive_seconds: 30
+  # 连接的时限(秒)
+  # connect_timeout_seconds: 10
+
+# 同一组的采集中心分担数据,每批只由其中一个接收
+# share_group: infravitals
+
+# 最多多少批可以已收到而尚未入库;到此为止,其余留在采集代理的缓存中
+# receive_maximum: 64
+
+# 数据目录:存储、隔离区、命令套接字;须可写
+# data_directory: {DEFAULT_DIRECTORY}
+
+# 存储;kind 以外的键由各存储自己规定,path 为相对路径时在数据目录之下
+# store: {{kind: duckdb, path: infravitals.duckdb, memory_bytes: 2147483648}}
+
+# 网页;目前只在本机提供
+# page: {{host: 127.0.0.1, port: 8650}}
+
+# 评分规则的目录;缺省为随程序提供的规则
+# rules_directory: /etc/infravitals/rules
+
+# 站点所在时区,决定一天从何时开始
+# time_zone: {DEFAULT_ZONE}
+
+# 日志,写到标准错误;level 为 debug、info、warning 或 error,format 为 line(给人看)或 json
+# log: {{level: info, format: line}}
+"""
+
+_SAMPLE_EN = f"""\
+# Configuration of infravitals serve. Keys behind a # are optional and show a default or an example; take the # away to set one
+
+# name of the site (hospital): small letters, digits, hyphens; the same as in its agents' files
+site: my-hospital
+
+# the message broker (MQTT)
+broker:
+  # its host name or address
+  host: 127.0.0.1
+  # its port; by default 8883 with TLS, else 1883
+  # port: 8883
+  # TLS: ca who signed its certificate (by default the system's list), certificate and key for the client
+  # tls: {{ca: /etc/infravitals/ca.pem}}
+  # the user
+  # username: collector
+  # where the password stands: one of file, env, credential; never the password itself
+  # password: {{file: /etc/infravitals/broker.password}}
+  # how long silence lasts before the connection is probed
+  # keepalive_seconds: 30
+  # how long connecting may take, in seconds
+  # connect_timeout_seconds: 10
+
+# collectors of one group share the data: each batch goes to one of them
+# share_group: infravitals
+
+# how many batches may be here and not stored yet; beyond it they stay in the agents' spools
+# receive_maximum: 64
+
+# the store, the quarantine and the command socket live here; must be writable
+# data_directory: {DEFAULT_DIRECTORY}
+
+# the store; keys beside kind are its own, a relative path is below the data directory
+# store: {{kind: duckdb, path: infravitals.duckdb, memory_bytes: 2147483648}}
+
+# the page; on this machine alone for now
+# page: {{host: 127.0.0.1, port: 8650}}
+
+# the rules; by default the shipped ones
+# rules_directory: /etc/infravitals/rules
+
+# the site's time zone: where a day begins
+# time_zone: {DEFAULT_ZONE}
+
+# the log, on stderr; level is debug, info, warning or error, format is line (for people) or json
+# log: {{level: info, format: line}}
+"""

@@ -1,0 +1,32 @@
+"""Without a register the first reporter owns an asset."""
+
+from agent.wire import Address
+from collector.register import Owners
+
+ONE, TWO = Address("hospital", "srv-1"), Address("hospital", "srv-2")
+
+
+def test_nobody_reports_an_asset_that_was_never_seen() -> None:
+    assert not Owners().reporters("hospital", "srv-1")
+
+
+def test_the_first_claim_stays() -> None:
+    owners = Owners()
+    owners.claim(ONE, ["a", "b"])
+    owners.claim(TWO, ["b", "c"])
+    assert owners.unregistered("hospital") == {"a": "srv-1", "b": "srv-1", "c": "srv-2"}
+    assert owners.reporters("hospital", "b") == {"srv-1"}
+
+
+def test_the_store_is_right_against_a_claim() -> None:
+    owners = Owners()
+    owners.claim(ONE, ["a", "b"])
+    owners.learn("hospital", {"a": "srv-2"})
+    assert owners.unregistered("hospital") == {"a": "srv-2", "b": "srv-1"}
+
+
+def test_sites_know_nothing_of_each_other() -> None:
+    owners = Owners()
+    owners.claim(ONE, ["a"])
+    assert not owners.reporters("clinic", "a")
+    assert owners.unregistered("clinic") == {}
