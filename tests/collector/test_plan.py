@@ -36,7 +36,14 @@ question:
 def make_book(better: str = "lower", **words: str) -> tuple[Rulebook, dict[str, object]]:
     """A rulebook of one criterion with these words in its question."""
     text = CRITERION
-    usual = {"MEASURES": "disk_device.busy_ratio", "OVER": "1d", "EACH": "5m", "BUCKET": "mean", "SUBJECT": "p95", "ACROSS": "[{take: worst}]"}
+    usual = {
+        "MEASURES": "disk_device.busy_ratio",
+        "OVER": "1d",
+        "EACH": "5m",
+        "BUCKET": "mean",
+        "SUBJECT": "p95",
+        "ACROSS": "[{take: worst}]",
+    }
     for key, value in {**usual, **words}.items():
         text = text.replace(key, value)
     document = parse_document(text, "busy.yaml")
@@ -97,14 +104,21 @@ def test_days_start_at_the_site_s_midnight() -> None:
 
 def test_a_day_that_loses_an_hour_is_still_one_day() -> None:
     start, end, edges = window(parse_time("2026-03-30T12:00:00+02:00"), 2 * DAY_MS, DAY_MS, BERLIN)
-    assert [format_time(edge) for edge in (*edges, end)] == ["2026-03-27T23:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"]
+    assert [format_time(edge) for edge in (*edges, end)] == [
+        "2026-03-27T23:00:00Z",
+        "2026-03-28T23:00:00Z",
+        "2026-03-29T22:00:00Z",
+    ]
     assert start == edges[0]
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ({"MEASURES": "disk_device.busy_ration"}, "busy.yaml:9: the catalogue has no signal 'disk_device.busy_ration'; did you mean 'disk_device.busy_ratio'?"),
+        (
+            {"MEASURES": "disk_device.busy_ration"},
+            "busy.yaml:9: the catalogue has no signal 'disk_device.busy_ration'; did you mean 'disk_device.busy_ratio'?",
+        ),
         ({"MEASURES": "asset_info.os_name"}, "busy.yaml:9: 'asset_info.os_name' is a text and cannot be asked"),
         ({"EACH": "30s"}, "busy.yaml:12: each 30s is less than 3 intervals of 15 s"),
         ({"OVER": "7m"}, "busy.yaml:11: over 7m is no multiple of each 5m"),
@@ -112,12 +126,17 @@ def test_a_day_that_loses_an_hour_is_still_one_day() -> None:
         ({"SUBJECT": "sum"}, "busy.yaml:13: sum needs watched_by, which this version does not have"),
         ({"SUBJECT": "share == 0.5"}, "busy.yaml:13: '==' is for 0/1 states only; write >= or <="),
         ({"ACROSS": "[{take: mean, per: [asset]}]"}, "busy.yaml:14: the last step leaves one number: no per"),
-        ({"ACROSS": "[{take: mean, per: [aset]}, {take: mean}]"}, "busy.yaml:14: 'aset' is gone after the step before; did you mean 'asset'?"),
+        (
+            {"ACROSS": "[{take: mean, per: [aset]}, {take: mean}]"},
+            "busy.yaml:14: 'aset' is gone after the step before; did you mean 'asset'?",
+        ),
         ({"OVER": "900d", "EACH": "1d"}, "busy.yaml:11: the window 900d is longer than raw points are kept ("),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_question_that_cannot_be_asked_is_refused_with_its_line(words: dict[str, str], line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_that_cannot_be_asked_is_refused_with_its_line(
+    words: dict[str, str], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("INFRAVITALS_LANG", "en")
     assert any(mistake.startswith(line) for mistake in mistakes_of(**words)), mistakes_of(**words)
 

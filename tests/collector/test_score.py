@@ -28,7 +28,15 @@ UTILISATION = Scale(
 
 @pytest.mark.parametrize(
     ("scale", "value", "earned"),
-    [(COVERAGE, 1.0, 100), (COVERAGE, 0.999, 70), (COVERAGE, 0.8, 70), (COVERAGE, 0.49, 0), (UTILISATION, 0.5, 100), (UTILISATION, 0.51, 25), (UTILISATION, 0.91, 0)],
+    [
+        (COVERAGE, 1.0, 100),
+        (COVERAGE, 0.999, 70),
+        (COVERAGE, 0.8, 70),
+        (COVERAGE, 0.49, 0),
+        (UTILISATION, 0.5, 100),
+        (UTILISATION, 0.51, 25),
+        (UTILISATION, 0.91, 0),
+    ],
 )
 def test_the_best_rung_met_wins_and_nothing_lies_between_rungs(scale: Scale, value: float, earned: float) -> None:
     assert points(scale, value) == earned
@@ -87,7 +95,9 @@ def book(*leaves: Node) -> Rulebook:
 
 
 def test_a_node_is_the_weighted_sum_of_its_children_and_criteria() -> None:
-    left = Node(id="left", zh="左", en="left", weight=0.25, criteria=(Counted(id="a", weight=0.4), Counted(id="b", weight=0.6)))
+    left = Node(
+        id="left", zh="左", en="left", weight=0.25, criteria=(Counted(id="a", weight=0.4), Counted(id="b", weight=0.6))
+    )
     right = Node(id="right", zh="右", en="right", weight=0.75)
     total, nodes = build_tree(book(left, right), {"a": result("a", 50, 80), "b": result("b", 100, 100)})
     assert [(node.id, node.low, node.high, node.status) for node in nodes] == [
@@ -114,7 +124,9 @@ def test_the_worst_subjects_come_first_by_the_direction_of_their_number() -> Non
     assert [worst.subject["asset"] for worst in worst_subjects(("asset",), rows, False)] == ["c", "a", "b"]
 
 
-TAKES = st.sampled_from([Take("mean"), Take("min"), Take("max"), Take("percentile", p=90), Take("share", operator=">=", threshold=0.5)])
+TAKES = st.sampled_from(
+    [Take("mean"), Take("min"), Take("max"), Take("percentile", p=90), Take("share", operator=">=", threshold=0.5)]
+)
 
 
 @given(
@@ -122,7 +134,9 @@ TAKES = st.sampled_from([Take("mean"), Take("min"), Take("max"), Take("percentil
     keep=st.data(),
     take=TAKES,
 )
-def test_removing_buckets_never_raises_the_worst_reading_nor_lowers_the_best(values: list[float], keep: st.DataObject, take: Take) -> None:
+def test_removing_buckets_never_raises_the_worst_reading_nor_lowers_the_best(
+    values: list[float], keep: st.DataObject, take: Take
+) -> None:
     kept = keep.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values)))
     left = [value for value, stays in zip(values, kept, strict=True) if stays]
     whole = (reduce(take, values, len(values), 0.0, False), reduce(take, values, len(values), 1.0, True))
