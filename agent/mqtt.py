@@ -132,12 +132,13 @@ class Connection:
         packet = _properties(PacketTypes.PUBLISH)
         if properties:
             packet.UserProperty = list(properties.items())
+        before = _cancellations()
         try:
             await self._client.publish(topic, payload, qos=qos, retain=retain, properties=packet)
         except MqttError as error:
             raise self._lost(error) from error
         # asyncio.wait_for below aiomqtt's publish loses a cancellation that comes while it completes (Python 3.11)
-        if (task := asyncio.current_task()) is not None and task.cancelling():
+        if _cancellations() > before:
             raise asyncio.CancelledError
         if self._client.refusal is not None:
             raise self._refused(say("发布到", "publish to"), topic, self._client.refusal)
@@ -353,6 +354,12 @@ async def deliveries(
     async with connection as opened:
         await opened.subscribe(f"$share/{share_group}/{PREFIX}/{site or '+'}/+/points")
         yield Subscription(opened)
+
+
+def _cancellations() -> int:
+    """How often the running task was asked to end; a TaskGroup that failed before may have left the count above 0."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
 
 def _number(text: str | None) -> int:
