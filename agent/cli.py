@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line, in the reader's language."""
     parser = Parser(
         prog="infravitals-agent",
-        description=say("采集本机的基础设施数据,送往采集中心。", "Gathers this machine's infrastructure facts."),
+        description=say("采集本机的基础设施数据，送往采集中心。", "Gathers this machine's infrastructure facts."),
         epilog=_epilog(),
     )
     commands = parser.add_subparsers(title=say("命令", "commands"), metavar=say("命令", "COMMAND"), required=True)
@@ -50,17 +50,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_config(add("run", _run, say("按配置持续采集", "gather as configured until ended")), is_required=True)
     trial = add(
-        "try", _try, say("采集一个数据源一次并显示,不连消息服务器", "gather one source once and show it; no broker")
+        "try", _try, say("采集一个采集源一次并显示，不连消息服务器", "gather one source once and show it; no broker")
     )
-    trial.add_argument("source", metavar=say("数据源", "SOURCE"), help=say("见 sources 命令", "see `sources`"))
+    trial.add_argument("source", metavar=say("采集源", "SOURCE"), help=say("见 sources 命令", "see `sources`"))
     _add_config(trial, is_required=False)
     add_format(trial, ("table", "json"))
-    check = add("check", _check, say("检查配置文件,不打开任何连接", "check a configuration file; opens nothing"))
+    check = add("check", _check, say("检查配置文件，不打开任何连接", "check a configuration file; opens nothing"))
     _add_config(check, is_required=True)
     add_format(check, ("text", "json"))
     sample = add("sample", _sample, say("打印带注释的配置样例", "print a commented configuration"))
-    sample.add_argument("source", nargs="?", metavar=say("数据源", "SOURCE"), help=say("只写这一个", "only this one"))
-    add("sources", _sources, say("列出所有数据源", "list all sources"))
+    sample.add_argument("source", nargs="?", metavar=say("采集源", "SOURCE"), help=say("只写这一个", "only this one"))
+    add("sources", _sources, say("列出所有采集源", "list all sources"))
     completion = add("completion", _completion, say("打印 shell 补全脚本", "print a shell completion script"))
     completion.add_argument("shell", choices=SHELLS)
     add("version", _version, say("打印版本", "print the version"))
@@ -69,13 +69,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _epilog() -> str:
     return say(
-        """示例:
+        """示例：
   infravitals-agent sample > agent.yaml        生成配置样例
   infravitals-agent check -c agent.yaml        检查配置
-  infravitals-agent try host_disk              看一个数据源采到什么
+  infravitals-agent try host_disk              看一个采集源采到什么
   infravitals-agent run -c agent.yaml          开始采集
 
-退出码:0 正常;1 遇到问题;2 文件或命令行有误""",
+退出码：0 正常；1 遇到问题；2 文件或命令行有误""",
         """examples:
   infravitals-agent sample > agent.yaml        write a sample configuration
   infravitals-agent check -c agent.yaml        check it
@@ -136,7 +136,7 @@ def _check(parsed: argparse.Namespace) -> int:
         print_json({"mistakes": []})
     else:
         count = len(config.sources)
-        print(say(f"{parsed.config}:没有问题,{count} 个数据源", f"{parsed.config}: in order, {count} sources"))
+        print(say(f"{parsed.config}：没有问题，{count} 个采集源", f"{parsed.config}: in order, {count} sources"))
     return OK
 
 
@@ -151,7 +151,7 @@ def _sources(parsed: argparse.Namespace) -> int:
     from agent.sample import describe_sources
     from agent.table import render_table
 
-    headers = (say("数据源", "SOURCE"), say("采集内容", "MEASURES"), say("系统", "SYSTEMS"))
+    headers = (say("采集源", "SOURCE"), say("采集内容", "MEASURES"), say("系统", "SYSTEMS"))
     print(render_table(headers, describe_sources()))
     return OK
 

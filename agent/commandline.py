@@ -14,12 +14,12 @@ OK, TROUBLE, WRONG = 0, 1, 2
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 _COMPLAINTS = (
-    (r"unrecognized arguments: (.*)", "无法识别的参数:{}"),
-    (r"the following arguments are required: (.*)", "缺少参数:{}"),
-    (r"argument (.*): invalid choice: (.*) \(choose from (.*)\)", "参数 {}:没有 {},可选:{}"),
-    (r"argument (.*): expected one argument", "参数 {}:后面要跟一个值"),
-    (r"argument (.*): invalid (.*) value: (.*)", "参数 {}:应为 {},实际是 {}"),
-    (r"ambiguous option: (.*) could match (.*)", "选项 {} 不明确,可能是 {}"),
+    (r"unrecognized arguments: (.*)", "无法识别的参数：{}"),
+    (r"the following arguments are required: (.*)", "缺少参数：{}"),
+    (r"argument (.*): invalid choice: (.*) \(choose from (.*)\)", "参数 {}：没有 {}，可选：{}"),
+    (r"argument (.*): expected one argument", "参数 {}：后面要跟一个值"),
+    (r"argument (.*): invalid (.*) value: (.*)", "参数 {}：应为 {}，实际是 {}"),
+    (r"ambiguous option: (.*) could match (.*)", "选项 {} 不明确，可能是 {}"),
 )
 """What argparse says, and the same in Chinese."""
 
@@ -31,7 +31,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         self, usage: str | None, actions: Iterable[argparse.Action], groups: Any, prefix: str | None = None
     ) -> None:
         """As argparse does it, with our word for `usage`."""
-        super().add_usage(usage, actions, groups, say("用法:", "usage: ") if prefix is None else prefix)
+        super().add_usage(usage, actions, groups, say("用法：", "usage: ") if prefix is None else prefix)
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"add_help": False, "formatter_class": Formatter, **options})
         group = self.add_argument_group(say("选项", "options"))
         group.add_argument("-h", "--help", action="help", help=say("显示帮助", "show this help"))
-        group.add_argument("--lang", choices=("zh", "en"), help=say("语言:中文或英文", "language: Chinese or English"))
+        group.add_argument("--lang", choices=("zh", "en"), help=say("语言：中文或英文", "language: Chinese or English"))
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the command line, and end."""

@@ -102,7 +102,7 @@ def read_config(path: Path, system: str = sys.platform) -> AgentConfig:
     for part in sorted((path.parent / "conf.d").glob("*.yaml")):
         files.read(part, _check_part)
     if main and not files.mistakes and not files.sections:
-        text = say("没有配置任何数据源(sources)", "no source is configured under 'sources'")
+        text = say("没有配置任何采集源(sources)", "no source is configured under 'sources'")
         files.mistakes.append(main.mistake(("sources",), text))
     if files.mistakes or main is None:
         raise FileMistakes(files.mistakes)
@@ -165,7 +165,7 @@ class _Files:
             path = ("sources", name)
             if name in self._places:
                 place = self._places[name]
-                text = say(f"数据源 '{name}' 已在 {place} 配置", f"source '{name}' is configured at {place} too")
+                text = say(f"采集源 '{name}' 已在 {place} 配置", f"source '{name}' is configured at {place} too")
                 yield document.mistake(path, text)
                 continue
             self._places[name] = f"{document.file}:{document.line(path)}"
@@ -194,7 +194,7 @@ def _check_part(document: Document) -> Iterator[Mistake]:
         return
     for key in document.value.keys() - {"sources"}:
         text = say(
-            f"conf.d 中的文件只能写 'sources',不能写 '{key}'", f"a file in conf.d holds 'sources' only, not '{key}'"
+            f"conf.d 中的文件只能写 'sources'，不能写 '{key}'", f"a file in conf.d holds 'sources' only, not '{key}'"
         )
         yield document.mistake((key,), text)
     section = document.value.get("sources")
@@ -207,19 +207,19 @@ def load_kind(name: str, system: str = sys.platform) -> ModuleType:
     """The module of a source that can run here. Raises UnusableSource."""
     known = source_names()
     if name not in known:
-        raise UnusableSource(say(f"未知的数据源 '{name}'", f"unknown source '{name}'") + nearest(name, known))
+        raise UnusableSource(say(f"未知的采集源 '{name}'", f"unknown source '{name}'") + nearest(name, known))
     try:
         module = load_source(name)
     except ModuleNotFoundError as error:
         text = say(
-            f"数据源 '{name}' 需要 Python 包 '{error.name}',请先安装",
+            f"采集源 '{name}' 需要 Python 包 '{error.name}'，请先安装",
             f"source '{name}' needs the Python package '{error.name}'; install it",
         )
         raise UnusableSource(text) from error
     if system not in module.Source.systems:
         serves = ", ".join(module.Source.systems)
         text = say(
-            f"数据源 '{name}' 不支持本系统({system}),只支持 {serves}",
+            f"采集源 '{name}' 不支持本系统({system}),只支持 {serves}",
             f"source '{name}' does not serve this system ({system}), only {serves}",
         )
         raise UnusableSource(text)
@@ -239,7 +239,7 @@ def _read_section(document: Document, name: str, value: Any, system: str) -> Sou
     config: SourceConfig = msgspec.convert(value, module.Config)
     if config.interval_seconds < LEAST_INTERVAL_SECONDS:
         text = say(
-            f"'interval_seconds': 最短为 {LEAST_INTERVAL_SECONDS:g} 秒,实际是 {config.interval_seconds:g}",
+            f"'interval_seconds': 最短为 {LEAST_INTERVAL_SECONDS:g} 秒，实际是 {config.interval_seconds:g}",
             f"'interval_seconds': at least {LEAST_INTERVAL_SECONDS:g} s, found {config.interval_seconds:g}",
         )
         raise FileMistakes([document.mistake((*path, "interval_seconds"), text)])

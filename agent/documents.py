@@ -75,7 +75,7 @@ def read_document(path: Path) -> Document:
                         str(path),
                         1,
                         say(
-                            f"文件有 {size} 字节,超过上限 {MAX_BYTES}",
+                            f"文件有 {size} 字节，超过上限 {MAX_BYTES}",
                             f"the file has {size} bytes, more than {MAX_BYTES}",
                         ),
                     )
@@ -84,11 +84,11 @@ def read_document(path: Path) -> Document:
         text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise FileMistakes(
-            [Mistake(str(path), 1, say("不是 UTF-8 文本,请另存为 UTF-8", "not UTF-8 text; save it as UTF-8"))]
+            [Mistake(str(path), 1, say("不是 UTF-8 文本，请另存为 UTF-8", "not UTF-8 text; save it as UTF-8"))]
         ) from error
     except OSError as error:
         raise FileMistakes(
-            [Mistake(str(path), 1, say(f"无法读取文件:{error.strerror}", f"cannot read the file: {error.strerror}"))]
+            [Mistake(str(path), 1, say(f"无法读取文件：{error.strerror}", f"cannot read the file: {error.strerror}"))]
         ) from error
     return parse_document(text, str(path))
 
@@ -146,7 +146,7 @@ class _Reader:
                 first = self.lines[(*path, key)]
                 self._complain(
                     key_node,
-                    say(f"键 '{key}' 重复,第 {first} 行已有", f"key '{key}' stands twice, first on line {first}"),
+                    say(f"键 '{key}' 重复，第 {first} 行已有", f"key '{key}' stands twice, first on line {first}"),
                 )
                 continue
             self.lines[(*path, key)] = key_node.start_mark.line + 1
@@ -214,7 +214,7 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     if close:
         return say(f",是否想写 '{close[0]}'?", f"; did you mean '{close[0]}'?")
-    return say(f",可用的有:{'、'.join(words)}", f"; known are: {', '.join(words)}") if words else ""
+    return say(f",可用的有：{'、'.join(words)}", f"; known are: {', '.join(words)}") if words else ""
 
 
 def _check_union(document: Document, value: Any, kind: Any, path: Path_) -> Iterator[Mistake]:
@@ -239,7 +239,7 @@ def _check_struct(document: Document, value: Any, kind: type[msgspec.Struct], pa
     if not isinstance(value, dict):
         found = say("空", "nothing") if value is None else f"{value!r}"
         yield document.mistake(
-            path, say(f"此处应为键值对,实际是 {found}", f"expected keys and values here, found {found}")
+            path, say(f"此处应为键值对，实际是 {found}", f"expected keys and values here, found {found}")
         )
         return
     hints = typing.get_type_hints(kind, include_extras=True)
@@ -282,5 +282,5 @@ def _explain(error: msgspec.ValidationError, path: Path_, value: Any) -> str:
     match = _EXPECTED.match(text)
     if match and not isinstance(value, dict):
         wanted = f"{match[1]}{match[2]}"
-        return where + say(f"应为 {wanted},实际是 {value!r}", f"expected {wanted}, found {value!r}")
+        return where + say(f"应为 {wanted}，实际是 {value!r}", f"expected {wanted}, found {value!r}")
     return where + text

@@ -77,7 +77,7 @@ class InProcessLink:
 
     def _check(self) -> None:
         if self._is_closed:
-            raise LinkError(say("采集端已关闭", "the collector has closed"))
+            raise LinkError(say("采集中心已关闭", "the collector has closed"))
 
 
 class _InProcessSession:

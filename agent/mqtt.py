@@ -180,7 +180,7 @@ class Connection:
         else:
             reason = explain_code(NO_ANSWER if error and isinstance(error.__context__, TimeoutError) else UNSPECIFIED)
         where = self._broker.where
-        return LinkError(say(f"与 MQTT 服务器 {where} 的连接中断:{reason}", f"lost the MQTT broker {where}: {reason}"))
+        return LinkError(say(f"与 MQTT 服务器 {where} 的连接中断：{reason}", f"lost the MQTT broker {where}: {reason}"))
 
     def _refused(self, what: str, topic: str, code: ReasonCode) -> LinkError:
         where, reason = self._broker.where, explain_code(code.value)
@@ -313,7 +313,7 @@ class _MqttSession:
             try:
                 yield decode_receipt(message.payload)
             except Undecodable as error:
-                logger.warning(say("收到无法解析的回执:%s", "a receipt that cannot be read: %s"), error)
+                logger.warning(say("收到无法解析的回执：%s", "a receipt that cannot be read: %s"), error)
 
 
 class Subscription:

@@ -24,7 +24,7 @@ def explain_login(code: int, user: str | None) -> str:
         )
     if code == UNSPECIFIED:
         return say(
-            "登录前连接被对方关闭;可能要求 TLS 或客户端证书,或该端口不是 MQTT",
+            "登录前连接被对方关闭；可能要求 TLS 或客户端证书，或该端口不是 MQTT",
             "it closed the connection before the login; it may want TLS or a client certificate, or not speak MQTT here",
         )
     return explain_code(code)
@@ -35,22 +35,23 @@ def explain_code(code: int) -> str:
     meanings = {
         UNSPECIFIED: say("连接断开", "the connection broke"),
         0x84: say(
-            "对方不支持 MQTT 5,请使用 mosquitto 1.6 以上", "it does not speak MQTT 5; mosquitto does from 1.6 on"
+            "对方不支持 MQTT 5，请使用 mosquitto 1.6 以上", "it does not speak MQTT 5; mosquitto does from 1.6 on"
         ),
         0x85: say("客户端标识被拒绝", "the client identifier was refused"),
-        NOT_AUTHORIZED: say("没有权限,请检查其访问控制表", "not authorized; check its access control list"),
+        NOT_AUTHORIZED: say("没有权限，请检查其访问控制表", "not authorized; check its access control list"),
         0x88: say("服务不可用", "it is not available"),
         0x89: say("服务繁忙", "it is busy"),
         0x8A: say("本客户端被封禁", "this client is banned"),
         0x8B: say("对方正在关闭", "it is shutting down"),
         NO_ANSWER: say("对方长时间没有应答", "it did not answer for too long"),
         0x8E: say(
-            "同一标识在别处登录,是否运行了两个相同的 agent?",
+            "同一标识在别处登录，是否运行了两个相同的 agent?",
             "somebody logged in with the same identifier; does the same agent run twice?",
         ),
         0x93: say("未确认的消息超过对方上限", "more unacknowledged messages than it allows"),
         0x95: say(
-            "消息超过对方上限,请调大其 max_packet_size", "a message is larger than it allows; raise its max_packet_size"
+            "消息超过对方上限，请调大其 max_packet_size",
+            "a message is larger than it allows; raise its max_packet_size",
         ),
         0x97: say("超出对方配额", "its quota is exceeded"),
         0x9E: say("对方不支持共享订阅", "it does not support shared subscriptions"),
@@ -68,11 +69,11 @@ def explain_dialling(cause: BaseException | None, host: str, is_tls: bool) -> st
             f"the TLS handshake failed ({cause.reason}); does this port speak TLS?",
         )
     if isinstance(cause, ConnectionRefusedError):
-        return say("连接被拒绝,服务未启动或端口不对", "connection refused; it is not running or the port is another")
+        return say("连接被拒绝，服务未启动或端口不对", "connection refused; it is not running or the port is another")
     if isinstance(cause, socket.gaierror):
         return say(f"无法解析主机名 {host}", f"the host name {host} is unknown")
     if isinstance(cause, TimeoutError):
-        return say("连接超时,没有应答", "no answer in time")
+        return say("连接超时，没有应答", "no answer in time")
     text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
     hint = say(",该端口是否提供 TLS?", "; does this port speak TLS?") if is_tls else ""
     return say(f"连接失败({text}){hint}", f"the connection failed ({text}){hint}")
@@ -82,12 +83,12 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
     match error.verify_code:
         case code if code in (_OTHER_NAME, _OTHER_ADDRESS):
             return say(
-                f"服务器证书与名称 {host} 不符,请用证书中的名称连接或重新签发",
+                f"服务器证书与名称 {host} 不符，请用证书中的名称连接或重新签发",
                 f"its certificate is not for {host}; connect by a name in the certificate or issue it anew",
             )
         case code if code in (_EXPIRED, _NOT_YET_VALID):
             return say(
-                "服务器证书不在有效期内,请检查证书与本机时钟",
+                "服务器证书不在有效期内，请检查证书与本机时钟",
                 "its certificate is not valid now; check it and this clock",
             )
         case _:

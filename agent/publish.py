@@ -126,7 +126,7 @@ class Publisher:
             return
         self._begin_trouble(
             say(
-                f"{self._resend_seconds:g} 秒内没有收到采集端的回执;数据留在缓存,继续重发",
+                f"{self._resend_seconds:g} 秒内没有收到采集中心的回执；数据留在缓存，继续重发",
                 f"no receipt from a collector within {self._resend_seconds:g} s; the data stay in the spool and are sent again",
             )
         )
@@ -169,7 +169,7 @@ class Publisher:
         self._attempts = 0
         if self._told:
             self._told.clear()
-            logger.warning("%s: %s", self._name, say("采集端恢复确认,积压数据正在补送", "receipts are coming again"))
+            logger.warning("%s: %s", self._name, say("采集中心恢复回执，积压数据正在补送", "receipts are coming again"))
 
 
 def _first(group: BaseExceptionGroup[InfravitalsError]) -> str:

@@ -173,15 +173,15 @@ class Trouble:
         if outcome.is_bug:
             _log.error("a bug in source %s; a new one starts in %g s", label, wait_seconds, exc_info=error)
         elif not outcome.is_success and not self.failures:
-            _log.warning(say(f"{label} 采集失败:{error};会继续重试", f"{label} fails: {error}; trying on"))
+            _log.warning(say(f"{label} 采集失败：{error}；会继续重试", f"{label} fails: {error}; trying on"))
         elif outcome.is_success and self.failures:
             rounds = self.failures
             _log.warning(
-                say(f"{label} 已恢复,此前失败 {rounds} 轮", f"{label} works again after {rounds} failed rounds")
+                say(f"{label} 已恢复，此前失败 {rounds} 轮", f"{label} works again after {rounds} failed rounds")
             )
         has_data = not isinstance(error, NoData)
         if self._has_data and not has_data:
-            _log.info(say(f"{label} 没有可采集的内容:{error}", f"{label} has nothing to measure: {error}"))
+            _log.info(say(f"{label} 没有可采集的内容：{error}", f"{label} has nothing to measure: {error}"))
         self._has_data = has_data
         self.failures = 0 if outcome.is_success else self.failures + 1
 
@@ -225,7 +225,7 @@ class Outbox:
                 await given
         except SpoolError as error:
             if not self._is_failing:
-                _log.error(say(f"数据无法保存,正在丢失:{error}", f"points cannot be kept and are lost: {error}"))
+                _log.error(say(f"数据无法保存，正在丢失：{error}", f"points cannot be kept and are lost: {error}"))
             self._is_failing = True
         else:
             if self._is_failing:

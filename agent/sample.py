@@ -26,19 +26,19 @@ EXAMPLES: Mapping[str, object] = {
 """What stands in the sample where there is no default, or one that shows nothing."""
 
 TEXTS: Mapping[str, Text] = {
-    "site": Text("站点(医院)的名称:小写字母、数字、连字符", "name of the site: small letters, digits, hyphens"),
-    "agent": Text("本代理的名称,在站点内唯一", "name of this agent, unique in the site"),
-    "asset": Text("所测资产的名称;缺省与 agent 相同", "name of the asset it measures; by default the agent's"),
+    "site": Text("站点(医院)的名称：小写字母、数字、连字符", "name of the site: small letters, digits, hyphens"),
+    "agent": Text("本代理的名称，在站点内唯一", "name of this agent, unique in the site"),
+    "asset": Text("所测资产的名称；缺省与 agent 相同", "name of the asset it measures; by default the agent's"),
     "broker": Text("消息服务器(MQTT)", "the message broker (MQTT)"),
     "broker.host": Text("主机名或地址", "its host name or address"),
-    "broker.port": Text("端口;缺省为 8883(TLS)或 1883", "its port; by default 8883 with TLS, else 1883"),
+    "broker.port": Text("端口；缺省为 8883(TLS)或 1883", "its port; by default 8883 with TLS, else 1883"),
     "broker.tls": Text(
         "TLS:ca 为签发者证书(缺省用系统的),certificate 与 key 为客户端证书",
         "TLS: ca who signed its certificate (by default the system's list), certificate and key for the client",
     ),
-    "broker.username": Text("用户名,通常为 站点/代理", "the user, usually site/agent"),
+    "broker.username": Text("用户名，通常为 站点/代理", "the user, usually site/agent"),
     "broker.password": Text(
-        "密码存放处,file、env、credential 三选一;不写密码本身",
+        "密码存放处，file、env、credential 三选一；不写密码本身",
         "where the password stands: one of file, env, credential; never the password itself",
     ),
     "broker.keepalive_seconds": Text(
@@ -46,20 +46,20 @@ TEXTS: Mapping[str, Text] = {
     ),
     "broker.connect_timeout_seconds": Text("连接的时限(秒)", "how long connecting may take, in seconds"),
     "sources": Text(
-        "采集哪些数据源;也可分写在 conf.d/*.yaml 中", "what to gather; may also be spread over conf.d/*.yaml"
+        "采集哪些采集源；也可分写在 conf.d/*.yaml 中", "what to gather; may also be spread over conf.d/*.yaml"
     ),
-    "state_directory": Text("跨重启记忆的目录,须可写", "where it remembers across restarts; must be writable"),
+    "state_directory": Text("跨重启记忆的目录，须可写", "where it remembers across restarts; must be writable"),
     "spool": Text("送达之前的本地缓存", "what waits here until the collector has it"),
-    "spool.path": Text("缓存文件;缺省在 state_directory 下", "its file; by default in state_directory"),
+    "spool.path": Text("缓存文件；缺省在 state_directory 下", "its file; by default in state_directory"),
     "spool.max_bytes": Text("磁盘上限(字节),超出则丢弃最旧的", "its bound on disk; beyond it the oldest is dropped"),
     "spool.max_age_seconds": Text("最长保留时间(秒)", "its bound in age"),
-    "log": Text("日志,写到标准错误", "the log, on stderr"),
+    "log": Text("日志，写到标准错误", "the log, on stderr"),
     "log.level": Text("debug、info、warning 或 error", "debug, info, warning or error"),
     "log.format": Text("line(给人看)或 json", "line (for people) or json"),
     "interval_seconds": Text("采集间隔(秒)", "how often, in seconds"),
     "deadline_seconds": Text("一轮的时限(秒)", "how long one round may take, in seconds"),
     "host_clock.program": Text(
-        "只问这一个:chrony、ntpq 或 timedatectl", "ask this one only: chrony, ntpq or timedatectl"
+        "只问这一个：chrony、ntpq 或 timedatectl", "ask this one only: chrony, ntpq or timedatectl"
     ),
     "host_disk.include_mounts": Text("采集哪些挂载点(通配符)", "which mounts, by shell patterns"),
     "host_disk.exclude_mounts": Text("不采集哪些挂载点", "which mounts not"),
@@ -85,7 +85,7 @@ def write_sample(source: str | None = None) -> str:
     lines = [
         say("# infravitals-agent 的配置", "# configuration of infravitals-agent"),
         say(
-            "# 紧跟在 # 后面的键可省略,写出的是缺省值或例子;要改时去掉 #",
+            "# 紧跟在 # 后面的键可省略，写出的是缺省值或例子；要改时去掉 #",
             "# a key right behind a # is optional and shows a default or an example; take the # away to set it",
         ),
         "",

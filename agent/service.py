@@ -47,7 +47,7 @@ async def _serve(config: AgentConfig) -> None:
 
     runner = Runner(config.watches(), asset=config.asset, sink=keep, spool_state=spool.state)
     count, name = len(config.sources), f"{config.site}/{config.agent}"
-    _log.info(say(f"{name} 开始采集,{count} 个数据源", f"{name} gathers from {count} sources"))
+    _log.info(say(f"{name} 开始采集，{count} 个采集源", f"{name} gathers from {count} sources"))
     try:
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(publisher.run(), name="publisher")
@@ -81,7 +81,7 @@ async def _open_spool(config: AgentConfig) -> Spool:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         text = say(
-            f"无法建立目录 {error.filename}:{error.strerror};请检查权限,或在配置中改 state_directory",
+            f"无法建立目录 {error.filename}:{error.strerror}；请检查权限，或在配置中改 state_directory",
             f"cannot make the directory {error.filename}: {error.strerror}; mend its rights or set state_directory",
         )
         raise SpoolError(text) from error

@@ -143,7 +143,7 @@ class SpoolFile:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
             text = say(
-                f"缓存 {self.path} 的版本是 {version},本程序只认识 {_VERSION};请升级本程序或移走该文件",
+                f"缓存 {self.path} 的版本是 {version}，本程序只认识 {_VERSION}；请升级本程序或移走该文件",
                 f"the spool {self.path} is of version {version}, this program knows {_VERSION}; upgrade or move it away",
             )
             raise SpoolError(text)
@@ -167,7 +167,7 @@ class SpoolFile:
             raise SpoolError(self._explain(error)) from second
         logger.error(
             say(
-                "缓存 %s 已损坏(%s),已移到 %s 并新建;其中未确认的数据没有送出",
+                "缓存 %s 已损坏(%s),已移到 %s 并新建；其中未确认的数据没有送出",
                 "the spool %s is damaged (%s); it was moved to %s and a new one begun; what waited in it was not sent",
             ),
             self.path,
@@ -179,17 +179,17 @@ class SpoolFile:
         where, code = self.path, _code(error)
         if code == sqlite3.SQLITE_FULL:
             return say(
-                f"缓存 {where} 所在磁盘已满,新数据无法保存;腾出空间后自动恢复",
+                f"缓存 {where} 所在磁盘已满，新数据无法保存；腾出空间后自动恢复",
                 f"the disk of the spool {where} is full, new data cannot be kept; free some space, it recovers by itself",
             )
         if code in _IN_USE:
             return say(
-                f"缓存 {where} 正被另一个进程使用;一个缓存只能由一个 agent 使用",
+                f"缓存 {where} 正被另一个进程使用；一个缓存只能由一个 agent 使用",
                 f"the spool {where} is in use by another process; give each agent its own",
             )
         if code in _UNWRITABLE:
             return say(
-                f"缓存 {where} 不可写,请检查权限与挂载",
+                f"缓存 {where} 不可写，请检查权限与挂载",
                 f"the spool {where} cannot be written; check its permissions and the mount",
             )
         return say(

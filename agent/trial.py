@@ -34,9 +34,9 @@ def try_source(name: str, path: Path | None) -> Trial:
     [(_, outcome)] = asyncio.run(gather_once([section.watch(Surroundings(asset=asset))]))
     error = outcome.error
     if isinstance(error, NoData):
-        return Trial([], say(f"{name} 没有可采集的内容:{error}", f"{name} has nothing to measure: {error}"))
+        return Trial([], say(f"{name} 没有可采集的内容：{error}", f"{name} has nothing to measure: {error}"))
     if isinstance(error, SourceError):
-        raise SourceError(say(f"{name} 采集失败:{error}", f"{name} fails: {error}")) from error
+        raise SourceError(say(f"{name} 采集失败：{error}", f"{name} fails: {error}")) from error
     if error:
         raise error
     at = round(outcome.observed_at_seconds * 1000)

@@ -67,7 +67,7 @@ def embedded_place(data_directory: Path, site: str | None, rules_directory: Path
     if site and known and site != known:
         raise NoCollector(
             say(
-                f"{data_directory} 中的数据属于 '{known}',不是 '{site}';请换一个 --data-dir",
+                f"{data_directory} 中的数据属于 '{known}'，不是 '{site}'；请换一个 --data-dir",
                 f"the data in {data_directory} belongs to '{known}', not to '{site}'; choose another --data-dir",
             )
         )
@@ -92,7 +92,7 @@ def remember_site(place: Place) -> None:
         (place.data_directory / REMEMBERED).write_bytes(msgspec.json.encode(_Remembered(place.site.id)))
     except OSError as error:
         text = say(
-            f"无法写入数据目录 {place.data_directory}:{error.strerror};请检查权限与空间,或换一个 --data-dir",
+            f"无法写入数据目录 {place.data_directory}:{error.strerror}；请检查权限与空间，或换一个 --data-dir",
             f"cannot write the data directory {place.data_directory}: {error.strerror}; mend its rights or room, or choose another --data-dir",
         )
         raise StoreError(text) from error
@@ -105,7 +105,7 @@ def find_place(config: Path | None, data_directory: Path) -> Place:
     if _remembered_site(data_directory) is None:
         raise NoCollector(
             say(
-                f"{data_directory} 中没有数据;请先运行 infravitals up,或用 --data-dir / -c 指明位置",
+                f"{data_directory} 中没有数据；请先运行 infravitals up，或用 --data-dir / -c 指明位置",
                 f"there is no data in {data_directory}; run infravitals up first, or name the place by --data-dir or -c",
             )
         )

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import collector.report  # noqa: F401  # the first import of the extra: absent when only the agent is installed
     except ModuleNotFoundError as error:
         text = say(
-            "只安装了采集端;请执行 pip install 'infravitals[collector]'",
+            "只安装了采集代理；请执行 pip install 'infravitals[collector]'",
             "only the agent is installed; run pip install 'infravitals[collector]'",
         )
         print(f"{text} ({error.name})", file=sys.stderr)
@@ -49,7 +49,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="infravitals",
         description=say(
-            "医院信息基础设施的体征:采集、存储、评分,每个数字都可复核。",
+            "医院信息基础设施的体征：采集、存储、评分，每个数字都可复核。",
             "The vital signs of hospital infrastructure: gathered, stored, scored, every number open to a second look.",
         ),
         epilog=_epilog(),
@@ -63,16 +63,19 @@ def build_parser() -> Parser:
 
     _add_up(
         add(
-            "up", _up, "在本机一键运行:采集、存储、评分、网页", "all in one on this machine: gather, store, score, show"
+            "up",
+            _up,
+            "在本机一键运行：采集、存储、评分、网页",
+            "all in one on this machine: gather, store, score, show",
         )
     )
-    _add_config(add("serve", _serve, "运行采集中心,从消息服务器接收数据", "run the collector behind a broker"))
+    _add_config(add("serve", _serve, "运行采集中心，从消息服务器接收数据", "run the collector behind a broker"))
     score = add("score", _score, "按某一时刻评分", "score as of a time")
     _add_place(score)
     _add_as_of(score)
     add_format(score, ("table", "json"))
     _add_rules(add("rules", _no_command, "查看、检查、测试评分规则", "list, check, test and explain the rules"))
-    check = add("check", _check_config, "检查 collector.yaml,不打开任何连接", "check a collector.yaml; opens nothing")
+    check = add("check", _check_config, "检查 collector.yaml，不打开任何连接", "check a collector.yaml; opens nothing")
     _add_config(check)
     add("sample", _sample, "打印带注释的 collector.yaml 样例", "print a commented collector.yaml")
     aside = add("quarantine", _quarantine, "查看被搁置的数据及原因", "show what was set aside and why")
@@ -86,14 +89,14 @@ def build_parser() -> Parser:
 
 def _epilog() -> str:
     return say(
-        """示例:
+        """示例：
   infravitals up                                   采集本机并打开网页 http://127.0.0.1:8650
   infravitals up --once --format json              采集一次、评分、打印一份 JSON
   infravitals score --as-of 2026-03-31T00:00:00+08:00
   infravitals rules explain telemetry-completeness 这条准则怎么算、依据是什么
   infravitals serve -c collector.yaml              医院里的采集中心
 
-退出码:0 正常;1 遇到问题或用例不符;2 文件或命令行有误""",
+退出码：0 正常；1 遇到问题或用例不符；2 文件或命令行有误""",
         """examples:
   infravitals up                                   gather this machine, open http://127.0.0.1:8650
   infravitals up --once --format json              gather once, score, print one JSON document
@@ -116,7 +119,10 @@ def _add_up(parser: Parser) -> None:
         help=say("医院名称(默认 local)", "the site's id (local)"),
     )
     parser.add_argument(
-        "--port", type=int, default=8650, help=say("网页端口(默认 8650,只在本机)", "the page's port on loopback (8650)")
+        "--port",
+        type=int,
+        default=8650,
+        help=say("网页端口(默认 8650，只在本机)", "the page's port on loopback (8650)"),
     )
     parser.add_argument(
         "--data-dir",
@@ -169,7 +175,7 @@ def _add_as_of(parser: Parser) -> None:
         "--as-of",
         type=_time,
         metavar=say("时刻", "TIME"),
-        help=say("带时区的时刻,如 2026-03-31T00:00:00+08:00(默认现在)", "a time with its offset (default: now)"),
+        help=say("带时区的时刻，如 2026-03-31T00:00:00+08:00(默认现在)", "a time with its offset (default: now)"),
     )
 
 
@@ -201,7 +207,7 @@ def _add_rules(parser: Parser) -> None:
     explain = add(
         "explain",
         _rules_explain,
-        "解释一条准则:问题、查询、标尺、依据",
+        "解释一条准则：问题、查询、标尺、依据",
         "explain a criterion: question, query, scale, basis",
     )
     explain.add_argument("criterion", metavar=say("准则", "CRITERION"))
@@ -222,13 +228,13 @@ def _time(text: str) -> int:
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             say(
-                f"'{text}' 不是带时区的时刻,例如 2026-03-31T00:00:00+08:00",
+                f"'{text}' 不是带时区的时刻，例如 2026-03-31T00:00:00+08:00",
                 f"'{text}' is no time with an offset, such as 2026-03-31T00:00:00+08:00",
             )
         ) from error
     if moment > time.time() * 1000:
         raise argparse.ArgumentTypeError(
-            say(f"{text} 在未来,无法评分", f"{text} lies in the future and cannot be scored")
+            say(f"{text} 在未来，无法评分", f"{text} lies in the future and cannot be scored")
         )
     return moment
 
@@ -318,7 +324,8 @@ def _rules_check(options: argparse.Namespace) -> int:
     if not mistakes:
         print(
             say(
-                f"{count} 条准则没有问题,{len(warnings)} 处提醒", f"{count} criteria in order, {len(warnings)} warnings"
+                f"{count} 条准则没有问题，{len(warnings)} 处提醒",
+                f"{count} criteria in order, {len(warnings)} warnings",
             )
         )
     return WRONG if mistakes else OK
@@ -340,7 +347,7 @@ def _rules_test(options: argparse.Namespace) -> int:
                 print(mistake, file=sys.stderr)
             passed += not outcome.mistakes
             failed += bool(outcome.mistakes)
-    print(say(f"{passed} 个用例通过,{failed} 个不符", f"{passed} cases passed, {failed} failed"))
+    print(say(f"{passed} 个用例通过，{failed} 个不符", f"{passed} cases passed, {failed} failed"))
     return OK if passed and not failed else TROUBLE
 
 
@@ -365,7 +372,7 @@ def _check_config(options: argparse.Namespace) -> int:
     from collector.config import read_config
 
     read_config(options.config)
-    print(say(f"{options.config}:没有问题", f"{options.config}: in order"))
+    print(say(f"{options.config}：没有问题", f"{options.config}: in order"))
     return OK
 
 

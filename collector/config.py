@@ -119,7 +119,7 @@ def _find_mistakes(document: Document) -> Iterator[Mistake]:
         yield document.mistake(("site",), explain_id("site", site))
     if isinstance(zone, str) and not _is_zone(zone):
         text = say(
-            f"'time_zone': 系统中没有时区 '{zone}';应如 Asia/Shanghai,并已安装 tzdata",
+            f"'time_zone': 系统中没有时区 '{zone}'；应如 Asia/Shanghai，并已安装 tzdata",
             f"'time_zone': this system knows no zone '{zone}'; expected one like Asia/Shanghai, with tzdata installed",
         )
         yield document.mistake(("time_zone",), text)
@@ -127,7 +127,7 @@ def _find_mistakes(document: Document) -> Iterator[Mistake]:
     host = page.get("host") if isinstance(page, dict) else None
     if isinstance(host, str) and host not in LOOPBACK:
         text = say(
-            f"'host': 页面目前只能在本机提供(127.0.0.1),不能是 '{host}';远程查看请用 SSH 转发端口",
+            f"'host': 页面目前只能在本机提供(127.0.0.1),不能是 '{host}'；远程查看请用 SSH 转发端口",
             f"'host': the page is served on this machine alone for now (127.0.0.1), not on '{host}'; forward the port by SSH to look from afar",
         )
         yield document.mistake(("page", "host"), text)
@@ -148,7 +148,7 @@ def _find_store_mistakes(document: Document, section: object) -> Iterator[Mistak
         yield document.mistake(("store", "kind"), text)
     except ModuleNotFoundError as error:
         text = say(
-            f"存储 '{kind}' 需要 Python 包 '{error.name}',请先安装",
+            f"存储 '{kind}' 需要 Python 包 '{error.name}'，请先安装",
             f"store '{kind}' needs the Python package '{error.name}'; install it",
         )
         yield document.mistake(("store", "kind"), text)
@@ -174,50 +174,50 @@ def sample() -> str:
 
 
 _SAMPLE_ZH = f"""\
-# infravitals serve 的配置。以 # 开头、后面是键的行可省略,写出的是缺省值或例子;要改时去掉 #
+# infravitals serve 的配置。以 # 开头、后面是键的行可省略，写出的是缺省值或例子；要改时去掉 #
 
-# 站点(医院)的名称:小写字母、数字、连字符;与各采集代理的 site 相同
+# 站点(医院)的名称：小写字母、数字、连字符；与各采集代理的 site 相同
 site: my-hospital
 
 # 消息服务器(MQTT)
 broker:
   # 主机名或地址
   host: 127.0.0.1
-  # 端口;缺省为 8883(TLS)或 1883
+  # 端口；缺省为 8883(TLS)或 1883
   # port: 8883
   # TLS:ca 为签发者证书(缺省用系统的),certificate 与 key 为客户端证书
   # tls: {{ca: /etc/infravitals/ca.pem}}
   # 用户名
   # username: collector
-  # 密码存放处,file、env、credential 三选一;不写密码本身
+  # 密码存放处，file、env、credential 三选一；不写密码本身
   # password: {{file: /etc/infravitals/broker.password}}
   # 多少秒无往来即探测连接
   # keepalive_seconds: 30
   # 连接的时限(秒)
   # connect_timeout_seconds: 10
 
-# 同一组的采集中心分担数据,每批只由其中一个接收
+# 同一组的采集中心分担数据，每批只由其中一个接收
 # share_group: infravitals
 
-# 最多多少批可以已收到而尚未入库;到此为止,其余留在采集代理的缓存中
+# 最多多少批可以已收到而尚未入库；到此为止，其余留在采集代理的缓存中
 # receive_maximum: 64
 
-# 数据目录:存储、隔离区、命令套接字;须可写
+# 数据目录：存储、隔离区、命令套接字；须可写
 # data_directory: {DEFAULT_DIRECTORY}
 
-# 存储;kind 以外的键由各存储自己规定,path 为相对路径时在数据目录之下
+# 存储；kind 以外的键由各存储自己规定，path 为相对路径时在数据目录之下
 # store: {{kind: duckdb, path: infravitals.duckdb, memory_bytes: 2147483648}}
 
-# 网页;目前只在本机提供
+# 网页；目前只在本机提供
 # page: {{host: 127.0.0.1, port: 8650}}
 
-# 评分规则的目录;缺省为随程序提供的规则
+# 评分规则的目录；缺省为随程序提供的规则
 # rules_directory: /etc/infravitals/rules
 
-# 站点所在时区,决定一天从何时开始
+# 站点所在时区，决定一天从何时开始
 # time_zone: {DEFAULT_ZONE}
 
-# 日志,写到标准错误;level 为 debug、info、warning 或 error,format 为 line(给人看)或 json
+# 日志，写到标准错误；level 为 debug、info、warning 或 error,format 为 line(给人看)或 json
 # log: {{level: info, format: line}}
 """
 

@@ -117,7 +117,7 @@ class ControlServer:
             known = ", ".join(sorted(self._handlers))
             return _refuse(
                 say(
-                    f"运行中的服务不认识命令 '{request.command}',可用的有:{known};版本不同?",
+                    f"运行中的服务不认识命令 '{request.command}'，可用的有：{known}；版本不同？",
                     f"the running server has no command '{request.command}', it has: {known}; is it another version?",
                 )
             )
@@ -132,7 +132,7 @@ class ControlServer:
         if isinstance(error, InfravitalsError):
             return _refuse(str(error))
         logger.error("a bug in command %s", request.command, exc_info=error)
-        return _refuse(say("服务内部出错,详见其日志", "the server met an error of its own; its log has the details"))
+        return _refuse(say("服务内部出错，详见其日志", "the server met an error of its own; its log has the details"))
 
 
 def ask(path: Path, command: str, arguments: Mapping[str, object], timeout_seconds: float) -> Reply | None:
@@ -168,7 +168,7 @@ def _refuse(sentence: str) -> Reply:
 def _unreachable(path: Path, error: Exception | None) -> LinkError:
     reason = getattr(error, "strerror", None) or say("回答不完整或超时", "its answer is incomplete or late")
     return LinkError(
-        say(f"{path} 处的服务没有正常回答:{reason}", f"the server at {path} does not answer as it should: {reason}")
+        say(f"{path} 处的服务没有正常回答：{reason}", f"the server at {path} does not answer as it should: {reason}")
     )
 
 
@@ -196,7 +196,7 @@ def _sole_server(path: Path) -> Iterator[None]:
         os.close(lock)
         raise StoreError(
             say(
-                f"{path.parent} 已有一个 infravitals 在运行;请先结束它,或另选数据目录",
+                f"{path.parent} 已有一个 infravitals 在运行；请先结束它，或另选数据目录",
                 f"an infravitals is already running on {path.parent}; end it first, or choose another data directory",
             )
         ) from error

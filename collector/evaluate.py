@@ -137,7 +137,7 @@ def _criterion(store: Store, rules: Rules, site: Site, intervals: Intervals, nam
         raise  # the store is in trouble: no scorecard rather than a wrong one
     except Exception:  # our own bug in one criterion must not blind the other 64; it shows as `error`
         log.exception("criterion %s could not be evaluated", name)
-        return _unscored(rules, name, Text("评分程序出错,详见日志", "the evaluation failed, see the log"), "error")
+        return _unscored(rules, name, Text("评分程序出错，详见日志", "the evaluation failed, see the log"), "error")
 
 
 def _unscored(rules: Rules, name: str, reason: Text, status: Status = "no_data") -> CriterionResult:
@@ -205,19 +205,19 @@ class _Asked:
         if not self.subjects:
             if not measurement.emitters(self.plan.field):
                 return Text("尚无采集源提供该信号", "no source gives this signal yet")
-            return Text("尚未见到任何对象,请接入采集", "no subject was seen yet; enrol one")
+            return Text("尚未见到任何对象，请接入采集", "no subject was seen yet; enrol one")
         if self.plan.attributes:
-            return Text("缺少资产登记,仅给出暂估", "without a register this is provisional only")
+            return Text("缺少资产登记，仅给出暂估", "without a register this is provisional only")
         best = max(answer.found for answer in self.answers) * self.plan.each_ms
         if best < self.plan.span_ms:
             return Text(
-                f"已观测 {_spell(best, 'zh')},至少需要 {_spell(self.plan.span_ms, 'zh')}",
+                f"已观测 {_spell(best, 'zh')}，至少需要 {_spell(self.plan.span_ms, 'zh')}",
                 f"seen for {_spell(best, 'en')}, at least {_spell(self.plan.span_ms, 'en')} are needed",
             )
         samples = sum(answer.samples for answer in self.answers)
         if samples < self.plan.samples:
             return Text(
-                f"样本 {samples} 个,至少需要 {self.plan.samples} 个",
+                f"样本 {samples} 个，至少需要 {self.plan.samples} 个",
                 f"{samples} samples, at least {self.plan.samples} are needed",
             )
         return None

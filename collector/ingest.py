@@ -249,7 +249,7 @@ class Ingest:
             sender, meaning = "/".join(arrival.address), MEANINGS[reason].text
             logger.warning(
                 say(
-                    f"{sender} 的数据有一部分被隔离:{meaning}({reason});同样的不再提示,见 infravitals quarantine",
+                    f"{sender} 的数据有一部分被隔离：{meaning}({reason});同样的不再提示，见 infravitals quarantine",
                     f"{sender}: set aside, {meaning} ({reason}); not said again, see infravitals quarantine",
                 )
             )
@@ -259,7 +259,7 @@ class Ingest:
             self._trouble_since = self._clock()
             logger.error(
                 say(
-                    f"存储无法写入:{error};暂停接收,数据留在各采集代理的缓存中",
+                    f"存储无法写入：{error}；暂停接收，数据留在各采集代理的缓存中",
                     f"the store does not take data: {error}; nothing more is read, the agents' spools keep it",
                 )
             )
@@ -269,7 +269,7 @@ class Ingest:
             seconds = max(0.0, self._clock() - self._trouble_since)
             self._trouble_since = None
             logger.warning(
-                say(f"存储已恢复,中断 {seconds:.0f} 秒", f"the store takes data again after {seconds:.0f} s")
+                say(f"存储已恢复，中断 {seconds:.0f} 秒", f"the store takes data again after {seconds:.0f} s")
             )
 
     def _now(self) -> int:

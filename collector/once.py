@@ -57,7 +57,7 @@ async def _gather_into(intake: Intake) -> None:
         if not await publisher.drain(DRAIN_SECONDS):
             raise StoreError(
                 say(
-                    "采集到的数据未能入库,原因见上;可重新运行",
+                    "采集到的数据未能入库，原因见上；可重新运行",
                     "what was gathered could not be stored, the reason stands above; run again",
                 )
             )

@@ -179,7 +179,7 @@ def check(
             measurement, _, field = criterion.question.measures.partition(".")
             if not catalogue.measurements[measurement].emitters(field):
                 text = say(
-                    f"尚无任何采集源提供 {criterion.question.measures},将显示为无数据",
+                    f"尚无任何采集源提供 {criterion.question.measures}，将显示为无数据",
                     f"no source emits {criterion.question.measures} yet; it will show no_data",
                 )
                 warnings.append(document.mistake(("question", "measures"), text))
@@ -201,7 +201,7 @@ def _check_signals(document: Document, criterion: Criterion, catalogue: Catalogu
             )
         elif not field.is_number:
             yield document.mistake(
-                path, say(f"'{signal}' 是文本,不能评分", f"'{signal}' is a text and cannot be asked")
+                path, say(f"'{signal}' 是文本，不能评分", f"'{signal}' is a text and cannot be asked")
             )
 
 
@@ -218,7 +218,7 @@ def _check_question(document: Document, asking: Asking, catalogue: Catalogue) ->
             )
     if measurement.fields[field_name].kind == "event":
         text = say(
-            "事件没有应有样本数,需要 watched_by,本版本尚不支持",
+            "事件没有应有样本数，需要 watched_by，本版本尚不支持",
             "an event has no expected samples and needs watched_by, which this version does not have",
         )
         yield document.mistake(("question", "measures"), text)
@@ -273,7 +273,7 @@ def _check_takes(document: Document, asking: Asking, field: Field) -> Iterator[M
             yield document.mistake(
                 path,
                 say(
-                    f"{take.by} 需要 watched_by,本版本尚不支持",
+                    f"{take.by} 需要 watched_by，本版本尚不支持",
                     f"{take.by} needs watched_by, which this version does not have",
                 ),
             )
@@ -281,13 +281,13 @@ def _check_takes(document: Document, asking: Asking, field: Field) -> Iterator[M
             yield document.mistake(
                 path,
                 say(
-                    f"字段没有完整的 range,不能取平均:缺失时无从取界 ({asking.measures})",
+                    f"字段没有完整的 range，不能取平均：缺失时无从取界 ({asking.measures})",
                     f"{asking.measures} has no full range, so a missing mean has no bound",
                 ),
             )
         if take.operator == "==" and (field.kind != "state" or field.states or take.threshold not in (0, 1)):
             yield document.mistake(
-                path, say("'==' 只能用于 0/1 状态,请改用 >= 或 <=", "'==' is for 0/1 states only; write >= or <=")
+                path, say("'==' 只能用于 0/1 状态，请改用 >= 或 <=", "'==' is for 0/1 states only; write >= or <=")
             )
 
 

@@ -177,7 +177,7 @@ class Quarantine:
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
         logger.warning(
             say(
-                f"隔离区文件已损坏,移到 {beside},另建新文件",
+                f"隔离区文件已损坏，移到 {beside}，另建新文件",
                 f"the quarantine is damaged; it was moved to {beside} and a new one begun",
             )
         )
@@ -207,7 +207,7 @@ class Quarantine:
     def _complain(self, error: sqlite3.Error) -> None:
         if not self._is_failing:
             text = say(
-                f"隔离区 {self.path} 无法写入:{error};只计数,不保留内容",
+                f"隔离区 {self.path} 无法写入：{error}；只计数，不保留内容",
                 f"cannot write the quarantine {self.path}: {error}; counting on, keeping nothing",
             )
             logger.warning(text)

@@ -59,7 +59,7 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.UNKNOWN_MEASUREMENT: Meaning(
         "point",
         Text(
-            "信号目录中没有该测量；采集端可能比本端新", "no such measurement in the catalogue; the agent may be newer"
+            "信号目录中没有该测量；采集代理可能比本端新", "no such measurement in the catalogue; the agent may be newer"
         ),
     ),
     Reason.UNKNOWN_TAG: Meaning("point", Text("该测量没有此标签", "the measurement has no such tag")),

@@ -1,7 +1,10 @@
 """What a terminal shows of scores and rules; it only shows what is there."""
 
 import datetime
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -11,7 +14,7 @@ from rich.text import Text as Styled
 
 from agent.catalogue import Catalogue, Text
 from agent.catalogue import unit as unit_of
-from agent.language import current, say
+from agent.language import say
 from collector.evaluate import Rules
 from collector.evidence import CriterionResult, Status
 from collector.plan import Plan
@@ -47,19 +50,67 @@ def bar(low: float, high: float, cells: int = BAR_CELLS) -> str:
 
 
 def show_value(value: float | None, unit: str) -> str:
-    """A number in the unit that people use for it."""
+    """A number in the unit that people use for it, at four digits; unit: that of a scale."""
     if value is None:
         return "–"
     if unit == "ratio":
-        return f"{value * 100:.4g} %"
+        return _percent(value)
     if unit == "bits_per_second":
-        return f"{value / 1e6:.4g} Mb/s"
+        return _scaled(value, RATES)
     if unit == "seconds":
-        for size, zh, en in ((86_400, "天", "d"), (3600, "小时", "h"), (60, "分钟", "min"), (1, "秒", "s")):
-            if abs(value) >= 2 * size:
-                return f"{value / size:.4g} {say(zh, en)}"
-        return f"{value * 1000:.4g} ms" if abs(value) < 2 and value else f"{value:.4g} {say('秒', 's')}"
-    return f"{value:.4g}"
+        return _scaled(value, SPANS)
+    return plain(value)
+
+
+class Unit(NamedTuple):
+    """A unit that a number is shown in from `least` on; size: what one of it is in the base unit."""
+
+    least: float
+    size: float
+    zh: str
+    en: str
+
+
+RATES = (
+    Unit(1e12, 1e12, "Tb/s", "Tb/s"),
+    Unit(1e9, 1e9, "Gb/s", "Gb/s"),
+    Unit(1e6, 1e6, "Mb/s", "Mb/s"),
+    Unit(1e3, 1e3, "kb/s", "kb/s"),
+    Unit(0, 1, "b/s", "b/s"),
+)
+SPANS = (
+    Unit(172_800, 86_400, "天", "d"),  # 24 h and 36 h are what people say
+    Unit(3600, 3600, "小时", "h"),
+    Unit(60, 60, "分钟", "min"),
+    Unit(1, 1, "秒", "s"),
+    Unit(0, 0.001, "毫秒", "ms"),
+)
+
+
+def _scaled(value: float, units: Sequence[Unit]) -> str:
+    rounded = float(f"{value:.4g}")  # first, or 999 999 b/s would become 1000 kb/s
+    if not rounded:
+        return f"0 {next(say(unit.zh, unit.en) for unit in units if unit.size == 1)}"
+    unit = next(unit for unit in units if abs(rounded) >= unit.least)
+    return f"{_digits(rounded / unit.size)} {say(unit.zh, unit.en)}"
+
+
+def _percent(ratio: float) -> str:
+    """From 99 % on three decimals: classes of availability differ there; and what is less than all never reads 100 %."""
+    if 0.99 <= ratio < 1:
+        return f"{_digits(min(ratio * 100, 99.999), 5)} %"
+    return f"{_digits(ratio * 100)} %"
+
+
+def plain(value: float) -> str:
+    """A number without a unit: whole ones in full, others at four digits, never with an exponent."""
+    return f"{value:.0f}" if float(value).is_integer() else _digits(value)
+
+
+def _digits(value: float, digits: int = 4) -> str:
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{Decimal(f'{value:.{digits}g}'):f}"
 
 
 def scorecard_table(card: Scorecard) -> RenderableType:
@@ -141,19 +192,19 @@ def explain_rule(rules: Rules, name: str, query: str | None) -> str:
     lines = [
         f"{name} · {criterion.title}",
         "",
-        say("为什么:", "why: ") + str(criterion.why),
-        say("如何改进:", "fix: ") + str(criterion.fix),
+        say("为什么：", "why: ") + str(criterion.why),
+        say("如何改进：", "fix: ") + str(criterion.fix),
         "",
     ]
-    lines += [say("依据:", "basis: ") + "; ".join(spell_basis(rules, basis) for basis in criterion.basis), ""]
+    lines += [say("依据：", "basis: ") + "; ".join(spell_basis(rules, basis) for basis in criterion.basis), ""]
     plan = rules.plans.get(name)
     lines += (
         _question_lines(rules, criterion, plan)
         if plan
-        else [say("尚不能评分:", "cannot be asked yet: ") + str(criterion.awaits)]
+        else [say("尚不能评分：", "cannot be asked yet: ") + str(criterion.awaits)]
     )
     if query:
-        lines += ["", say("查询:", "query:"), query]
+        lines += ["", say("查询：", "query:"), query]
     lines += ["", say(f"标尺 {criterion.scale}({scale.title}):", f"scale {criterion.scale} ({scale.title}):")]
     lines += _scale_lines(rules, scale)
     return "\n".join(lines)
@@ -167,26 +218,26 @@ def _question_lines(rules: Rules, criterion: Criterion, plan: Plan) -> list[str]
     unit = unit_of(plan.field)
     where = "; ".join(f"{key} = {' | '.join(values)}" for key, values in (*plan.tags, *plan.attributes))
     lines = [
-        say("问题:", "question:"),
+        say("问题：", "question:"),
         f"  {asking.measures}{f' ({unit})' if unit else ''}: {say(field.zh, field.en)}",
-        say(f"  窗口 {asking.over},每 {asking.each} 一桶", f"  over {asking.over} in buckets of {asking.each}"),
-        say("  对象:", "  subjects: ") + ", ".join(plan.per) + (f" ({where})" if where else ""),
-        say("  样本到桶:", "  samples to a bucket: ") + _spell_take(plan.bucket),
-        say("  桶到对象:", "  buckets to a subject: ") + _spell_take(plan.subject),
+        say(f"  窗口 {asking.over}，每 {asking.each} 一桶", f"  over {asking.over} in buckets of {asking.each}"),
+        say("  对象：", "  subjects: ") + ", ".join(plan.per) + (f" ({where})" if where else ""),
+        say("  样本到桶：", "  samples to a bucket: ") + _spell_take(plan.bucket),
+        say("  桶到对象：", "  buckets to a subject: ") + _spell_take(plan.subject),
     ]
     for step in plan.steps:
         kept = say(f"(按 {', '.join(step.per)})", f" (per {', '.join(step.per)})") if step.per else ""
-        lines.append(say("  跨对象:", "  across subjects: ") + _spell_take(step.take) + kept)
+        lines.append(say("  跨对象：", "  across subjects: ") + _spell_take(step.take) + kept)
     lines.append(
         say(
-            f"  缺失的桶:最坏计 {plan.bounds.worst:g},最好计 {plan.bounds.best:g}",
-            f"  a missing bucket counts as {plan.bounds.worst:g} at worst and {plan.bounds.best:g} at best",
+            f"  缺失的桶：最坏计 {plain(plan.bounds.worst)}，最好计 {plain(plan.bounds.best)}",
+            f"  a missing bucket counts as {plain(plan.bounds.worst)} at worst and {plain(plan.bounds.best)} at best",
         )
     )
     needs = asking.needs
     lines.append(
         say(
-            f"  至少需要:{needs.span},{needs.samples} 个样本",
+            f"  至少需要：{needs.span},{needs.samples} 个样本",
             f"  needs at least: {needs.span}, {needs.samples} samples",
         )
     )
@@ -205,15 +256,14 @@ def _spell_take(take: Take) -> str:
     if take.by == "percentile":
         return f"P{take.p:g}"
     if take.by == "share":
-        return say(
-            f"满足 {take.operator} {take.threshold:g} 的占比", f"share that is {take.operator} {take.threshold:g}"
-        )
+        condition = f"{take.operator} {plain(take.threshold or 0)}"
+        return say(f"满足 {condition} 的占比", f"share that is {condition}")
     return say(*words[take.by])
 
 
 def _scale_lines(rules: Rules, scale: Scale) -> list[str]:
     sign = "≥" if scale.better == "higher" else "≤"
-    lines = []
+    lines = [f"  {spell_basis(rules, basis)}" for basis in scale.basis]
     for rung in scale.rungs:
         basis = "; ".join(spell_basis(rules, basis) for basis in rung.basis)
         lines.append(f"  {sign} {show_value(rung.at, scale.unit):>10} -> {rung.points:>5g}   {basis}")
@@ -222,16 +272,19 @@ def _scale_lines(rules: Rules, scale: Scale) -> list[str]:
 
 
 def spell_basis(rules: Rules, basis: Basis) -> str:
-    """The document, the clause, and how sure that is."""
+    """The document, the clause, what it says, and how sure that is; our own judgement says so once."""
     confidence = {
         "confirmed": ("已核对", "confirmed"),
         "secondary": ("二手来源", "secondary"),
-        "general-knowledge": ("常识,未核对", "general knowledge, not confirmed"),
+        "general-knowledge": ("常识，未核对", "general knowledge, not confirmed"),
         "own-judgement": ("本项目判断", "our own judgement"),
     }[basis.confidence]
     publication = rules.book.sources[basis.source]
-    title = publication.zh if current() == "zh" else publication.en
-    return f"{title}{' ' + basis.clause if basis.clause else ''} [{say(*confidence)}]"
+    title = say(publication.zh, publication.en)
+    clause = f" {basis.clause}" if basis.clause else ""
+    note = f" · {basis.note}" if basis.note else ""
+    is_said = basis.source == "own" and basis.confidence == "own-judgement"
+    return f"{title}{clause}{note}" + ("" if is_said else f" [{say(*confidence)}]")
 
 
 class RuleRow(msgspec.Struct, frozen=True):
@@ -284,6 +337,9 @@ def rules_table(rows: list[RuleRow]) -> Table:
 
 FACTS_SHOWN = 16
 
+SCALE_UNITS = {"1": "ratio", "s": "seconds", "bit/s": "bits_per_second"}
+"""The catalogue's unit -> the scales' word for it."""
+
 
 def facts_table(catalogue: Catalogue, facts: Sequence[tuple[str, Latest]]) -> Table:
     """What was gathered last, a line per thing, bounded; events are not what is now and are left out."""
@@ -300,7 +356,7 @@ def facts_table(catalogue: Catalogue, facts: Sequence[tuple[str, Latest]]) -> Ta
         ]
         table.add_row(say(declared.zh, declared.en), tags or row.tags["asset"], ", ".join(values[:4]))
     if len(facts) > FACTS_SHOWN:
-        table.add_row("…", "", say(f"另有 {len(facts) - FACTS_SHOWN} 项,见网页", f"{len(facts) - FACTS_SHOWN} more"))
+        table.add_row("…", "", say(f"另有 {len(facts) - FACTS_SHOWN} 项，见网页", f"{len(facts) - FACTS_SHOWN} more"))
     return table
 
 
@@ -308,12 +364,12 @@ def _show_fact(field: str, value: float | str) -> str:
     if isinstance(value, str):
         return value
     unit = unit_of(field)
-    if unit == "1":
-        return f"{value * 100:.1f} %"
-    if unit in ("B", "B/s", "bit/s"):
+    if unit in SCALE_UNITS:
+        return show_value(value, SCALE_UNITS[unit])
+    if unit in ("B", "B/s"):
         size = next((size for size in (1e12, 1e9, 1e6, 1e3) if value >= size), 1.0)
-        return f"{value / size:.3g} {({1e12: 'T', 1e9: 'G', 1e6: 'M', 1e3: 'k', 1.0: ''})[size]}{unit}"
-    return f"{value:.4g} {unit}".strip()
+        return f"{_digits(value / size)} {({1e12: 'T', 1e9: 'G', 1e6: 'M', 1e3: 'k', 1.0: ''})[size]}{unit}"
+    return f"{plain(value)} {unit}".strip()
 
 
 def quarantine_text(entries: Sequence[Entry], counts: Mapping[Reason, int], zone: ZoneInfo) -> str:
@@ -321,7 +377,7 @@ def quarantine_text(entries: Sequence[Entry], counts: Mapping[Reason, int], zone
     if not counts:
         return say("没有任何数据被搁置\n", "nothing was set aside\n")
     lines = [f"{count:>8}  {reason.value}: {MEANINGS[reason].text}" for reason, count in sorted(counts.items())]
-    lines += ["", say("最近的条目:", "newest entries:")]
+    lines += ["", say("最近的条目：", "newest entries:")]
     for entry in entries:
         at = datetime.datetime.fromtimestamp(entry.at / 1000, zone)
         lines.append(f"{at:%Y-%m-%d %H:%M:%S}  {entry.site}/{entry.agent}  {entry.reason.value}  {entry.what}")

@@ -42,11 +42,15 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Basis(_Strict, frozen=True):
-    """Where a threshold comes from and how sure that is; source: an id of rules/sources.yaml."""
+    """Where a threshold comes from and how sure that is; source: an id of rules/sources.yaml.
+
+    clause: item or clause numbers alone, the same in every language. note: what stands there, or what of it is our own.
+    """
 
     source: Id
     confidence: Confidence
     clause: str = ""
+    note: Text | None = None
 
 
 class Rung(_Strict, frozen=True):
@@ -373,5 +377,5 @@ def _check_weights(document: Document, path: tuple[str | int, ...], weights: lis
     total = sum(weights)
     if abs(total - 1) > 1e-9:
         yield document.mistake(
-            path, say(f"权重之和是 {total:.6g},应为 1", f"the weights add up to {total:.6g}, not to 1")
+            path, say(f"权重之和是 {total:.6g}，应为 1", f"the weights add up to {total:.6g}, not to 1")
         )

@@ -42,7 +42,7 @@ async def _run(intake: Intake, config: CollectorConfig) -> None:
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(service.run(_follow_broker(config)), name="service")
         await service.page.started.wait()
-        log.info(say("采集中心已启动,网页 %s", "the collector runs, its page is %s"), service.page.url)
+        log.info(say("采集中心已启动，网页 %s", "the collector runs, its page is %s"), service.page.url)
         await stop.wait()
         log.info(say("正在结束", "ending"))
         serving.cancel()
@@ -69,6 +69,6 @@ async def _follow_broker(config: CollectorConfig) -> AsyncIterator[Delivery]:
                     yield delivery
         except LinkError as error:
             if not attempts:
-                log.warning(say("消息服务器不可用,会继续重试:%s", "the broker is away, trying on: %s"), error)
+                log.warning(say("消息服务器不可用，会继续重试：%s", "the broker is away, trying on: %s"), error)
         attempts = min(attempts + 1, 10)
         await asyncio.sleep(random.random() * min(LONGEST_WAIT_SECONDS, 2.0**attempts))  # noqa: S311 - a wait, no secret

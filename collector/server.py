@@ -146,13 +146,13 @@ class Evaluator:
         revision = await self._threads.write(
             self._threads.store.save_scorecard, self._site.id, hour, card.identity(), msgspec.json.encode(card), now
         )
-        log.info(say("%s 的评分已存,修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
+        log.info(say("%s 的评分已存，修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
         await self._threads.write(self._threads.store.prune, now)
         return revision
 
     def _complain(self, error: StoreError) -> None:
         if not self._is_failing:
-            log.warning(say("暂时无法评分:%s", "cannot score for now: %s"), error)
+            log.warning(say("暂时无法评分：%s", "cannot score for now: %s"), error)
         self._is_failing = True
 
     def _recover(self) -> None:

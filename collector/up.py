@@ -76,7 +76,7 @@ async def _run(intake: Intake, port: int, console: Console) -> None:
             serving.cancel()
     finally:
         spool.close()
-    console.print(say("已结束,数据已保存", "ended, everything is kept"))
+    console.print(say("已结束，数据已保存", "ended, everything is kept"))
 
 
 class _Screen:
@@ -90,7 +90,7 @@ class _Screen:
         site = self._intake.place.site.id
         self._console.print(
             say(
-                f"网页:{self._service.page.url}   数据:{self._intake.place.data_directory}   站点:{site}   Ctrl-C 结束",
+                f"网页：{self._service.page.url}   数据：{self._intake.place.data_directory}   站点：{site}   Ctrl-C 结束",
                 f"page: {self._service.page.url}   data: {self._intake.place.data_directory}   site: {site}   Ctrl-C ends",
             )
         )

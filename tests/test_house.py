@@ -12,8 +12,10 @@ import pytest
 
 from agent import catalogue, sources
 from agent.config import read_config as read_agent_config
+from agent.documents import build, read_document
+from collector.cases import CaseFile
 from collector.config import read_config as read_collector_config
-from collector.rulebook import load
+from collector.rulebook import Criterion, Index, Scale, load
 
 ROOT = Path(__file__).parent.parent
 
@@ -161,6 +163,10 @@ def test_the_readme_s_line_names_modules_that_exist() -> None:
     assert not missing, f"README.md names what is not there: {missing}"
 
 
+STRUCTS: dict[str, type] = {"# criterion": Criterion, "# scale": Scale, "# index": Index, "# cases": CaseFile}
+"""The first line of an example -> the struct that reads it."""
+
+
 def test_every_example_in_the_documents_loads(tmp_path: Path) -> None:
     examples = [
         (document, text)
@@ -171,9 +177,11 @@ def test_every_example_in_the_documents_loads(tmp_path: Path) -> None:
     for number, (document, text) in enumerate(examples):
         path = tmp_path / f"{document.stem}-{number}.yaml"
         path.write_text(text)
-        reader = {"# agent.yaml": read_agent_config, "# collector.yaml": read_collector_config}[
-            text.split("\n")[0].strip()
-        ]
+        first = text.split("\n")[0].strip()
+        if first in STRUCTS:
+            build(read_document(path), STRUCTS[first])
+            continue
+        reader = {"# agent.yaml": read_agent_config, "# collector.yaml": read_collector_config}[first]
         reader(path)
 
 

@@ -23,12 +23,12 @@ def main(lock: str) -> int:
     """Create the environment and install exactly what the lock file names, then this project."""
     if sys.version_info < (3, 11):
         return fail(
-            f"需要 Python 3.11 或更新,当前是 {sys.version.split()[0]};请用 make PYTHON=python3.11 指定。",
+            f"需要 Python 3.11 或更新，当前是 {sys.version.split()[0]}；请用 make PYTHON=python3.11 指定。",
             f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; say make PYTHON=python3.11.",
         )
     if hashlib.sha256(PIP.read_bytes()).hexdigest() != PIP_SHA256:
         return fail(
-            f"{PIP.name} 与校验值不符,请重新取得本仓库。",
+            f"{PIP.name} 与校验值不符，请重新取得本仓库。",
             f"{PIP.name} does not match its digest; fetch this repository again.",
         )
     python = ENVIRONMENT / "bin" / "python"
@@ -46,7 +46,7 @@ def main(lock: str) -> int:
     for step in steps:
         if subprocess.run(step, env=quiet_mirrors, check=False).returncode:
             return fail(
-                "安装失败,原因见上;修正后再运行同一命令即可继续。",
+                "安装失败，原因见上；修正后再运行同一命令即可继续。",
                 "installing failed, the reason stands above; mend it and run the same command again.",
             )
     return 0

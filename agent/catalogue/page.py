@@ -136,7 +136,7 @@ def _span(seconds: float) -> str:
 def main(arguments: Sequence[str], page: Path = PAGE) -> str | None:
     """Write `page`, or with --check compare it; gives what is wrong, None when nothing is."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=say("生成信号目录页", "make the page of the signals"))
-    parser.add_argument("--check", action="store_true", help=say("只比较,不写文件", "compare only, write nothing"))
+    parser.add_argument("--check", action="store_true", help=say("只比较，不写文件", "compare only, write nothing"))
     check = parser.parse_args(arguments).check
     try:
         text = render(load())
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str], page: Path = PAGE) -> str | None:
             page.write_text(text, "utf-8")
         elif page.read_text("utf-8") != text:
             return say(
-                f"{page}:1: 与目录不一致,请运行 {COMMAND}", f"{page}:1: differs from the catalogue; run {COMMAND}"
+                f"{page}:1: 与目录不一致，请运行 {COMMAND}", f"{page}:1: differs from the catalogue; run {COMMAND}"
             )
     except InfravitalsError as error:
         return str(error)

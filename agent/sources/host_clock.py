@@ -81,7 +81,7 @@ class Source:
             return [_reading(False, 0.0, 0)]
         raise SourceError(
             say(
-                "timedatectl 没有回答,无法得知是否校时;请在宿主机上采集,或安装 chrony",
+                "timedatectl 没有回答，无法得知是否校时；请在宿主机上采集，或安装 chrony",
                 "timedatectl gave no answer, so nobody knows whether the clock is set; gather on the host, or install chrony",
             )
         )
@@ -177,5 +177,5 @@ def _number(text: str, program: str) -> float:
 def _unreadable(program: str, text: str) -> SourceError:
     found = text.strip()[:60]
     return SourceError(
-        say(f"看不懂 {program} 的回答:{found!r}", f"cannot make sense of what {program} answered: {found!r}")
+        say(f"看不懂 {program} 的回答：{found!r}", f"cannot make sense of what {program} answered: {found!r}")
     )

@@ -68,7 +68,7 @@ def parse_meminfo(text: str) -> Memory:
     wanted = [kilobytes.get(key) for key in ("MemTotal:", "MemAvailable:")]
     if None in wanted:
         text = say(
-            "/proc/meminfo 没有 MemAvailable,需要 3.14 或更新的内核",
+            "/proc/meminfo 没有 MemAvailable，需要 3.14 或更新的内核",
             "/proc/meminfo has no MemAvailable; it needs kernel 3.14 or later",
         )
         raise SourceError(text)

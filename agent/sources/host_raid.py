@@ -80,7 +80,7 @@ class Source:
         readings += _read_btrfs(self._root / "sys/fs/btrfs")
         if not readings:
             raise NoData(
-                say("本机没有 md 阵列,也没有 btrfs RAID", "this machine has neither md arrays nor a btrfs RAID")
+                say("本机没有 md 阵列，也没有 btrfs RAID", "this machine has neither md arrays nor a btrfs RAID")
             )
         return readings
 

@@ -156,7 +156,7 @@ def _read_uptime(path: Path) -> float:
         return float(text.split()[0])
     except (IndexError, ValueError) as error:
         raise SourceError(
-            say(f"{path}:应以秒数开头,实际是 {text[:40]!r}", f"{path}: expected seconds first, found {text[:40]!r}")
+            say(f"{path}：应以秒数开头，实际是 {text[:40]!r}", f"{path}: expected seconds first, found {text[:40]!r}")
         ) from error
 
 
@@ -187,7 +187,7 @@ def _remember(path: Path, remembered: Remembered) -> None:
     except OSError as error:
         raise SourceError(
             say(
-                f"无法写入 {path}:{error.strerror};请检查该目录的权限与剩余空间",
+                f"无法写入 {path}:{error.strerror}；请检查该目录的权限与剩余空间",
                 f"cannot write {path}: {error.strerror}; check the permission and space of that directory",
             )
         ) from error

@@ -83,7 +83,7 @@ class Source:
         output = await self._surroundings.command(("systemctl", *arguments), self._timeout_seconds)
         if output.status:
             reason = (output.stderr.strip().splitlines() or [f"exit {output.status}"])[0]
-            raise SourceError(say(f"systemctl {arguments[0]} 失败:{reason}", f"systemctl {arguments[0]}: {reason}"))
+            raise SourceError(say(f"systemctl {arguments[0]} 失败：{reason}", f"systemctl {arguments[0]}: {reason}"))
         return output
 
     async def _list_services(self) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class Source:
         if is_cut and not self._is_cut:
             _log.warning(
                 say(
-                    f"systemd_units: 有 {len(units)} 个单元,只采集前 {MAX_UNITS} 个;请用 units 指定需要的单元",
+                    f"systemd_units: 有 {len(units)} 个单元，只采集前 {MAX_UNITS} 个；请用 units 指定需要的单元",
                     f"systemd_units: {len(units)} units, only the first {MAX_UNITS} are gathered; name those you need in units",
                 )
             )
@@ -131,7 +131,7 @@ def _read_show(output: Output) -> list[Properties]:
         if "Id" not in unit or "ActiveState" not in unit:
             raise SourceError(
                 say(
-                    f"看不懂 systemctl show 的回答:{block[:60]!r}",
+                    f"看不懂 systemctl show 的回答：{block[:60]!r}",
                     f"cannot make sense of systemctl show: {block[:60]!r}",
                 )
             )

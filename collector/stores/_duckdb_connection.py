@@ -131,56 +131,56 @@ def _explain(path: str, text: str) -> str:
         if found in text:
             return f"{path}: {say(zh, en)}"
     first = text.splitlines()[0] if text else "?"
-    return f"{path}: {say(f'数据库拒绝:{first}', f'the database refuses: {first}')}"
+    return f"{path}: {say(f'数据库拒绝：{first}', f'the database refuses: {first}')}"
 
 
 def _explain_lock(text: str) -> str:
     holder = _HOLDER.search(text)
     if holder is None:
         return say(
-            "数据库文件正被另一个进程占用;请停止它,或由它代为查询",
+            "数据库文件正被另一个进程占用；请停止它，或由它代为查询",
             "another process holds the database file; stop it, or ask it instead",
         )
     name, pid = Path(holder["program"]).name, holder["pid"]
     return say(
-        f"数据库文件正被进程 {pid}({name})占用;请停止它,或由它代为查询",
+        f"数据库文件正被进程 {pid}({name})占用；请停止它，或由它代为查询",
         f"process {pid} ({name}) holds the database file; stop it, or ask it instead",
     )
 
 
 _DAMAGED = (
-    "数据库文件已损坏;请从备份恢复,或把它移走后重新开始",
+    "数据库文件已损坏；请从备份恢复，或把它移走后重新开始",
     "the database file is damaged; restore it from a backup, or move it away and start anew",
 )
 _COMPLAINTS: Sequence[tuple[str, str, str]] = (
     (
         os.strerror(errno.ENOSPC),
-        "磁盘已满,什么都没有写入;请腾出空间",
+        "磁盘已满，什么都没有写入；请腾出空间",
         "the disk is full, nothing was written; make room",
     ),
     (
         os.strerror(errno.EACCES),
-        "没有读写权限;请检查文件和目录的属主",
+        "没有读写权限；请检查文件和目录的属主",
         "no permission to read and write; look at the owner of the file and its directory",
     ),
     (
         os.strerror(errno.EROFS),
-        "文件系统是只读的;请换一个可写的目录",
+        "文件系统是只读的；请换一个可写的目录",
         "the file system is read-only; choose a directory that can be written",
     ),
     (
         os.strerror(errno.ENOENT),
-        "目录不存在;请先创建它",
+        "目录不存在；请先创建它",
         "the directory does not exist; make it first",
     ),
-    (os.strerror(errno.EISDIR), "这是一个目录,需要的是文件名", "this is a directory; a file's name is wanted"),
-    ("not a valid DuckDB database file", "这不是数据库文件;请检查路径", "this is no database file; look at the path"),
+    (os.strerror(errno.EISDIR), "这是一个目录，需要的是文件名", "this is a directory; a file's name is wanted"),
+    ("not a valid DuckDB database file", "这不是数据库文件；请检查路径", "this is no database file; look at the path"),
     ("Corrupt database", *_DAMAGED),
     ("checksum", *_DAMAGED),
     ("WAL file", *_DAMAGED),
     (
         "Out of Memory",
-        "内存不足;请提高 memory_bytes 或缩短时间窗口",
+        "内存不足；请提高 memory_bytes 或缩短时间窗口",
         "out of memory; raise memory_bytes or ask for a shorter window",
     ),
 )

@@ -208,8 +208,8 @@ def test_version_is_that_of_the_distribution() -> None:
 
 def test_help_speaks_the_readers_language() -> None:
     chinese, english = run("--help", "--lang", "zh"), run("--help")
-    assert chinese.stdout.startswith("用法:infravitals-agent")
-    assert "退出码:0 正常;1 遇到问题;2 文件或命令行有误" in chinese.stdout
+    assert chinese.stdout.startswith("用法：infravitals-agent")
+    assert "退出码：0 正常；1 遇到问题；2 文件或命令行有误" in chinese.stdout
     assert english.stdout.startswith("usage: infravitals-agent")
     assert "exit codes: 0 ok; 1 trouble; 2 a file or the command line is wrong" in english.stdout
 
@@ -219,7 +219,7 @@ def test_wrong_command_line_is_one_sentence() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "infravitals-agent check: the following arguments are required: -c/--config; see --help\n"
     chinese = run("check", "--lang=zh")
-    assert chinese.stderr == "infravitals-agent check:缺少参数:-c/--config(见 --help)\n"
+    assert chinese.stderr == "infravitals-agent check:缺少参数：-c/--config(见 --help)\n"
 
 
 def test_language_is_found_anywhere_on_the_command_line() -> None:

@@ -155,7 +155,7 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
 def test_chinese_reader_gets_chinese(tmp_path: Path) -> None:
     language.choose("zh")
     [complaint] = complaints(tmp_path, HEAD + "sources:\n  host_cpuu: {}\n")
-    assert complaint.startswith("agent.yaml:6: 未知的数据源 'host_cpuu'")
+    assert complaint.startswith("agent.yaml:6: 未知的采集源 'host_cpuu'")
 
 
 def test_default_sources_are_those_of_the_system() -> None:

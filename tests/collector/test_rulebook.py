@@ -1,5 +1,6 @@
 """The shipped rules against what they must be, and what the loader says of rules that a person wrote wrongly."""
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -139,10 +140,30 @@ def test_a_criterion_that_waits_names_the_signals_it_will_ask() -> None:
 
 def test_every_scale_and_every_source_is_used() -> None:
     book, _ = rulebook.load()
-    bases = [basis for criterion in book.criteria.values() for basis in criterion.basis]
-    bases += [basis for scale in book.scales.values() for rung in scale.rungs for basis in rung.basis]
     assert set(book.scales) == {criterion.scale for criterion in book.criteria.values()}
-    assert set(book.sources) == {basis.source for basis in bases} | {book.index.source}
+    assert set(book.sources) == {basis.source for basis in shipped_bases()} | {book.index.source}
+
+
+def shipped_bases() -> list[rulebook.Basis]:
+    book, _ = rulebook.load()
+    bases = [basis for criterion in book.criteria.values() for basis in criterion.basis]
+    bases += [basis for scale in book.scales.values() for basis in scale.basis]
+    return bases + [basis for scale in book.scales.values() for rung in scale.rungs for basis in rung.basis]
+
+
+def test_clauses_are_numbers_that_read_the_same_in_every_language() -> None:
+    clauses = [basis.clause for basis in shipped_bases() if basis.clause]
+    assert len(clauses) > 100
+    number = r"[0-9]+(\.[0-9]+)*( \([0-9]\))?( [a-z](-[a-z])?)?( L[0-9](-L[0-9])?(, L[0-9])*)?"
+    assert [clause for clause in clauses if not re.fullmatch(f"{number}(, {number})*", clause)] == []
+
+
+def test_notes_are_chinese_in_chinese_and_english_in_english() -> None:
+    notes = [basis.note for basis in shipped_bases() if basis.note]
+    assert len(notes) > 100
+    latin = {word for note in notes for word in re.findall("[A-Za-z]{3,}", note.zh)}
+    assert latin == {"Tier", "III", "SNMPv"}, "names alone stay as they are"
+    assert [note.en for note in notes if re.search("[^\x00-\x7f]", note.en)] == []
 
 
 @pytest.mark.parametrize(
@@ -233,6 +254,11 @@ def complaints(folder: Path) -> list[str]:
 def test_smallest_rules_load(folder: Path) -> None:
     book, _ = rulebook.load(folder)
     assert [(place.path, place.node.criteria[0].id) for place in book.places()] == [("memory", "used")]
+
+
+def test_a_note_in_one_language_alone_is_refused(folder: Path) -> None:
+    edit(folder / "memory/used.yaml", "own-judgement}", "own-judgement, note: {zh: 百分比}}")
+    assert complaints(folder) == ["memory/used.yaml:6: key 'en' is missing"]
 
 
 def test_misspelt_key_is_refused_with_the_near_miss(folder: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_number_leads_to_its_evidence_in_two_clicks(page: Page) -> None:
         zip(page.locator("dt").all_inner_texts(), page.locator("dt + dd").all_inner_texts(), strict=True),
     )
     assert facts["Window"] == "2026-03-01 09:00:00 – 2026-03-31 09:00:00 Asia/Shanghai"
-    assert facts["Buckets: found / expected"] == "1719 / 1729 (60 min)"
+    assert facts["Buckets: found / expected"] == "1719 / 1729 (1 h)"
     assert facts["Samples"] == "6876"
     worst = page.locator("#evidence tbody tr").first
     assert worst.inner_text().split("\t") == [
