@@ -68,14 +68,21 @@ GROUP BY bucket"""
     return Statement(sql, [*wanted.parameters, *sample_parameters])
 
 
-def slices_of(question: Question) -> list[Span]:
-    """The question's window in slices of some days: the groups of one slice fit the processor's cache.
+def slices_of(question: Question, connection: Connection) -> list[Span]:
+    """The question's window in slices of some days, without those before anything was first seen or after it was last.
 
-    Of 8.6 M samples the means take four fifths of the time so, percentiles three fifths.
+    The groups of one slice fit the processor's cache: of 8.6 M samples the means take four fifths of the time so,
+    percentiles three fifths. A young store answers a question over a year as fast as one over a day.
     """
+    conditions, parameters = _conditions(question.measurement, question.where)
+    sql = f"SELECT min(first_seen), max(last_seen) FROM series WHERE {conditions}"
+    [(first, last)] = connection.rows(sql, parameters)
+    if first is None:
+        return []
     starts = question.starts()
     cuts = [*starts[:: max(1, SLICE_MS // question.each_ms)], question.end]
-    return list(pairwise(cuts))
+    until = (last // HOUR_MS + 1) * HOUR_MS  # last_seen is kept to the hour
+    return [(start, end) for start, end in pairwise(cuts) if end > first and start < until]
 
 
 def spans_with_doubles(question: Question, connection: Connection) -> list[Span]:

@@ -222,7 +222,10 @@ def _statements(question: Question, windows: Sequence[Span], connection: Connect
 def _buckets(question: Question, connection: Connection) -> dict[tuple[str, ...], Buckets]:
     """Every subject's found buckets."""
     subjects = {number: tuple(tags) for number, _, *tags in connection.rows(*subjects_of(question))}
-    parts = [connection.columns(*statement) for statement in _statements(question, slices_of(question), connection)]
+    slices = slices_of(question, connection)
+    if not slices:
+        return {}
+    parts = [connection.columns(*statement) for statement in _statements(question, slices, connection)]
     bucket, values, samples = (
         np.concatenate([part[name] for part in parts]) for name in ("bucket", "value", "samples")
     )
