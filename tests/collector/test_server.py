@@ -1,0 +1,80 @@
+"""The hourly scorecard and the snapshot of now."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+
+from agent.points import Point
+from collector.evaluate import Rules, Site, parse_time
+from collector.query import HOUR_MS
+from collector.ruleset import load_rules
+from collector.score import Scorecard
+from collector.server import Evaluator, StoreThreads
+from collector.stores import AppliedBatch, Store, load_store
+
+HOUR = parse_time("2026-03-31T08:00:00+08:00")
+SITE = Site("hospital", ZoneInfo("Asia/Shanghai"))
+
+
+@pytest.fixture(scope="module")
+def rules() -> Rules:
+    return load_rules().rules
+
+
+@pytest.fixture
+def threads(rules: Rules, tmp_path: Path) -> Iterator[StoreThreads]:
+    module = load_store("duckdb")
+    with module.Store(module.Config(path=str(tmp_path / "store.duckdb")), rules.catalogue) as store:
+        opened = StoreThreads(store)
+        yield opened
+        opened.close()
+
+
+def write_hour(store: Store, start: int, success: float = 1.0) -> None:
+    tags = {"asset": "srv-1", "source": "host_cpu", "target": "local"}
+    fields = {"is_success": success, "interval_seconds": 60.0, "duration_seconds": 0.01, "points_count": 3.0}
+    points = [Point("source_round", tags, fields, time) for time in range(start, start + HOUR_MS, 60_000)]
+    store.write([AppliedBatch("hospital", "srv-1", "", -1, f"hour-{start}", start, start, points, 0, ())])
+
+
+def make_evaluator(threads: StoreThreads, rules: Rules, now: int) -> Evaluator:
+    return Evaluator(threads, rules, SITE, dict, clock=lambda: now / 1000)
+
+
+async def test_hour_is_stored_once_and_late_data_makes_the_next_revision(threads: StoreThreads, rules: Rules) -> None:
+    for back in (3, 2):
+        write_hour(threads.store, HOUR - back * HOUR_MS)
+    evaluator = make_evaluator(threads, rules, HOUR + 120_000)
+    assert [await evaluator.keep(HOUR), await evaluator.keep(HOUR)] == [1, 1]
+    write_hour(threads.store, HOUR - HOUR_MS)
+    assert await evaluator.keep(HOUR) == 2
+    stored = threads.store.scorecards("hospital", 0)
+    assert [(row.as_of, row.revision) for row in stored] == [(HOUR, 1), (HOUR, 2)]
+    first, second = (msgspec.json.decode(row.body, type=Scorecard) for row in stored)
+    assert first.as_of == second.as_of == "2026-03-31T00:00:00Z"
+    assert first.total.low < second.total.low, "the hour that came late was missing, and a missing hour earns nothing"
+
+
+async def test_two_evaluations_of_one_hour_write_the_same_bytes(threads: StoreThreads, rules: Rules) -> None:
+    write_hour(threads.store, HOUR - 2 * HOUR_MS)
+    for now in (HOUR + 120_000, HOUR + 9 * HOUR_MS):
+        assert await make_evaluator(threads, rules, now).keep(HOUR) == 1
+
+
+async def test_nothing_is_stored_for_a_site_without_points(threads: StoreThreads, rules: Rules) -> None:
+    assert await make_evaluator(threads, rules, HOUR).keep(HOUR) == 0
+    assert threads.store.scorecards("hospital", 0) == []
+
+
+async def test_snapshot_shows_agents_that_are_alive_and_those_that_fell_silent(
+    threads: StoreThreads, rules: Rules
+) -> None:
+    write_hour(threads.store, HOUR - HOUR_MS)
+    fresh = await make_evaluator(threads, rules, HOUR).look()
+    later = await make_evaluator(threads, rules, HOUR + HOUR_MS).look()
+    assert [(agent.agent, agent.is_alive) for agent in fresh.agents] == [("srv-1", True)]
+    assert [(agent.agent, agent.is_alive) for agent in later.agents] == [("srv-1", False)]
+    assert fresh.scorecard.revision == 1 and fresh.owners == {"srv-1": "srv-1"}
