@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from agent.errors import NoData, SourceError
@@ -84,6 +85,10 @@ class Outcome:
         return self.error is not None and not isinstance(self.error, SourceError)
 
 
+Round = tuple[list[Reading], BaseException | None]
+"""What one round gave, and what went wrong in it."""
+
+
 class Gatherer:
     """Gathers one watch; everything that its source raises comes back in the outcome."""
 
@@ -93,7 +98,8 @@ class Gatherer:
         self._workers = workers
         self._source: Source | None = None
         self._is_open = False
-        self._busy: asyncio.Future[list[Reading]] | None = None
+        self._is_plain = False
+        self._busy: asyncio.Future[Round] | None = None
 
     async def gather(self) -> Outcome:
         """One round. A thread cannot be killed: while an overdue one has not returned, every round fails."""
@@ -103,14 +109,10 @@ class Gatherer:
         if self.is_busy:
             text = say("上一轮采集仍未返回", "the round before has not returned yet")
             error = SourceError(text)
+        elif self._is_open and self._is_plain:
+            readings, error = await self._gather_plainly()
         else:
-            task = asyncio.create_task(self._round(), name=f"{self._watch.label} round")
-            await self._wait(task)
-            if not task.done() or task.cancelled():
-                error = self._overdue()
-            else:
-                error = task.exception()
-                readings = [] if error else task.result()
+            readings, error = await self._gather_by_task()
         if error:
             self._is_open = False
         outcome = Outcome(tuple(readings), error, observed_at, self._clocks.monotonic() - began)
@@ -140,21 +142,37 @@ class Gatherer:
         elif not task.cancelled() and (error := task.exception()):
             _log.warning("%s did not close: %r", self._watch.label, error)
 
-    async def _round(self) -> list[Reading]:
+    async def _gather_plainly(self) -> Round:
+        """The usual round of a plain source: one hop into the thread, no task."""
+        source = self._source
+        assert source is not None  # noqa: S101 - an open source is there
+        self._busy = busy = self._workers.run(partial(_collect, source))
+        await asyncio.wait({busy}, timeout=self._watch.deadline_seconds)
+        return busy.result() if busy.done() else ([], self._overdue())
+
+    async def _gather_by_task(self) -> Round:
+        """A round that may wait: the first one, and every round of a source that is a coroutine."""
+        task = asyncio.create_task(self._round(), name=f"{self._watch.label} round")
+        await self._wait(task)
+        if not task.done() or task.cancelled():
+            return [], self._overdue()
+        error = task.exception()
+        return ([], error) if error else task.result()
+
+    async def _round(self) -> Round:
         if self._source is None:
             self._source = self._watch.make()
+            self._is_plain = not inspect.iscoroutinefunction(self._source.collect)
         source = self._source
         if not self._is_open:
             await source.open()
             self._is_open = True
-        collect = source.collect
-        if inspect.iscoroutinefunction(collect):
-            return list(await collect())
-        # the list is made in the thread too: a source may well be a generator
-        self._busy = self._workers.run(lambda: _plain(collect()))
-        return await asyncio.shield(self._busy)
+        if inspect.iscoroutinefunction(source.collect):
+            return list(await source.collect()), None
+        self._busy = busy = self._workers.run(partial(_collect, source))
+        return await asyncio.shield(busy)
 
-    async def _wait(self, task: asyncio.Task[list[Reading]]) -> None:
+    async def _wait(self, task: asyncio.Task[Round]) -> None:
         try:
             await asyncio.wait({task}, timeout=self._watch.deadline_seconds)
         finally:
@@ -169,11 +187,15 @@ class Gatherer:
         return SourceError(say(f"{seconds:g} 秒内没有完成", f"not done within {seconds:g} s"))
 
 
-def _plain(readings: Iterable[Reading] | Awaitable[Iterable[Reading]]) -> list[Reading]:
-    """What a plain `collect` gave, as a list."""
-    if not isinstance(readings, Iterable):
-        raise TypeError("collect() gave an awaitable; write it as `async def`")
-    return list(readings)
+def _collect(source: Source) -> Round:
+    """A round of a plain source, in the thread: the list is made there too, a source may well be a generator."""
+    try:
+        readings = source.collect()
+        if not isinstance(readings, Iterable):
+            raise TypeError("collect() gave an awaitable; write it as `async def`")
+        return list(readings), None
+    except Exception as error:  # noqa: BLE001 - the edge of a source's round: the runner logs it and goes on
+        return [], error
 
 
 def in_thread(call: Callable[[], T], name: str) -> asyncio.Future[T]:

@@ -24,7 +24,6 @@ class _Job(Generic[T]):
     call: Callable[[], T]
     future: "asyncio.Future[T]"
     result: T | None = None
-    error: BaseException | None = None
 
 
 @dataclass(slots=True)
@@ -49,10 +48,9 @@ class Workers:
         self._is_watched = False
 
     def run(self, call: Callable[[], T]) -> "asyncio.Future[T]":
-        """The result of `call`, made in a thread; whoever awaits it may give up long before it comes."""
+        """The result of `call`, made in a thread; whoever awaits it may give up long before it comes. `call` raises nothing."""
         self._loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = self._loop.create_future()
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._waiting.append(_Job(call, future))  # type: ignore[arg-type]  # a deque of jobs of all kinds
         if not self._is_rung:
             self._is_rung = True
@@ -104,10 +102,7 @@ class Workers:
                 except IndexError:
                     break
                 thread.began = time.monotonic()
-                try:
-                    job.result = job.call()
-                except Exception as error:  # noqa: BLE001 - the edge of a source's task: the runner logs it and goes on
-                    job.error = error
+                job.result = job.call()
                 thread.began = None
                 self._done.append(job)
             self._announce()
@@ -120,9 +115,5 @@ class Workers:
     def _deliver(self) -> None:
         while self._done:
             job = self._done.popleft()
-            if job.future.done():
-                continue
-            if job.error is not None:
-                job.future.set_exception(job.error)
-            else:
+            if not job.future.done():
                 job.future.set_result(job.result)

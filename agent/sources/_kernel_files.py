@@ -23,7 +23,7 @@ def translated_refusals() -> Iterator[None]:
         ) from error
 
 
-def read_kernel_file(path: Path) -> str:
+def read_kernel_file(path: str | Path) -> str:
     """The text of a file that the source cannot do without; raises as `translated_refusals` says."""
     with translated_refusals():
         return _read(str(path)).decode("utf-8", "surrogateescape")

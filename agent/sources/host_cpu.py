@@ -47,8 +47,8 @@ class Source:
 
     def _read_linux(self) -> tuple[Mapping[str, float], float | None]:
         """Ticks in each state since the start, and the 1-minute load divided by the cores that are online."""
-        times, cores = parse_stat(read_kernel_file(self._root / "proc/stat"))
-        load = float(read_kernel_file(self._root / "proc/loadavg").split()[0])
+        times, cores = parse_stat(read_kernel_file(f"{self._root}/proc/stat"))
+        load = float(read_kernel_file(f"{self._root}/proc/loadavg").split()[0])
         return times, load / cores
 
     def _read_elsewhere(self) -> tuple[Mapping[str, float], float | None]:
@@ -62,8 +62,8 @@ class Source:
 
 def parse_stat(text: str) -> tuple[Mapping[str, float], int]:
     """The ticks of all processors together in each state, and how many processors are online."""
-    lines = [line.split() for line in text.splitlines() if line.startswith("cpu")]
-    return dict(zip(STATES, map(float, lines[0][1:]), strict=False)), len(lines) - 1
+    total = text[: text.index("\n")].split()[1:]
+    return dict(zip(STATES, map(float, total), strict=False)), text.count("\ncpu")
 
 
 def shares(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

@@ -120,7 +120,7 @@ class Source:
     def _read_disks(self) -> dict[str, dict[str, int]]:
         """The counters of the whole disks: bytes read and written, and where known milliseconds busy."""
         if self._system == "linux":
-            counters = dict(parse_diskstats(read_kernel_file(self._root / "proc/diskstats")))
+            counters = dict(parse_diskstats(read_kernel_file(f"{self._root}/proc/diskstats")))
             if counters.keys() != self._devices:  # what a name stands for changes only when a device comes or goes
                 blocks = f"{self._root}/sys/block"
                 self._devices = frozenset(counters)
@@ -174,9 +174,9 @@ class Source:
             mounts = _read_mounts_elsewhere()
             chosen = choose_mounts(mounts, {mount.kind for mount in mounts}, wish)
             return [mount._replace(may_hang=False) for mount in chosen]
-        table = read_kernel_file(self._root / "proc/self/mountinfo")
+        table = read_kernel_file(f"{self._root}/proc/self/mountinfo")
         if table != self._table[0]:
-            kinds = parse_disk_types(read_kernel_file(self._root / "proc/filesystems"))
+            kinds = parse_disk_types(read_kernel_file(f"{self._root}/proc/filesystems"))
             self._table = (table, choose_mounts(parse_mountinfo(table), kinds, wish))
         return self._table[1]
 

@@ -14,6 +14,7 @@ from agent.language import say
 from agent.sources import Reading, SourceConfig, Surroundings
 from agent.sources._kernel_files import read_kernel_file, translated_refusals
 
+WANTED = ("MemTotal", "MemAvailable", "SwapTotal", "SwapFree")
 BYTES_PER_KB = 1024
 """What /proc/meminfo means by kB."""
 
@@ -49,7 +50,7 @@ class Source:
 
     def collect(self) -> Iterable[Reading]:
         if self._system == "linux":
-            memory = parse_meminfo(read_kernel_file(self._root / "proc/meminfo"))
+            memory = parse_meminfo(read_kernel_file(f"{self._root}/proc/meminfo"))
         else:
             memory = _read_elsewhere()
         fields = {
@@ -63,16 +64,19 @@ class Source:
 
 def parse_meminfo(text: str) -> Memory:
     """The memory in /proc/meminfo. Raises SourceError when the kernel gives no estimate of what is available."""
-    lines = (line.split() for line in text.splitlines())
-    kilobytes = {words[0]: int(words[1]) for words in lines if len(words) >= 2}
-    wanted = [kilobytes.get(key) for key in ("MemTotal:", "MemAvailable:")]
+    kilobytes = {}
+    for line in text.splitlines():
+        key, _, rest = line.partition(":")
+        if key in WANTED:
+            kilobytes[key] = int(rest.split()[0])
+    wanted = [kilobytes.get(key) for key in WANTED[:2]]
     if None in wanted:
         text = say(
             "/proc/meminfo 没有 MemAvailable，需要 3.14 或更新的内核",
             "/proc/meminfo has no MemAvailable; it needs kernel 3.14 or later",
         )
         raise SourceError(text)
-    counts = (kilobytes.get(key, 0) for key in ("MemTotal:", "MemAvailable:", "SwapTotal:", "SwapFree:"))
+    counts = (kilobytes.get(key, 0) for key in WANTED)
     return Memory(*(count * BYTES_PER_KB for count in counts))
 
 

@@ -92,7 +92,7 @@ class Source:
     def _read_counters(self) -> Mapping[str, Mapping[str, int]]:
         """The counters of all interfaces as the system has them: a fall must be seen, so nothing is smoothed."""
         if self._system == "linux":
-            return parse_counters(read_kernel_file(self._root / "proc/net/dev"))
+            return parse_counters(read_kernel_file(f"{self._root}/proc/net/dev"))
         with translated_refusals():
             found = psutil.net_io_counters(pernic=True, nowrap=False) or {}
         return {name: counts._asdict() for name, counts in found.items()}

@@ -23,6 +23,7 @@ from agent.language import say
 from agent.sources import Reading, SourceConfig, Surroundings
 
 STATE_FILE = "host_uptime.json"
+BOOT_ID = "proc/sys/kernel/random/boot_id"
 BOOT_RECORD_WAIT_SECONDS = 300.0
 """For so long after a boot its record in wtmp may still be to come."""
 
@@ -80,8 +81,11 @@ class Source:
         directory = self._surroundings.state_directory
         if directory is None:
             return 0
-        boot_id = _read_text(self._surroundings.root / "proc/sys/kernel/random/boot_id")
-        before = self._remembered or _recall(directory / STATE_FILE)
+        before = self._remembered
+        if before is None:
+            boot_id, before = _read_text(self._surroundings.root / BOOT_ID), _recall(directory / STATE_FILE)
+        else:
+            boot_id = before.boot_id  # no process outlives its boot
         inode, size = _stat(self._wtmp)
         unexpected: int | None = 0
         if before is not None and before.boot_id != boot_id:
