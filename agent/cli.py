@@ -6,32 +6,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent import language
-from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, find_language
+from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, end_well, find_language
 from agent.errors import InfravitalsError
 from agent.language import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code. Trouble is one sentence on stderr."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    return end_well(lambda: _run_command(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _run_command(arguments: list[str]) -> int:
     language.choose(find_language(arguments))
     parsed = build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = parsed.command
     try:
-        status = command(parsed)
-        sys.stdout.flush()
-        return status
+        return command(parsed)
     except InfravitalsError as error:
         from agent.config import UnusableSource
         from agent.documents import FileMistakes
 
         print(error, file=sys.stderr)
         return WRONG if isinstance(error, FileMistakes | UnusableSource) else TROUBLE
-    except KeyboardInterrupt:
-        return TROUBLE
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        sys.stdout = None  # the interpreter would flush it once more and complain
-        return TROUBLE
 
 
 def build_parser() -> argparse.ArgumentParser:

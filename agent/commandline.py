@@ -1,8 +1,12 @@
 """The frame of both command lines: parser, help and complaints in the reader's language."""
 
 import argparse
+import errno
+import io
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from agent import language
@@ -19,6 +23,7 @@ _COMPLAINTS = (
     (r"argument (.*): invalid choice: (.*) \(choose from (.*)\)", "参数 {}：没有 {}，可选：{}"),
     (r"argument (.*): expected one argument", "参数 {}：后面要跟一个值"),
     (r"argument (.*): invalid (.*) value: (.*)", "参数 {}：应为 {}，实际是 {}"),
+    (r"argument (.*?): (.*)", "参数 {}：{}"),
     (r"ambiguous option: (.*) could match (.*)", "选项 {} 不明确，可能是 {}"),
 )
 """What argparse says, and the same in Chinese."""
@@ -39,9 +44,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"add_help": False, "formatter_class": Formatter, **options})
-        group = self.add_argument_group(say("选项", "options"))
-        group.add_argument("-h", "--help", action="help", help=say("显示帮助", "show this help"))
-        group.add_argument("--lang", choices=("zh", "en"), help=say("语言：中文或英文", "language: Chinese or English"))
+        # argparse names its two groups in English; they are the reader's to read
+        self._positionals.title, self._optionals.title = say("参数", "arguments"), say("选项", "options")
+        self.add_argument("-h", "--help", action="help", help=say("显示帮助", "show this help"))
+        self.add_argument("--lang", choices=("zh", "en"), help=say("语言：中文或英文", "language: Chinese or English"))
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the command line, and end."""
@@ -51,9 +57,32 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG, say(f"{self.prog}:{message}(见 --help)\n", f"{self.prog}: {message}; see --help\n"))
 
 
+def end_well(command: Callable[[], int]) -> int:
+    """Run a command; what a terminal or a pipe does to us is an exit code and at most one sentence, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot print Chinese gets question marks
+    try:
+        status = command()
+        if sys.stdout:
+            sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return TROUBLE
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stdout = None  # the interpreter would flush it once more and complain
+        return TROUBLE
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename:
+            raise
+        sys.stdout = None
+        print(say("输出写不下：磁盘已满", "the output does not fit: the disk is full"), file=sys.stderr)
+        return TROUBLE
+
+
 def find_language(arguments: Sequence[str]) -> language.Language | None:
     """The language that the command line asks for; needed before the help texts are made."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in pairwise([*arguments, ""]):
         word = following if argument == "--lang" else argument.removeprefix("--lang=")
         if argument.startswith("--lang") and word in ("zh", "en"):
             return "zh" if word == "zh" else "en"

@@ -237,6 +237,9 @@ def _check_union(document: Document, value: Any, kind: Any, path: Path_) -> Iter
 
 def _check_struct(document: Document, value: Any, kind: type[msgspec.Struct], path: Path_) -> Iterator[Mistake]:
     if not isinstance(value, dict):
+        if _is_secret(path):
+            yield document.mistake(path, _explain_secret())
+            return
         found = say("空", "nothing") if value is None else f"{value!r}"
         yield document.mistake(
             path, say(f"此处应为键值对，实际是 {found}", f"expected keys and values here, found {found}")
@@ -268,19 +271,54 @@ def _check_leaf(document: Document, value: Any, kind: Any, path: Path_) -> Itera
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        yield document.mistake(path, _explain(error, path, value))
+        yield document.mistake(path, _explain(error, path, value, kind))
 
 
 _EXPECTED = re.compile(r"Expected `([^`]+)`(.*?)(?:, got `[^`]+`)?(?: - at .*)?$", re.DOTALL)
+_SECRET = re.compile("password|secret|token")
+_WORDS = {
+    "object": ("键值对", "keys and values"),
+    "array": ("列表", "a list"),
+    "str": ("文本", "text"),
+    "int": ("整数", "a whole number"),
+    "float": ("数", "a number"),
+    "bool": ("true 或 false", "true or false"),
+    "null": ("空", "nothing"),
+}
+"""What the library calls the kinds of values, and what a person calls them."""
 
 
-def _explain(error: msgspec.ValidationError, path: Path_, value: Any) -> str:
-    """The library's complaint in the reader's language, with the key and what stands there."""
+def _explain(error: msgspec.ValidationError, path: Path_, value: Any, kind: Any) -> str:
+    """The library's complaint in the reader's language, with the key and what stands there, never a secret."""
+    if _is_secret(path) and not isinstance(value, dict):
+        return _explain_secret()
     key = next((step for step in reversed(path) if isinstance(step, str)), "")
     where = f"'{key}': " if key else ""
     text = str(error).split(" - at `", 1)[0]
     match = _EXPECTED.match(text)
-    if match and not isinstance(value, dict):
-        wanted = f"{match[1]}{match[2]}"
-        return where + say(f"应为 {wanted}，实际是 {value!r}", f"expected {wanted}, found {value!r}")
-    return where + text
+    wanted = _describe(kind)
+    if wanted is None and match and not isinstance(value, dict):
+        kinds = [say(*_WORDS.get(word.strip(), (word, word))) for word in match[1].split("|")]
+        wanted = say(" 或 ", " or ").join(kinds) + match[2]
+    return where + (say(f"应为 {wanted}，实际是 {value!r}", f"expected {wanted}, found {value!r}") if wanted else text)
+
+
+def _describe(kind: Any) -> str | None:
+    """What a type says of itself: the choices of a Literal, or the description beside its pattern, `中文 / English`."""
+    if typing.get_origin(kind) is typing.Literal:
+        return say("、", ", ").join(map(str, typing.get_args(kind))) + say(" 之一", " (one of these)")
+    for note in getattr(kind, "__metadata__", ()):
+        if isinstance(note, msgspec.Meta) and note.description:
+            return say(*note.description.split(" / ", 1))
+    return None
+
+
+def _is_secret(path: Path_) -> bool:
+    return any(isinstance(step, str) and _SECRET.search(step) for step in path)
+
+
+def _explain_secret() -> str:
+    return say(
+        "不要把密码本身写在这里；请写 {file: 路径}、{env: 变量名} 或 {credential: 名称}",
+        "do not write the secret itself here; write {file: PATH}, {env: VARIABLE} or {credential: NAME}",
+    )

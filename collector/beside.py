@@ -1,5 +1,7 @@
 """Commands beside a running server: asked over its socket, or answered from the file when nobody holds it. Both ways the same output."""
 
+import os
+import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -15,7 +17,6 @@ from collector.config import CollectorConfig, read_config
 from collector.control import Reply, ask
 from collector.evaluate import Rules, Site
 from collector.quarantine import Quarantine
-from collector.report import quarantine_text
 from collector.ruleset import DEFAULT_ZONE, load_rules
 from collector.server import StoreThreads, score_at
 from collector.stores import Store, load_store
@@ -23,19 +24,20 @@ from collector.stores import Store, load_store
 ANSWER_SECONDS = 300.0
 """How long a running server may take for one command: a cold scorecard of a large site takes its time."""
 
-QUARANTINE_SHOWN = 50
+HELLO_SECONDS = 5.0
 
 REMEMBERED = "site.json"
 
 
 class Place(NamedTuple):
-    """Where a collector keeps its things, and whose they are."""
+    """Where a collector keeps its things, and whose they are. words: what names it on a command line."""
 
     site: Site
     data_directory: Path
     rules_directory: Path | None
     store_kind: str
     store_config: object
+    words: str
 
     @property
     def socket(self) -> Path:
@@ -67,15 +69,15 @@ def embedded_place(data_directory: Path, site: str | None, rules_directory: Path
     if site and known and site != known:
         raise NoCollector(
             say(
-                f"{data_directory} 中的数据属于 '{known}'，不是 '{site}'；请换一个 --data-dir",
+                f"{data_directory} 中的数据属于 '{known}'，不是 '{site}'；请换一个数据目录（--data-dir 或 data_directory）",
                 f"the data in {data_directory} belongs to '{known}', not to '{site}'; choose another --data-dir",
             )
         )
     module = load_store("duckdb")
     config = module.Config(path=str(data_directory / "store.duckdb"))
-    return Place(
-        Site(site or known or "local", ZoneInfo(DEFAULT_ZONE)), data_directory, rules_directory, "duckdb", config
-    )
+    named = Site(site or known or "local", ZoneInfo(DEFAULT_ZONE))
+    words = f"--data-dir {shlex.quote(str(data_directory.absolute()))}"
+    return Place(named, data_directory, rules_directory, "duckdb", config, words)
 
 
 def _remembered_site(data_directory: Path) -> str | None:
@@ -92,8 +94,8 @@ def remember_site(place: Place) -> None:
         (place.data_directory / REMEMBERED).write_bytes(msgspec.json.encode(_Remembered(place.site.id)))
     except OSError as error:
         text = say(
-            f"无法写入数据目录 {place.data_directory}:{error.strerror}；请检查权限与空间，或换一个 --data-dir",
-            f"cannot write the data directory {place.data_directory}: {error.strerror}; mend its rights or room, or choose another --data-dir",
+            f"无法写入数据目录 {place.data_directory}:{error.strerror}；请检查权限与空间，或换一个数据目录（--data-dir 或 data_directory）",
+            f"cannot write the data directory {place.data_directory}: {error.strerror}; mend its rights or room, or choose another (--data-dir or data_directory)",
         )
         raise StoreError(text) from error
 
@@ -115,7 +117,21 @@ def find_place(config: Path | None, data_directory: Path) -> Place:
 def place_of(config: CollectorConfig) -> Place:
     """The place that a collector's configuration names."""
     site = Site(config.site, ZoneInfo(config.time_zone))
-    return Place(site, config.data_directory, config.rules_directory, config.store.kind, config.store.config)
+    store, words = config.store, f"-c {shlex.quote(str(config.file.absolute()))}"
+    return Place(site, config.data_directory, config.rules_directory, store.kind, store.config, words)
+
+
+def refuse_second(place: Place) -> None:
+    """Raises NoCollector when a server runs on this data already."""
+    reply = ask(place.socket, "hello", {}, HELLO_SECONDS)
+    if reply is not None:
+        found = reply.output.decode()
+        raise NoCollector(
+            say(
+                f"{place.data_directory} 上已有一个在运行（{found}）；请用它，或先停止它",
+                f"one runs on {place.data_directory} already ({found}); use it, or stop it first",
+            )
+        )
 
 
 class _ScoreQuestion(msgspec.Struct):
@@ -171,16 +187,13 @@ def score_bytes(store: Store, rules: Rules, site: Site, as_of: int | None) -> by
 def read_quarantine(place: Place, form: str) -> bytes:
     """The newest entries of the quarantine, readable while a server writes it."""
     with Quarantine(place.quarantine) as quarantine:
-        entries, counts = quarantine.read(QUARANTINE_SHOWN), quarantine.counts()
-    if form == "json":
-        return msgspec.json.format(msgspec.json.encode({"counts": counts, "newest": entries}), indent=2) + b"\n"
-    return quarantine_text(entries, counts, place.site.zone).encode()
+        return quarantine.render(form).encode()
 
 
 Handlers = Mapping[str, Callable[[Mapping[str, object]], Awaitable[Reply]]]
 
 
-def make_handlers(place: Place, threads: StoreThreads, rules: Rules) -> Handlers:
+def make_handlers(place: Place, threads: StoreThreads, rules: Rules, url: str) -> Handlers:
     """What a running server answers over its socket."""
 
     async def score(arguments: Mapping[str, object]) -> Reply:
@@ -193,4 +206,7 @@ def make_handlers(place: Place, threads: StoreThreads, rules: Rules) -> Handlers
         with speaking(question.language):
             return Reply(await threads.read(read_quarantine, place, question.form), 0)
 
-    return {"score": score, "quarantine": quarantine}
+    async def hello(arguments: Mapping[str, object]) -> Reply:
+        return Reply(f"pid {os.getpid()}, {url}".encode(), 0)
+
+    return {"score": score, "quarantine": quarantine, "hello": hello}

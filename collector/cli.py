@@ -7,41 +7,40 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent import language
-from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, find_language
+from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, end_well, find_language
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError
 from agent.language import say
 
 Handler = Callable[[argparse.Namespace], int]
 
+EARLIEST = 1_577_836_800_000
+"""2020-01-01: no point is older, so no score can be."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code. Trouble is one sentence on stderr."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    return end_well(lambda: _run_command(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _run_command(arguments: list[str]) -> int:
     language.choose(find_language(arguments))
     try:
         import collector.report  # noqa: F401  # the first import of the extra: absent when only the agent is installed
     except ModuleNotFoundError as error:
         text = say(
-            "只安装了采集代理；请执行 pip install 'infravitals[collector]'",
-            "only the agent is installed; run pip install 'infravitals[collector]'",
+            "只安装了采集代理；请在源码目录执行 pip install '.[collector]'",
+            "only the agent is installed; run pip install '.[collector]' in the source directory",
         )
         print(f"{text} ({error.name})", file=sys.stderr)
         return TROUBLE
     options = build_parser().parse_args(arguments)
     handler: Handler = options.handler
     try:
-        status = handler(options)
-        sys.stdout.flush()
-        return status
+        return handler(options)
     except InfravitalsError as error:
         print(error, file=sys.stderr)
         return WRONG if isinstance(error, FileMistakes) else TROUBLE
-    except KeyboardInterrupt:
-        return TROUBLE
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        sys.stdout = None  # the interpreter would flush it once more and complain
-        return TROUBLE
 
 
 def build_parser() -> Parser:
@@ -114,13 +113,14 @@ def _add_up(parser: Parser) -> None:
     )
     parser.add_argument(
         "--site",
+        type=_site,
         default="local",
         metavar=say("名称", "NAME"),
         help=say("医院名称(默认 local)", "the site's id (local)"),
     )
     parser.add_argument(
         "--port",
-        type=int,
+        type=_port,
         default=8650,
         help=say("网页端口(默认 8650，只在本机)", "the page's port on loopback (8650)"),
     )
@@ -129,7 +129,7 @@ def _add_up(parser: Parser) -> None:
         type=Path,
         default=_default_data(),
         metavar=say("目录", "DIR"),
-        help=say("数据目录", "where data is kept"),
+        help=say(f"数据目录（默认 {_default_data()}）", f"where data is kept ({_default_data()})"),
     )
     parser.add_argument(
         "--rules",
@@ -155,7 +155,7 @@ def _add_place(parser: Parser) -> None:
         type=Path,
         default=_default_data(),
         metavar=say("目录", "DIR"),
-        help=say("`up` 的数据目录", "the data directory of `up`"),
+        help=say(f"`up` 的数据目录（默认 {_default_data()}）", f"the data directory of `up` ({_default_data()})"),
     )
 
 
@@ -232,11 +232,31 @@ def _time(text: str) -> int:
                 f"'{text}' is no time with an offset, such as 2026-03-31T00:00:00+08:00",
             )
         ) from error
+    if moment < EARLIEST:
+        raise argparse.ArgumentTypeError(
+            say(f"{text} 早于 2020 年，那时没有数据", f"{text} lies before 2020, when there was no data")
+        )
     if moment > time.time() * 1000:
         raise argparse.ArgumentTypeError(
             say(f"{text} 在未来，无法评分", f"{text} lies in the future and cannot be scored")
         )
     return moment
+
+
+def _site(text: str) -> str:
+    from agent.catalogue import explain_id, is_id
+
+    if not is_id(text):
+        raise argparse.ArgumentTypeError(explain_id("--site", text))
+    return text
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(
+            say(f"端口应为 1 到 65535，实际是 '{text}'", f"a port is 1 to 65535, found '{text}'")
+        )
+    return int(text)
 
 
 def _no_command(options: argparse.Namespace) -> int:
@@ -246,6 +266,15 @@ def _no_command(options: argparse.Namespace) -> int:
 def _up(options: argparse.Namespace) -> int:
     from collector.embedded import Options
 
+    if options.as_of is not None and not options.once:
+        print(
+            say(
+                "--as-of 只能与 --once 一起用；过去的评分请用 infravitals score --as-of",
+                "--as-of goes with --once; for a score of the past use infravitals score --as-of",
+            ),
+            file=sys.stderr,
+        )
+        return WRONG
     wanted = Options(options.data_dir, options.site, options.port, options.rules)
     if options.once:
         from collector.once import once
@@ -340,6 +369,15 @@ def _rules_test(options: argparse.Namespace) -> int:
     if unknown:
         print(say(f"没有准则 {'、'.join(unknown)}", f"there is no criterion {', '.join(unknown)}"), file=sys.stderr)
         return WRONG
+    if not options.cases.is_dir():
+        print(
+            say(
+                f"没有用例目录 {options.cases}；请在源码目录运行，或用 --cases 指明",
+                f"there is no directory of cases {options.cases}; run it in the source directory, or name it by --cases",
+            ),
+            file=sys.stderr,
+        )
+        return TROUBLE
     passed = failed = 0
     with memory_store(loaded.rules.catalogue) as store:
         for outcome in run_cases(options.cases, loaded.rules, store, options.criteria):
@@ -386,7 +424,8 @@ def _sample(options: argparse.Namespace) -> int:
 def _quarantine(options: argparse.Namespace) -> int:
     from collector import beside
 
-    print(beside.ask_quarantine(beside.find_place(options.config, options.data_dir), options.format), end="")
+    found = beside.ask_quarantine(beside.find_place(options.config, options.data_dir), options.format)
+    print(found.decode(), end="")
     return OK
 
 

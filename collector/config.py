@@ -65,6 +65,7 @@ class CollectorConfig:
     rules_directory: None means the shipped rules.
     """
 
+    file: Path
     site: str
     broker: Broker
     data_directory: Path
@@ -83,12 +84,14 @@ def read_config(path: Path) -> CollectorConfig:
     mistakes = sorted(_find_mistakes(document), key=lambda mistake: mistake.line)
     if mistakes:
         raise FileMistakes(mistakes)
-    return _settle(msgspec.convert(document.value, CollectorFile), path.parent)
+    return _settle(msgspec.convert(document.value, CollectorFile), path)
 
 
-def _settle(file: CollectorFile, folder: Path) -> CollectorConfig:
+def _settle(file: CollectorFile, path: Path) -> CollectorConfig:
+    folder = path.parent
     directory = folder / file.data_directory
     return CollectorConfig(
+        file=path,
         site=file.site,
         broker=file.broker,
         data_directory=directory,

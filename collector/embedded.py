@@ -3,6 +3,7 @@
 import re
 import socket
 import uuid
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,9 +28,12 @@ class Options(NamedTuple):
 
 
 def agent_name() -> str:
-    """This machine's name as an id."""
-    name = re.sub("[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")
-    return name[:63] or "this-machine"
+    """This machine's name as an id; what an id cannot hold is told apart by a checksum."""
+    host = socket.gethostname().split(".")[0].lower().replace("_", "-")
+    name = re.sub("[^a-z0-9-]+", "", host).strip("-")
+    if name != host.strip("-"):
+        name = f"{name or 'host'}-{zlib.crc32(host.encode()):08x}"
+    return name[:63]
 
 
 def open_spool(place: Place) -> Spool:

@@ -63,6 +63,8 @@ class Snapshot:
     agents: Sequence[AgentHealth]
     set_aside: Mapping[Reason, int]
     owners: Mapping[str, str]
+    place: str = ""
+    """The words that name this data on a command line."""
 
 
 def read_health(store: Store, site: str, now: int) -> tuple[AgentHealth, ...]:

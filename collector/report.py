@@ -1,11 +1,9 @@
 """What a terminal shows of scores and rules; it only shows what is there."""
 
-import datetime
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 import msgspec
 from rich.console import Group, RenderableType
@@ -18,9 +16,7 @@ from agent.language import say
 from collector.evaluate import Rules
 from collector.evidence import CriterionResult, Status
 from collector.plan import Plan
-from collector.quarantine import Entry
 from collector.query import Take
-from collector.reasons import MEANINGS, Reason
 from collector.rulebook import Basis, Criterion, Rulebook, Scale
 from collector.score import NodeResult, Scorecard
 from collector.stores import Latest
@@ -370,15 +366,3 @@ def _show_fact(field: str, value: float | str) -> str:
         size = next((size for size in (1e12, 1e9, 1e6, 1e3) if value >= size), 1.0)
         return f"{_digits(value / size)} {({1e12: 'T', 1e9: 'G', 1e6: 'M', 1e3: 'k', 1.0: ''})[size]}{unit}"
     return f"{plain(value)} {unit}".strip()
-
-
-def quarantine_text(entries: Sequence[Entry], counts: Mapping[Reason, int], zone: ZoneInfo) -> str:
-    """What was set aside: counts by reason with their sentences, then the newest entries."""
-    if not counts:
-        return say("没有任何数据被搁置\n", "nothing was set aside\n")
-    lines = [f"{count:>8}  {reason.value}: {MEANINGS[reason].text}" for reason, count in sorted(counts.items())]
-    lines += ["", say("最近的条目：", "newest entries:")]
-    for entry in entries:
-        at = datetime.datetime.fromtimestamp(entry.at / 1000, zone)
-        lines.append(f"{at:%Y-%m-%d %H:%M:%S}  {entry.site}/{entry.agent}  {entry.reason.value}  {entry.what}")
-    return "\n".join(lines) + "\n"

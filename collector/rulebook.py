@@ -23,11 +23,20 @@ from collector.query import Operator, Take
 Weight = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Points = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Id = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}$")]
-DurationText = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,5}[smhd]$")]
+DurationText = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[1-9][0-9]{0,5}[smhd]$", description="时长，如 90s、5m、24h、30d / a span such as 90s, 5m, 24h, 30d"
+    ),
+]
 TakeText = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^(mean|min|max|last|sum|count|worst|p[0-9]{1,2}|share (<|<=|>|>=|==) -?[0-9.]+(e-?[0-9]+)?)$"
+        pattern=r"^(mean|min|max|last|sum|count|worst|p[0-9]{1,2}|share (<|<=|>|>=|==) -?[0-9.]+(e-?[0-9]+)?)$",
+        description=(
+            "mean、min、max、last、worst、p95 或 share >= 0.8 这样的归并 / "
+            "a reduction such as mean, min, max, last, worst, p95 or share >= 0.8"
+        ),
     ),
 ]
 Confidence = Literal["confirmed", "secondary", "general-knowledge", "own-judgement"]

@@ -12,7 +12,7 @@ from agent.language import say
 from agent.link import Delivery
 from agent.logs import set_up_logging
 from agent.mqtt import deliveries
-from collector.beside import place_of, remember_site
+from collector.beside import place_of, refuse_second, remember_site
 from collector.config import CollectorConfig
 from collector.intake import Intake
 from collector.ruleset import load_rules
@@ -28,9 +28,13 @@ def run(config: CollectorConfig) -> int:
     set_up_logging(config.log)
     place = place_of(config)
     remember_site(place)
+    refuse_second(place)
     loaded = load_rules(place.rules_directory)
-    for warning in loaded.warnings:
-        log.info("%s", warning)
+    text = say(
+        "%d 条准则所问的信号尚无采集源，见 infravitals rules check",
+        "nobody emits yet what %d criteria ask, see infravitals rules check",
+    )
+    log.info(text, len(loaded.warnings))
     with Intake(place, loaded.rules) as intake:
         asyncio.run(_run(intake, config))
     return 0

@@ -1,10 +1,12 @@
 """The collector as it runs: ingest, the store's threads, the hourly scorecard, and the snapshot that the faces show."""
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -42,11 +44,13 @@ class StoreThreads:
 
     async def write(self, call: Callable[..., T], *arguments: object) -> T:
         """Run `call` in the writing thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, call, *arguments)
+        context = contextvars.copy_context()  # the reader's language goes along
+        return await asyncio.get_running_loop().run_in_executor(self._writer, partial(context.run, call, *arguments))
 
     async def read(self, call: Callable[..., T], *arguments: object) -> T:
         """Run `call` in the reading thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._reader, call, *arguments)
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._reader, partial(context.run, call, *arguments))
 
     def close(self) -> None:
         """Wait for what runs; nothing is started any more."""
@@ -70,7 +74,7 @@ def score_at(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:
 class Evaluator:
     """Writes the scorecard of every full hour and keeps the snapshot of now.
 
-    set_aside: what ingest refused so far, by reason.
+    set_aside: what ingest refused so far, by reason. place: the words that name this data on a command line.
     """
 
     def __init__(
@@ -80,8 +84,10 @@ class Evaluator:
         site: Site,
         set_aside: Callable[[], Mapping[Reason, int]],
         clock: Callable[[], float] = time.time,
+        place: str = "",
     ) -> None:
         self._threads, self._rules, self._site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
+        self._place = place
         self.snapshot: Snapshot | None = None
         self.has_snapshot = asyncio.Event()
         self._is_failing = False
@@ -121,6 +127,7 @@ class Evaluator:
             agents=read_health(store, self._site.id, now),
             set_aside=dict(self._set_aside()),
             owners=store.owners(self._site.id),
+            place=self._place,
         )
 
     async def _keep_hours(self) -> None:

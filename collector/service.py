@@ -18,9 +18,9 @@ class Service:
     def __init__(self, intake: Intake, page_port: int) -> None:
         place, rules, threads = intake.place, intake.rules, intake.threads
         self._intake = intake
-        self.evaluator = Evaluator(threads, rules, place.site, intake.quarantine.counts)
+        self.evaluator = Evaluator(threads, rules, place.site, intake.quarantine.counts, place=place.words)
         self.page = PageServer(lambda: self.evaluator.snapshot, page_port)
-        self._control = ControlServer(place.socket, make_handlers(place, threads, rules))
+        self._control = ControlServer(place.socket, make_handlers(place, threads, rules, self.page.url))
 
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
         """Take deliveries until they end or this is cancelled; then end the rest."""

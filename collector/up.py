@@ -17,7 +17,7 @@ from agent.publish import Publisher
 from agent.rounds import in_thread
 from agent.run import Runner
 from agent.wire import Address
-from collector.beside import embedded_place, remember_site
+from collector.beside import embedded_place, refuse_second, remember_site
 from collector.embedded import LINK_CAPACITY, Options, agent_name, make_watches, open_spool
 from collector.evaluate import Rules
 from collector.health import Snapshot
@@ -37,6 +37,7 @@ def run(options: Options) -> int:
     """Gather, store, score and show until Ctrl-C; gives the exit code."""
     place = embedded_place(options.data_directory, options.site, options.rules_directory)
     remember_site(place)
+    refuse_second(place)
     rules = load_rules(options.rules_directory).rules
     console = Console()
     handler = RichHandler(console=console, show_path=False, show_level=True, markup=False)

@@ -105,7 +105,9 @@ def _made_from(snapshot: Snapshot, result: CriterionResult) -> Facts:
 
 def _commands(snapshot: Snapshot, result: CriterionResult) -> list[str]:
     return [
-        f"infravitals score --as-of {snapshot.scorecard.as_of} --format json",
+        " ".join(["infravitals score", snapshot.place, "--as-of", snapshot.scorecard.as_of, "--format json"]).replace(
+            "  ", " "
+        ),
         f"infravitals rules explain {result.id}",
     ]
 

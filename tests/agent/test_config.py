@@ -77,7 +77,7 @@ def test_all_mistakes_come_at_once_with_their_lines(tmp_path: Path) -> None:
         "agent.yaml:1: 'site': 'North Hospital' cannot be a name: small letters, digits and hyphens, at most 63, "
         "a letter or digit first",
         "agent.yaml:3: unknown key 'brokr'; known are: asset, log, state_directory",
-        "agent.yaml:5: 'max_bytes': expected int, found 'many'",
+        "agent.yaml:5: 'max_bytes': expected a whole number, found 'many'",
         "agent.yaml:7: unknown key 'intervall_seconds'; did you mean 'interval_seconds'?",
         "agent.yaml:8: unknown source 'host_dsk'; did you mean 'host_disk'?",
         "agent.yaml:9: 'interval_seconds': at least 1 s, found 0.5",
@@ -93,7 +93,7 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
 
 def test_source_that_starts_a_process_takes_a_minute(tmp_path: Path) -> None:
     assert complaints(tmp_path, HEAD + "sources:\n  systemd_units: {interval_seconds: 15}\n") == [
-        "agent.yaml:6: 'interval_seconds': expected float >= 60.0, found 15"
+        "agent.yaml:6: 'interval_seconds': expected a number >= 60.0, found 15"
     ]
 
 
