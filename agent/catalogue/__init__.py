@@ -68,7 +68,16 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     zh: str
     en: str
     range: tuple[float | None, float | None] | None = None
-    resolution: Annotated[str, msgspec.Meta(pattern=r"^2\^-?[0-9]{1,2}$")] | None = None
+    resolution: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                pattern=r"^2\^-?[0-9]{1,2}$",
+                description="2 的整数次幂，如 2^-20 / a power of two such as 2^-20",
+            ),
+        ]
+        | None
+    ) = None
     states: Mapping[str, Text] = {}
     emitted_by: tuple[str, ...] | None = None
 
