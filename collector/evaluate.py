@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 import msgspec
+import numpy as np
 
 from agent.catalogue import Catalogue, Text
 from agent.errors import InfravitalsError
+from collector.buckets import Buckets, answer_all
 from collector.evidence import CriterionResult, Provisional, Status, canonical_digest, worst_subjects
 from collector.plan import Plan, plan_all
-from collector.query import HOUR_MS, Bounds, Expectation, Question, SubjectAnswer, Take, least_samples
+from collector.query import HOUR_MS, Bounds, Expectation, Question, Take, least_samples
 from collector.rulebook import Criterion, Rulebook
 from collector.score import Digests, Scorecard, Span, build_tree, cross, known_spans, points, spans
 from collector.stores import KnownSubject, Store
@@ -93,10 +95,10 @@ class Intervals:
             take,
             take,
         )
-        runs: dict[tuple[str, str], list[tuple[int, float]]] = {}
-        for change in store.changes(question):
-            runs.setdefault((change.subject[0], change.subject[1]), []).append((change.start, change.value))
-        return cls({key: tuple(found) for key, found in runs.items()})
+        starts = question.starts()
+        return cls(
+            {(asset, source): _turns(buckets, starts) for (asset, source), buckets in store.buckets(question).items()}
+        )
 
     def of(self, asset: str, sources: Sequence[str], otherwise: float) -> Runs:
         """The runs of the least frequent of `sources` on this asset; the catalogue's interval where nothing was reported.
@@ -106,6 +108,12 @@ class Intervals:
         """
         found = [self._runs[asset, source] for source in sources if (asset, source) in self._runs]
         return max(found, key=lambda runs: runs[-1][1]) if found else ((0, otherwise),)
+
+
+def _turns(buckets: Buckets, starts: Sequence[int]) -> Runs:
+    """The buckets run-length: only those whose value differs from the one before."""
+    turns = np.flatnonzero(np.diff(buckets.values, prepend=np.nan) != 0)
+    return tuple((starts[buckets.positions[at]], float(buckets.values[at])) for at in turns)
 
 
 def evaluate(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:
@@ -179,7 +187,7 @@ class _Asked:
         self.question = plan.question(as_of, site.zone, site.id)
         self.subjects = store.subjects(plan.measurement, plan.per, dict(self.question.where), as_of)
         expectations = [self._expect(subject) for subject in self.subjects]
-        self.answers = store.answer(self.question, expectations, plan.bounds) if expectations else []
+        self.answers = answer_all(self.question, store.buckets(self.question), expectations, plan.bounds)
 
     def _expect(self, known: KnownSubject) -> Expectation:
         plan = self.plan
@@ -256,7 +264,7 @@ class _Asked:
         if not expectations:
             return None
         question = self.plan.open_question(self.as_of, self.site.zone, self.site.id)
-        answers: Sequence[SubjectAnswer] = self.store.answer(question, expectations, Bounds(0.0, 0.0))
+        answers = answer_all(question, self.store.buckets(question), expectations, Bounds(0.0, 0.0))
         span = cross(self.plan.per, known_spans(answers), self.plan.steps)
         return None if span is None else Provisional(span.worst, points(self.scale, span.worst))
 

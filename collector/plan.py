@@ -31,7 +31,7 @@ class Plan:
     """A criterion ready to be asked at any time.
 
     tags, attributes: the two halves of `where`. bounds: what a missing bucket counts as.
-    span_ms, samples: the least that must be known. stale_ms: for `last`.
+    span_ms, samples: the least that must be known.
     """
 
     criterion: str
@@ -48,7 +48,6 @@ class Plan:
     bounds: Bounds
     span_ms: int
     samples: int
-    stale_ms: int
 
     def question(self, as_of: int, zone: ZoneInfo, site: str) -> Question:
         """The question over the closed buckets at `as_of` (ms)."""
@@ -72,7 +71,6 @@ class Plan:
             bucket=self.bucket,
             subject=self.subject,
             edges=edges,
-            stale_ms=self.stale_ms,
         )
 
 
@@ -127,7 +125,6 @@ def _plan(name: str, asking: Asking, better: Better, catalogue: Catalogue) -> Pl
         bounds=_bounds(declared.fields[field_name], bucket, bucket_direction, direction),
         span_ms=duration_ms(asking.needs.span),
         samples=asking.needs.samples,
-        stale_ms=int(declared.staleness_seconds * 1000),
     )
 
 

@@ -15,7 +15,9 @@ DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 
 Operator = Literal["<", "<=", ">", ">=", "=="]
-Reducer = Literal["mean", "min", "max", "last", "sum", "count", "percentile", "share"]
+Reducer = Literal["mean", "min", "max", "last", "sum", "count", "percentile", "share", "age"]
+Spans = tuple[tuple[int, int], ...]
+"""(start, end) in milliseconds, end exclusive; ascending and apart."""
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 """What may stand in a query's text; values are bound or quoted, never pasted."""
@@ -26,6 +28,8 @@ class Take(msgspec.Struct, frozen=True):
 
     percentile: the value at rank floor(n*p/100 + 0.5) of the ascending values, nothing when that rank is 0.
     share: how many of the values meet `operator threshold`, divided by how many there should be.
+    last: the newest bucket's value, missing when a newer one is missing. age: seconds since the newest bucket whose value
+    meets `operator threshold`; both of buckets alone.
     """
 
     by: Reducer
@@ -36,8 +40,8 @@ class Take(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         if self.by == "percentile":
             return f"p{self.p:g}"
-        if self.by == "share":
-            return f"share({self.operator} {self.threshold:g})"
+        if self.by in ("share", "age"):
+            return f"{self.by}({self.operator} {self.threshold:g})"
         return self.by
 
 
@@ -62,8 +66,6 @@ class Question(msgspec.Struct, frozen=True):
     subject: Take
     edges: tuple[int, ...] = ()
     """Empty when every bucket is `each_ms` long from `start`."""
-    stale_ms: int = 2**62
-    """For `last`: when the newest found bucket ended longer than this before the last expected one, it is missing."""
 
     def bucket_count(self) -> int:
         """How many buckets the window holds."""
@@ -85,22 +87,27 @@ class Expectation(msgspec.Struct, frozen=True):
 
     since: a bucket counts when it starts at or after this (enrolment). until: and before this (retired).
     least: (from ms, samples) runs, ascending: from that time on a bucket that holds fewer samples is missing; before
-    the first run one is enough. 0 means that silence is an answer: an empty bucket then counts as 0 for `sum` and
-    `count` (events that somebody watched for); a number beyond all samples makes a bucket missing whatever it holds.
+    the first run one is enough. 0 means that silence is an answer (events that somebody watched for): an empty bucket then
+    counts as 0 for `sum` and `count`, and is quiet, neither held nor missing, for the others; a number beyond all samples
+    makes a bucket missing whatever it holds.
+    counted: only buckets wholly inside one of these spans are expected (a calendar); None: all. excused: buckets that
+    touch one of these spans are not expected (maintenance announced beforehand).
     """
 
     subject: tuple[str, ...]
     since: int
     least: tuple[tuple[int, int], ...]
     until: int = 2**62
+    counted: Spans | None = None
+    excused: Spans = ()
 
 
 class SubjectAnswer(msgspec.Struct, frozen=True):
     """What a store says of one subject.
 
     at_worst, at_best: the number with every missing bucket at the question's worst or best value; None when even so there
-    is no number (nothing expected, or a percentile of rank 0). known: the number over the found buckets alone, None when
-    none was found. expected, found: buckets. samples: raw points in the found buckets.
+    is no number (nothing expected, nothing happened, or a percentile of rank 0). known: the number over the found buckets
+    alone, None when none was found. expected, found: buckets, the quiet ones among the found. samples: raw points in them.
     """
 
     subject: tuple[str, ...]
@@ -147,7 +154,7 @@ def reduce(
 
     `expected - len(values)` buckets are missing and taken as `missing_as`; None leaves them out altogether
     (then `expected` is ignored). For `share` and `count` they are met (counted) when `counts_as_met` instead.
-    `last` takes the last found value; whether it is stale is the store's to see. A sum is the exact sum of the
+    `last` takes the last found value; whether a newer one is missing only the buckets tell. A sum is the exact sum of the
     values rounded once, in whatever order, and then the missing added.
     """
     missing = 0 if missing_as is None else expected - len(values)

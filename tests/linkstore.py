@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from agent.catalogue import Catalogue, Field, Measurement, Tag
 from agent.points import Point, Value
-from collector.query import Bounds, Expectation, Question, Take
-from collector.stores import AppliedBatch
+from collector.buckets import answer_all
+from collector.query import Bounds, Expectation, Question, SubjectAnswer, Take
+from collector.stores import AppliedBatch, Store
 
 START = 1_760_054_400_000
 MINUTE_MS = 60_000
@@ -63,7 +64,6 @@ def ask(
     where: tuple[tuple[str, tuple[str, ...]], ...] = (),
     per: tuple[str, ...] = ("asset", "interface"),
     measurement: str = "link",
-    stale_ms: int = 2**62,
     each_ms: int = 5 * MINUTE_MS,
 ) -> Question:
     """A question over so many 5-minute buckets from START."""
@@ -78,8 +78,14 @@ def ask(
         each_ms,
         bucket or Take("mean"),
         subject or Take("mean"),
-        stale_ms=stale_ms,
     )
+
+
+def answer(
+    store: Store, question: Question, expectations: Sequence[Expectation], bounds: Bounds
+) -> list[SubjectAnswer]:
+    """What follows from the store's buckets for each expectation."""
+    return answer_all(question, store.buckets(question), expectations, bounds)
 
 
 def expect(*subject: str, least: int = 1, since: int = 0, until: int = 2**62) -> Expectation:

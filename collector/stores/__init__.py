@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 from agent.points import Point
-from collector.query import Bounds, Expectation, Question, SubjectAnswer
+from collector.buckets import Buckets
+from collector.query import Question
 
 
 class AppliedBatch(NamedTuple):
@@ -35,14 +36,6 @@ class KnownSubject(NamedTuple):
     first_seen: int
     last_seen: int
     agent: str
-
-
-class Change(NamedTuple):
-    """The value that a subject's buckets hold from this bucket on, until the next change."""
-
-    subject: tuple[str, ...]
-    start: int
-    value: float
 
 
 class Latest(NamedTuple):
@@ -92,14 +85,11 @@ class Store(Protocol):
     def applied(self, site: str, agent: str, identities: Sequence[str]) -> set[str]:
         """Which of these batches have their `batch` row already."""
 
-    def answer(self, question: Question, expectations: Sequence[Expectation], bounds: Bounds) -> list[SubjectAnswer]:
-        """One answer for each expectation, in their order."""
+    def buckets(self, question: Question) -> Mapping[tuple[str, ...], Buckets]:
+        """The found buckets of every subject that has any; what follows from them is arithmetic outside the store."""
 
     def compiled(self, question: Question) -> str:
         """The question as this store's query, values in place, for a person to read or run again."""
-
-    def changes(self, question: Question) -> list[Change]:
-        """The question's buckets, run-length: only those whose value differs from the one before, per subject in time order."""
 
     def subjects(
         self, measurement: str, per: Sequence[str], where: Mapping[str, Sequence[str]], until: int

@@ -1,7 +1,7 @@
 """The embedded store: one DuckDB file, one process, one thread that writes.
 
-Threads: `write`, `applied`, `save_scorecard` and `prune` belong to one thread. The calls that only read (`answer`,
-`changes`, `subjects`, `latest`, `totals`, `owners`, `scorecards`) open a cursor of their own and may come from any thread,
+Threads: `write`, `applied`, `save_scorecard` and `prune` belong to one thread. The calls that only read (`buckets`,
+`subjects`, `latest`, `totals`, `owners`, `scorecards`) open a cursor of their own and may come from any thread,
 also while that one writes: each sees the moment at which it began. Opening and closing wait for nobody: close when
 the readers are done.
 """
@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 
 from agent.catalogue import Catalogue
-from collector.query import DAY_MS, Bounds, Expectation, Question, SubjectAnswer
-from collector.stores import AppliedBatch, BatchTotals, Change, KnownSubject, Latest, StoredScorecard
+from collector.buckets import Buckets, split
+from collector.query import DAY_MS, Question
+from collector.stores import AppliedBatch, BatchTotals, KnownSubject, Latest, StoredScorecard
 from collector.stores._duckdb_connection import MEMORY, Connection
 from collector.stores._duckdb_ledger import Ledger, prune_batches, totals
 from collector.stores._duckdb_questions import (
@@ -33,7 +34,6 @@ from collector.stores._duckdb_questions import (
 from collector.stores._duckdb_schema import prepare
 from collector.stores._duckdb_series import SeriesMemory
 from collector.stores._duckdb_write import PointWriter
-from collector.stores._reduction import Buckets, answer_all, split
 
 BATCH_RETENTION_DAYS = 370
 T = TypeVar("T")
@@ -130,29 +130,16 @@ class Store:
         session = self._open()
         return session.ledger.known(site, agent, identities, session.connection)
 
-    def answer(self, question: Question, expectations: Sequence[Expectation], bounds: Bounds) -> list[SubjectAnswer]:
-        """One answer for each expectation, in their order."""
+    def buckets(self, question: Question) -> Mapping[tuple[str, ...], Buckets]:
+        """The found buckets of every subject that has any."""
         question.check()
-        found = self._read(lambda connection: _buckets(question, connection))
-        return answer_all(question, found, expectations, bounds)
+        return self._read(lambda connection: _buckets(question, connection))
 
     def compiled(self, question: Question) -> str:
         """The question as DuckDB's SQL, values in place, for a person to read or run again; its rows are the buckets."""
         question.check()
         window = (question.start, question.end)
         return spell(self._read(lambda connection: _statements(question, [window], connection)[0]))
-
-    def changes(self, question: Question) -> list[Change]:
-        """The question's buckets, run-length: only those whose value differs from the one before."""
-        question.check()
-        found = self._read(lambda connection: _buckets(question, connection))
-        starts = question.starts()
-        changes = []
-        for subject in sorted(found):
-            buckets = found[subject]
-            turns = np.flatnonzero(np.diff(buckets.values, prepend=np.nan) != 0)
-            changes += [Change(subject, starts[buckets.positions[at]], float(buckets.values[at])) for at in turns]
-        return changes
 
     def subjects(
         self, measurement: str, per: Sequence[str], where: Mapping[str, Sequence[str]], until: int

@@ -103,7 +103,8 @@ async def test_nothing_is_lost_when_the_broker_is_killed_and_forgets_everything(
 ) -> None:
     await asyncio.to_thread(mosquitto.start)
     written: set[int] = set()
-    sender = publisher(spool, mosquitto.port)
+    # what is published before the collector has subscribed reaches nobody and comes again only after this time
+    sender = publisher(spool, mosquitto.port, resend_seconds=0.5)
     async with in_background(sender.run()):
         for number in range(40):
             spool.put([point(number)])

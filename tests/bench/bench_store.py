@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from agent import catalogue, wire
 from agent.points import Point
+from collector.buckets import answer_all
 from collector.query import HOUR_MS, Bounds, Expectation, Question, SubjectAnswer, Take
 from collector.stores import AppliedBatch, Store
 from collector.stores.duckdb import Config
@@ -140,7 +141,7 @@ def ask(store: Store, bucket: Take, subject: Take) -> list[SubjectAnswer]:
     end = START + DAYS * 24 * HOUR_MS
     question = Question("host_cpu", "busy_ratio", (), ("asset",), START, end, 5 * MINUTE_MS, bucket, subject)
     expectations = [Expectation((f"srv-{number:03d}",), START, ((START, 4),)) for number in range(SUBJECTS)]
-    answers = store.answer(question, expectations, Bounds(1.0, 0.0))
+    answers = answer_all(question, store.buckets(question), expectations, Bounds(1.0, 0.0))
     assert all(answer.samples == DAYS * 24 * 60 for answer in answers)
     return answers
 

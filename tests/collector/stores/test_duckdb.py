@@ -20,10 +20,10 @@ from agent import language
 from agent.catalogue import Catalogue, Field, Measurement
 from agent.errors import StoreError
 from agent.points import Point
+from collector.buckets import answer_all, round9_all
 from collector.query import HOUR_MS, Bounds, Expectation, Question, Take, round9
 from collector.stores import AppliedBatch
 from collector.stores._duckdb_questions import quote
-from collector.stores._reduction import round9_all
 from collector.stores.duckdb import Config, Store
 
 START = 1_760_054_400_000
@@ -71,8 +71,8 @@ def points_per_hour(store: Store, hours: int) -> dict[int, int]:
     end = START + hours * HOUR_MS
     question = Question("host_cpu", "busy_ratio", (), (), START, end, HOUR_MS, Take("count"), Take("sum"))
     expectations = [Expectation((), START + n * HOUR_MS, (), START + (n + 1) * HOUR_MS) for n in range(hours)]
-    answers = store.answer(question, expectations, Bounds(0.0, 0.0))
-    return {hour: answer.samples for hour, answer in enumerate(answers) if answer.samples}
+    rows = answer_all(question, store.buckets(question), expectations, Bounds(0.0, 0.0))
+    return {hour: row.samples for hour, row in enumerate(rows) if row.samples}
 
 
 # -- the whole worker: writes until it is stopped, one line for each write that returned
@@ -327,8 +327,11 @@ def test_same_question_gives_the_same_bits_again_and_again(tmp_path: Path) -> No
     )
     with Store(Config(path=str(tmp_path / "store.duckdb")), CATALOGUE) as store:
         store.write([hourly(seq) for seq in range(300)])
-        answers = {store.answer(question, [Expectation((), 0, ())], Bounds(1.0, 0.0))[0] for _ in range(12)}
-    assert {answer.known for answer in answers} == {0.499507888}
+        answers = {
+            answer_all(question, store.buckets(question), [Expectation((), 0, ())], Bounds(1.0, 0.0))[0]
+            for _ in range(12)
+        }
+    assert {row.known for row in answers} == {0.499507888}
 
 
 def test_compiled_question_run_again_gives_the_buckets(tmp_path: Path) -> None:
