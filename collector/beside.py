@@ -15,7 +15,8 @@ from agent.errors import InfravitalsError, StoreError
 from agent.language import Language, current, say, speaking
 from collector.config import CollectorConfig, read_config
 from collector.control import Reply, ask
-from collector.evaluate import Rules, Site
+from collector.evaluate import Rules
+from collector.inquiry import Site
 from collector.quarantine import Quarantine
 from collector.ruleset import DEFAULT_ZONE, load_rules
 from collector.server import StoreThreads, score_at

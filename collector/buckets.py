@@ -206,7 +206,7 @@ def _answer_age(
     At best it was met in the newest missing bucket. Expected is one such bucket, found when there is one.
     """
     take, samples = question.subject, int(held.samples[held.held].sum())
-    met = held.held & _MEETS[take.operator or "=="](held.values, take.threshold or 0.0)
+    met = held.held & meets_all(take, held.values)
     ages = (question.end - holder.ends) / 1000
     known = round9(float(ages[met][-1])) if met.any() else None
     gaps = held.missing
@@ -304,6 +304,15 @@ _MEETS: Mapping[str, Any] = {
     ">=": np.greater_equal,
     "==": np.equal,
 }
+
+
+def meets_all(condition: Take | None, values: Floats) -> Flags:
+    """Which values meet the condition; without one all do. NaN meets none."""
+    if condition is None:
+        return np.ones(len(values), np.bool_)
+    met: Flags = _MEETS[condition.operator or "=="](values, condition.threshold or 0.0)
+    return met
+
 
 _POWERS = np.array([float(f"1e{power}") for power in range(23)])
 """The powers of ten that a float holds exactly."""

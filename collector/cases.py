@@ -12,7 +12,7 @@ cases:
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,14 +23,18 @@ from agent.catalogue import Catalogue
 from agent.documents import Document, FileMistakes, Mistake, build, read_document
 from agent.language import say
 from agent.points import Point
-from collector.evaluate import Rules, Site, evaluate_criteria, parse_time
+from collector.evaluate import Rules, evaluate_criteria, parse_time
 from collector.evidence import CriterionResult
-from collector.query import HOUR_MS
+from collector.inquiry import Site
+from collector.query import DAY_MS, HOUR_MS
 from collector.rulebook import DurationText, duration_ms
+from collector.site_folder import Attestation, Calendar, Entry, Exemption, Maintenance, Section, SiteFolder
 from collector.stores import AppliedBatch, Store
 
 TOLERANCE = 1e-6
 ZONE = ZoneInfo("Asia/Shanghai")
+MADE_UP = "case"
+"""The source of the signals that no source gives yet."""
 
 
 class Series(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from"}):
@@ -42,6 +46,27 @@ class Series(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"s
     measurement: str | None = None
     start: str | None = None
     until: str = "0s"
+
+
+class CaseSite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the case's hospital says of itself, in short: sections of the register by id, calendars by weekday.
+
+    calendars: name -> weekday ("0" is Monday) -> (minute of day from, until). attested, not_applicable: of the criterion
+    under test, valid at as_of; expired: the same a day after it ended.
+    """
+
+    assets: Mapping[str, Mapping[str, str | tuple[str, ...]]] = {}
+    services: Mapping[str, Mapping[str, str | tuple[str, ...]]] = {}
+    links: Mapping[str, Mapping[str, str | tuple[str, ...]]] = {}
+    zones: Mapping[str, Mapping[str, str | tuple[str, ...]]] = {}
+    segments: Mapping[str, Mapping[str, str | tuple[str, ...]]] = {}
+    calendars: Mapping[str, Mapping[str, tuple[tuple[int, int], ...]]] = {}
+    attested: float | None = None
+    not_applicable: str | None = None
+    is_expired: bool = False
+    exempt: Mapping[str, str] = {}
+    maintenance: Mapping[str, tuple[str, str]] = {}
+    """Id -> how long before as_of it began and ended."""
 
 
 class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,6 +88,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     given: tuple[Series, ...]
     expect: Expected
     as_of: str | None = None
+    site: CaseSite | None = None
 
 
 class CaseFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +96,8 @@ class CaseFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     as_of: str
     cases: tuple[Case, ...]
+    site: CaseSite | None = None
+    """Of all cases that have none of their own."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +112,7 @@ class Outcome:
 def run_cases(folder: Path, rules: Rules, store: Store, only: Sequence[str] = ()) -> Iterator[Outcome]:
     """Every case below `folder`, each as a site of its own in `store`. A criterion without a file, or a file without cases, fails."""
     number = 0
+    rules = _with_emitters(rules)
     for name, indicator in sorted(rules.book.indicators.items()):
         if only and name not in only:
             continue
@@ -113,17 +142,75 @@ def _run(
         yield document.mistake(("cases", place, "as_of") if case.as_of else ("as_of",), text)
         return
     plan = rules.plans.get(name)
-    over_ms = plan.over_ms if plan else 0
+    over_ms = plan.main.over_ms if plan else 0
     for series in case.given:
-        measurement = series.measurement or (plan.measurement if plan else "")
+        measurement = series.measurement or (plan.main.measurement if plan else "")
         store.write([_batch(site, as_of, over_ms, series, measurement, rules.catalogue)])
-    result = evaluate_criteria(store, rules, Site(site, ZONE), as_of, [name])[name]
+    folder = _folder(case.site or file.site, name, as_of)
+    result = evaluate_criteria(store, rules, Site(site, ZONE, folder), as_of, [name])[name]
     for key, expected, found in _differences(case.expect, result):
         text = say(
             f"用例 '{case.name}': {key} 应为 {expected}，实际是 {found}",
             f"case '{case.name}': {key} should be {expected}, is {found}",
         )
         yield document.mistake(("cases", place, "expect"), text)
+
+
+def _with_emitters(rules: Rules) -> Rules:
+    """Every signal has a source in a case, so that its points say how often they come."""
+    measurements = {
+        name: msgspec.structs.replace(measurement, emitted_by=measurement.emitted_by or (MADE_UP,))
+        for name, measurement in rules.catalogue.measurements.items()
+    }
+    return replace(rules, catalogue=Catalogue(measurements, rules.catalogue.families))
+
+
+def _folder(said: CaseSite | None, criterion: str, as_of: int) -> SiteFolder:
+    if said is None:
+        return SiteFolder()
+    sections: tuple[Section, ...] = ("assets", "services", "links", "zones", "segments")
+    entries = {section: _entries(section, getattr(said, section)) for section in sections}
+    since, expires = as_of - 30 * DAY_MS, as_of + (-DAY_MS if said.is_expired else DAY_MS)
+    vouched = [
+        Attestation(
+            criterion=criterion,
+            value=said.attested,
+            is_not_applicable=said.not_applicable is not None,
+            author="case",
+            role="case",
+            reason=said.not_applicable or "",
+            document=None,
+            since=since,
+            expires=expires,
+            place="case:1",
+        )
+    ]
+    return SiteFolder(
+        zone=ZONE,
+        has_register=any(entries.values()),
+        entries=entries,
+        attestations=tuple(vouched) if said.attested is not None or said.not_applicable is not None else (),
+        exemptions=tuple(
+            Exemption(criterion, tag, identity, "case", "case", since, expires) for tag, identity in said.exempt.items()
+        ),
+        maintenance=tuple(
+            Maintenance((identity,), as_of - duration_ms(start), as_of - duration_ms(end), "case", "case", 0)
+            for identity, (start, end) in said.maintenance.items()
+        ),
+        calendars={
+            name: Calendar({int(day): hours for day, hours in days.items()}) for name, days in said.calendars.items()
+        },
+    )
+
+
+def _entries(section: Section, said: Mapping[str, Mapping[str, str | tuple[str, ...]]]) -> Mapping[str, Entry]:
+    """Entries of a case; beyond the attributes only `calendar` is known."""
+    found = {}
+    for identity, words in said.items():
+        attributes = {key: (value,) if isinstance(value, str) else value for key, value in words.items()}
+        calendar = "".join(attributes.pop("calendar", ()))
+        found[identity] = Entry(identity, section, attributes, calendar=calendar)
+    return found
 
 
 def _batch(site: str, as_of: int, over_ms: int, series: Series, measurement: str, catalogue: Catalogue) -> AppliedBatch:

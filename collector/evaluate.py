@@ -1,41 +1,44 @@
-"""Evaluation: asks the store every criterion's question at one time and has the answers scored.
+"""Evaluation: asks the store every criterion's questions at one time and has the answers scored.
 
 A pure function of (rules, site folder, store content at or before as-of, as-of): the same input gives the same bytes.
 """
 
-import bisect
 import datetime
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
+from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
 from agent.catalogue import Catalogue, Text
 from agent.errors import InfravitalsError
-from collector.buckets import Buckets, answer_all
-from collector.evidence import CriterionResult, Provisional, Status, canonical_digest, worst_subjects
-from collector.plan import Plan, plan_all
-from collector.query import HOUR_MS, Bounds, Expectation, Question, Take, least_samples
-from collector.rulebook import Criterion, Rulebook
-from collector.score import Digests, Scorecard, Span, build_tree, cross, known_spans, points, spans
-from collector.stores import KnownSubject, Store
+from collector.combine import Row
+from collector.evidence import (
+    EXEMPT_SHOWN,
+    AttestationEvidence,
+    CapResult,
+    CriterionResult,
+    Provisional,
+    QuestionEvidence,
+    Status,
+    canonical_digest,
+    joint_digest,
+    missing_subjects,
+    name_subject,
+    worst_subjects,
+)
+from collector.inquiry import Inquiry, Moment, Reading, Site
+from collector.intervals import Intervals
+from collector.plan import Plan, Span, plan_all, plan_caps
+from collector.query import HOUR_MS
+from collector.rulebook import Cap, Rulebook
+from collector.score import Digests, Scorecard, build_tree, cross, points
+from collector.site_folder import Attestation
+from collector.stores import Store
 
 log = logging.getLogger(__name__)
-
-NO_SITE_FOLDER = hashlib.sha256(b"").hexdigest()
-
-
-@dataclass(frozen=True)
-class Site:
-    """The hospital that is scored: its id, its time zone, the digest of its site folder."""
-
-    id: str
-    zone: ZoneInfo
-    digest: str = NO_SITE_FOLDER
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,16 @@ class Rules:
     book: Rulebook
     catalogue: Catalogue
     plans: Mapping[str, Plan]
+    caps: Mapping[str, Plan]
     digest: str
     catalogue_digest: str
 
 
 def prepare(book: Rulebook, catalogue: Catalogue) -> Rules:
-    """The rules ready to be evaluated; `plan.check` has found no mistake in them."""
+    """The rules ready to be evaluated; `plan_check.check` has found no mistake in them."""
     catalogue_digest = hashlib.sha256(msgspec.json.encode(catalogue, order="sorted")).hexdigest()
-    return Rules(book, catalogue, plan_all(book, catalogue), book.digest(), catalogue_digest)
+    plans, caps = plan_all(book, catalogue), plan_caps(book, catalogue)
+    return Rules(book, catalogue, plans, caps, book.digest(), catalogue_digest)
 
 
 def parse_time(text: str) -> int:
@@ -69,59 +74,15 @@ def format_time(milliseconds: int) -> str:
     return moment.isoformat(timespec="milliseconds" if milliseconds % 1000 else "seconds").replace("+00:00", "Z")
 
 
-Runs = tuple[tuple[int, float], ...]
-"""From which millisecond on a source was gathered how often (seconds), ascending."""
-
-
-class Intervals:
-    """How often each asset's sources were gathered, as the runner reported it hour by hour."""
-
-    def __init__(self, runs: Mapping[tuple[str, str], Runs]) -> None:
-        self._runs = runs
-
-    @classmethod
-    def read(cls, store: Store, site: str, start: int, as_of: int) -> "Intervals":
-        """The intervals in force between `start` and `as_of`; within an hour the longest counts."""
-        take = Take("max")
-        start -= start % HOUR_MS
-        question = Question(
-            "source_round",
-            "interval_seconds",
-            (("site", (site,)),),
-            ("asset", "source"),
-            start,
-            as_of + 1,
-            HOUR_MS,
-            take,
-            take,
-        )
-        starts = question.starts()
-        return cls(
-            {(asset, source): _turns(buckets, starts) for (asset, source), buckets in store.buckets(question).items()}
-        )
-
-    def of(self, asset: str, sources: Sequence[str], otherwise: float) -> Runs:
-        """The runs of the least frequent of `sources` on this asset; the catalogue's interval where nothing was reported.
-
-        Two sources may feed one measurement (bonds every 15 s, RAID every 60 s); a row does not say which it came from.
-        Without a report the expectation stays at the catalogue's: a lost report must not make a gap look full.
-        """
-        found = [self._runs[asset, source] for source in sources if (asset, source) in self._runs]
-        return max(found, key=lambda runs: runs[-1][1]) if found else ((0, otherwise),)
-
-
-def _turns(buckets: Buckets, starts: Sequence[int]) -> Runs:
-    """The buckets run-length: only those whose value differs from the one before."""
-    turns = np.flatnonzero(np.diff(buckets.values, prepend=np.nan) != 0)
-    return tuple((starts[buckets.positions[at]], float(buckets.values[at])) for at in turns)
-
-
 def evaluate(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:
     """The scorecard at `as_of` (ms), revision 0. Raises StoreError when the store is in trouble."""
     results = evaluate_criteria(store, rules, site, as_of, sorted(rules.book.criteria))
-    total, nodes = build_tree(rules.book, results)
-    data = hashlib.sha256("".join(f"{name}={result.digest}\n" for name, result in results.items()).encode()).hexdigest()
-    digests = Digests(data, rules.digest, site.digest, rules.catalogue_digest)
+    caps = evaluate_caps(store, rules, site, as_of, results)
+    total, nodes = build_tree(rules.book, results, caps)
+    lines = [*(f"{name}={result.digest}" for name, result in results.items())]
+    lines += [f"cap {cap.id}={one.name}:{one.digest}" for cap in caps.values() for one in cap.questions]
+    data = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    digests = Digests(data, rules.digest, site.folder.digest, rules.catalogue_digest)
     return Scorecard(site=site.id, as_of=format_time(as_of), revision=0, digests=digests, total=total, nodes=nodes)
 
 
@@ -129,26 +90,42 @@ def evaluate_criteria(
     store: Store, rules: Rules, site: Site, as_of: int, names: Sequence[str]
 ) -> dict[str, CriterionResult]:
     """These criteria at `as_of`, not yet weighted."""
-    longest = max((rules.plans[name].over_ms for name in names if name in rules.plans), default=0)
-    intervals = Intervals.read(store, site.id, as_of - longest, as_of)
-    return {name: _criterion(store, rules, site, intervals, name, as_of) for name in names}
+    plans = [rules.plans[name] for name in names if name in rules.plans]
+    moment = _moment(store, rules, site, as_of, plans)
+    return {name: _criterion(moment, rules, name) for name in names}
 
 
-def _criterion(store: Store, rules: Rules, site: Site, intervals: Intervals, name: str, as_of: int) -> CriterionResult:
-    criterion = rules.book.criteria[name]
-    plan = rules.plans.get(name)
-    if plan is None:
-        return _unscored(rules, name, criterion.awaits or Text("尚无问题", "no question yet"))
+def evaluate_caps(
+    store: Store, rules: Rules, site: Site, as_of: int, results: Mapping[str, CriterionResult]
+) -> dict[str, CapResult]:
+    """Every cap of the index; results: the criteria that conditions speak of."""
+    moment = _moment(store, rules, site, as_of, list(rules.caps.values()))
+    return {cap.id: _cap(moment, rules, cap, results) for cap in rules.book.index.caps}
+
+
+def _moment(store: Store, rules: Rules, site: Site, as_of: int, plans: Sequence[Plan]) -> Moment:
+    longest = max((plan.over_ms for plan in plans), default=0)
+    intervals = Intervals.read(store, site.id, as_of - longest - HOUR_MS, as_of) if plans else Intervals({})
+    return Moment(store, rules.catalogue, site, intervals, as_of)
+
+
+def _criterion(moment: Moment, rules: Rules, name: str) -> CriterionResult:
     try:
-        return _Asked(store, rules, site, intervals, criterion, plan, as_of).result()
+        criterion = rules.book.criteria[name]
+        vouched = moment.site.folder.attestation_of(name, moment.as_of)
+        if criterion.not_applicable is not None and _is_excepted(vouched, moment.as_of):
+            return _vouched(moment, rules, name, vouched, "not_applicable", 0.0, 0.0)
+        if criterion.kind == "attested":
+            return _attested(moment, rules, name, vouched)
+        return _Asked(moment, rules, name).result()
     except InfravitalsError:
         raise  # the store is in trouble: no scorecard rather than a wrong one
-    except Exception:  # our own bug in one criterion must not blind the other 64; it shows as `error`
+    except Exception:  # our own bug in one criterion must not blind the others; it shows as `error`
         log.exception("criterion %s could not be evaluated", name)
         return _unscored(rules, name, Text("评分程序出错，详见日志", "the evaluation failed, see the log"), "error")
 
 
-def _unscored(rules: Rules, name: str, reason: Text, status: Status = "no_data") -> CriterionResult:
+def _unscored(rules: Rules, name: str, reason: Text | None, status: Status = "no_data") -> CriterionResult:
     criterion = rules.book.criteria[name]
     return CriterionResult(
         id=name,
@@ -161,6 +138,7 @@ def _unscored(rules: Rules, name: str, reason: Text, status: Status = "no_data")
         high=100.0,
         coverage=0.0,
         value=None,
+        best_value=None,
         provisional=None,
         unit=rules.book.scales[criterion.scale].unit,
         query=None,
@@ -175,103 +153,215 @@ def _unscored(rules: Rules, name: str, reason: Text, status: Status = "no_data")
     )
 
 
+# -- what a person vouches for
+
+
+def _is_excepted(vouched: Attestation | None, as_of: int) -> bool:
+    return vouched is not None and vouched.is_not_applicable and _state(vouched, as_of) == "valid"
+
+
+def _state(vouched: Attestation, as_of: int) -> str:
+    if as_of >= vouched.expires:
+        return "expired"
+    is_there = vouched.document is None or vouched.document.is_there
+    return "valid" if is_there else "document_missing"
+
+
+def _attested(moment: Moment, rules: Rules, name: str, vouched: Attestation | None) -> CriterionResult:
+    if vouched is None or vouched.value is None:
+        return _unscored(rules, name, Text("尚无人证明", "nobody has attested this yet"))
+    state = _state(vouched, moment.as_of)
+    if state != "valid":
+        result = _vouched(moment, rules, name, vouched, "no_data", 0.0, 100.0)
+        reason = {
+            "expired": Text("证明已过期，请续期", "the attestation has expired; renew it"),
+            "document_missing": Text("证明文件不在或已改动", "the document is gone or was changed"),
+        }[state]
+        return msgspec.structs.replace(result, reason=reason)
+    earned = points(rules.book.scales[rules.book.criteria[name].scale], vouched.value)
+    result = _vouched(moment, rules, name, vouched, "scored", earned, earned)
+    return msgspec.structs.replace(result, coverage=1.0, value=vouched.value, best_value=vouched.value)
+
+
+def _vouched(
+    moment: Moment, rules: Rules, name: str, vouched: Attestation | None, status: Status, low: float, high: float
+) -> CriterionResult:
+    if vouched is None:
+        raise ValueError(name)
+    document = vouched.document
+    evidence = AttestationEvidence(
+        author=vouched.author,
+        role=vouched.role,
+        since=format_time(vouched.since),
+        expires=format_time(vouched.expires),
+        reason=vouched.reason,
+        document=document.path if document else "",
+        sha256=document.sha256 if document else "",
+        state=_state(vouched, moment.as_of),  # type: ignore[arg-type]
+    )
+    reason = Text(vouched.reason, vouched.reason) if status == "not_applicable" else None
+    return msgspec.structs.replace(_unscored(rules, name, reason, status), low=low, high=high, attestation=evidence)
+
+
+# -- what is measured
+
+
+class _Number(NamedTuple):
+    """What a criterion came to; span None: no number at all."""
+
+    span: Span | None
+    reason: Text | None
+
+
 class _Asked:
-    """One criterion at one time: what the store answered and what follows from it."""
+    """One measured criterion at one time: what its questions came to and what follows from it."""
 
-    def __init__(
-        self, store: Store, rules: Rules, site: Site, intervals: Intervals, criterion: Criterion, plan: Plan, as_of: int
-    ) -> None:
-        self.store, self.rules, self.site, self.intervals = store, rules, site, intervals
-        self.criterion, self.plan, self.as_of = criterion, plan, as_of
-        self.scale = rules.book.scales[criterion.scale]
-        self.question = plan.question(as_of, site.zone, site.id)
-        self.subjects = store.subjects(plan.measurement, plan.per, dict(self.question.where), as_of)
-        expectations = [self._expect(subject) for subject in self.subjects]
-        self.answers = answer_all(self.question, store.buckets(self.question), expectations, plan.bounds)
-
-    def _expect(self, known: KnownSubject) -> Expectation:
-        plan = self.plan
-        asset = known.subject[plan.per.index("asset")]
-        measurement = self.rules.catalogue.measurements[plan.measurement]
-        sources: Sequence[str] = measurement.emitters(plan.field)
-        if "source" in plan.per:  # the runner's own rows: each speaks of the source that it names
-            sources = (known.subject[plan.per.index("source")],)
-        runs = self.intervals.of(asset, sources, measurement.interval_seconds)
-        least = tuple((start, least_samples(plan.each_ms, seconds)) for start, seconds in runs)
-        return Expectation(known.subject, known.first_seen, ((0, least[0][1]), *least[1:]))
+    def __init__(self, moment: Moment, rules: Rules, name: str) -> None:
+        self.moment, self.rules, self.name = moment, rules, name
+        self.criterion = rules.book.criteria[name]
+        self.scale = rules.book.scales[self.criterion.scale]
+        self.plan = rules.plans[name]
+        self.inquiries = {key: Inquiry(moment, plan, name) for key, plan in self.plan.questions.items()}
+        self.main = next(iter(self.inquiries.values()))
 
     def result(self) -> CriterionResult:
-        reason = self._reason()
-        span = cross(self.plan.per, spans(self.answers), self.plan.steps) if reason is None else None
+        number = self._number()
+        evidence = [make_evidence(key, inquiry) for key, inquiry in self.inquiries.items()]
+        span, first = number.span, evidence[0]
+        made = msgspec.structs.replace(
+            _unscored(self.rules, self.name, number.reason),
+            query="\n\n".join(one.query for one in evidence),
+            window=first.window,
+            expected=first.expected,
+            found=first.found,
+            samples=first.samples,
+            subjects=first.subjects,
+            worst=first.worst,
+            digest=joint_digest(one.digest for one in evidence),
+            questions=tuple(evidence),
+        )
         if span is None:
-            return self._made("no_data", Span(0, 0), reason or Text("没有可用的对象", "no subject gives a number"))
-        return self._made("scored", span, None)
-
-    def _reason(self) -> Text | None:
-        """Why there is no score, None when there is enough."""
-        measurement = self.rules.catalogue.measurements[self.plan.measurement]
-        if not self.subjects:
-            if not measurement.emitters(self.plan.field):
-                return Text("尚无采集源提供该信号", "no source gives this signal yet")
-            return Text("尚未见到任何对象，请接入采集", "no subject was seen yet; enrol one")
-        if self.plan.attributes:
-            return Text("缺少资产登记，仅给出暂估", "without a register this is provisional only")
-        best = max(answer.found for answer in self.answers) * self.plan.each_ms
-        if best < self.plan.span_ms:
-            return Text(
-                f"已观测 {_spell(best, 'zh')}，至少需要 {_spell(self.plan.span_ms, 'zh')}",
-                f"seen for {_spell(best, 'en')}, at least {_spell(self.plan.span_ms, 'en')} are needed",
-            )
-        samples = sum(answer.samples for answer in self.answers)
-        if samples < self.plan.samples:
-            return Text(
-                f"样本 {samples} 个，至少需要 {self.plan.samples} 个",
-                f"{samples} samples, at least {self.plan.samples} are needed",
-            )
-        return None
-
-    def _made(self, status: Status, span: Span, reason: Text | None) -> CriterionResult:
-        expected = sum(answer.expected for answer in self.answers)
-        found = sum(answer.found for answer in self.answers)
-        scored = status == "scored"
-        return CriterionResult(
-            id=self.plan.criterion,
-            title=self.criterion.title,
-            kind=self.criterion.kind,
-            status=status,
-            weight=0.0,
-            effective_weight=0.0,
-            low=points(self.scale, span.worst) if scored else 0.0,
-            high=points(self.scale, span.best) if scored else 100.0,
-            coverage=round(found / expected, 9) if scored and expected else 0.0,
-            value=span.worst if scored else None,
-            provisional=None if scored else self._provisional(),
-            unit=self.scale.unit,
-            query=self.store.compiled(self.question),
-            window=(self.question.start, self.question.end),
-            expected=expected,
-            found=found,
-            samples=sum(answer.samples for answer in self.answers),
-            subjects=len(self.subjects),
-            worst=worst_subjects(self.plan.per, self.answers, self.plan.bounds.share_is_good),
-            reason=reason,
-            digest=canonical_digest(self.answers),
+            return msgspec.structs.replace(made, provisional=self._provisional())
+        shares = [one.found / one.expected if one.expected else 0.0 for one in evidence]
+        return msgspec.structs.replace(
+            made,
+            status="scored",
+            low=points(self.scale, span.worst),
+            high=points(self.scale, span.best),
+            coverage=round(sum(shares) / len(shares), 9),
+            value=span.worst,
+            best_value=span.best,
         )
 
+    def _number(self) -> _Number:
+        trouble = self.main.trouble()
+        if trouble is not None:
+            return _Number(None, trouble)
+        span = combine(self.plan, {key: inquiry.reading() for key, inquiry in self.inquiries.items()})
+        if span is None:
+            if self.main.plan.is_event:
+                return _Number(None, Text("期间没有发生任何事件", "nothing happened in the window"))
+            return _Number(None, Text("没有可用的对象", "no subject gives a number"))
+        return _Number(span, None)
+
     def _provisional(self) -> Provisional | None:
-        """What the known data says, the open bucket included; whatever was found counts, however little."""
-        expectations = [Expectation(subject.subject, 0, ((0, 1),)) for subject in self.subjects]
-        if not expectations:
+        """What the known data alone says; an input of which nothing is known counts as its worst."""
+        if not self.main.subjects:
             return None
-        question = self.plan.open_question(self.as_of, self.site.zone, self.site.id)
-        answers = answer_all(question, self.store.buckets(question), expectations, Bounds(0.0, 0.0))
-        span = cross(self.plan.per, known_spans(answers), self.plan.steps)
+        known = {key: inquiry.known() for key, inquiry in self.inquiries.items()}
+        if not next(iter(known.values())).numbers:
+            return None
+        span = combine(self.plan, known)
         return None if span is None else Provisional(span.worst, points(self.scale, span.worst))
 
 
-def _spell(milliseconds: int, language: str) -> str:
-    """A span as a person says it."""
-    sizes = ((86_400_000, "天", "d"), (HOUR_MS, "小时", "h"), (60_000, "分钟", "min"), (1000, "秒", "s"))
-    index = bisect.bisect_left([-size for size, _, _ in sizes], -max(milliseconds, 1000))
-    size, zh, en = sizes[min(index, len(sizes) - 1)]
-    return f"{milliseconds / size:.3g} {zh if language == 'zh' else en}"
+def combine(plan: Plan, readings: Mapping[str, Reading]) -> Span | None:
+    """The criterion's number from those of its questions; None when there is none."""
+    if plan.combination is None:
+        reading = next(iter(readings.values()))
+        return reading.numbers.get(())
+    if not any(reading.numbers for reading in readings.values()):
+        return None
+    labels = plan.main.left
+    sides = [_rows(plan, labels, readings, is_best) for is_best in (False, True)]
+    if plan.combination.whole is not None:
+        return _joined(plan, *(plan.combination.whole(rows) for rows in sides))
+    function = plan.combination.each
+    if function is None:
+        raise ValueError("a combination takes each subject or the whole")
+    numbers = {}
+    for worst, best in zip(*sides, strict=True):
+        span = _joined(plan, function(worst), function(best))
+        if span is not None:
+            numbers[tuple(worst.labels[name] for name in labels)] = span
+    return cross(labels, numbers, plan.steps).get(()) if labels else numbers.get(())
+
+
+def _rows(plan: Plan, labels: Sequence[str], readings: Mapping[str, Reading], is_best: bool) -> list[Row]:
+    """Every subject of any input; an input that lacks it counts as its worst or best."""
+    keys = sorted({key for reading in readings.values() for key in reading.numbers})
+    rows = []
+    for key in keys:
+        values: dict[str, float | None] = {}
+        for name, reading in readings.items():
+            span = reading.numbers.get(key, plan.questions[name].outer)
+            values[name] = None if span is None else span.best if is_best else span.worst
+            if plan.combination and plan.combination.inputs.get(name, "") is None and span and span.worst != span.best:
+                values[name] = None  # an input without a direction is a number only when it is known exactly
+        rows.append(Row(dict(zip(labels, key, strict=True)), values, is_best))
+    return rows
+
+
+def _joined(plan: Plan, worst: float | None, best: float | None) -> Span | None:
+    """Both readings; where only one of them gives a number the other is unknown."""
+    if worst is None and best is None:
+        return None
+    better = plan.combination.better if plan.combination else None
+    if worst is None:
+        worst = 0.0 if better == "higher" else float("inf")
+    if best is None:
+        best = float("inf") if better == "higher" else 0.0
+    return Span(worst, best)
+
+
+def make_evidence(name: str, inquiry: Inquiry) -> QuestionEvidence:
+    """What stands beside one question's answer."""
+    plan, rows = inquiry.plan, inquiry.answers
+    per = () if plan.together is not None else plan.per
+    numbers = inquiry.reading().numbers
+    span = numbers.get(()) if len(numbers) == 1 else None
+    return QuestionEvidence(
+        name=name,
+        measures=f"{plan.measurement}.{plan.field}",
+        query=inquiry.moment.store.compiled(inquiry.question),
+        window=(inquiry.question.start, inquiry.question.end),
+        expected=sum(row.expected for row in rows),
+        found=sum(row.found for row in rows),
+        samples=sum(row.samples for row in rows),
+        subjects=len(inquiry.subjects),
+        low=span.worst if span else None,
+        high=span.best if span else None,
+        worst=worst_subjects(per, rows, plan.bounds.share_is_good),
+        missing=missing_subjects(per, rows),
+        exempt=tuple(name_subject(plan.per, key) for key in inquiry.exempt[:EXEMPT_SHOWN]),
+        digest=canonical_digest(rows),
+    )
+
+
+# -- caps
+
+
+def _cap(moment: Moment, rules: Rules, cap: Cap, results: Mapping[str, CriterionResult]) -> CapResult:
+    if cap.criterion is not None and cap.points_below is not None:
+        result = results[cap.criterion]
+        state = "met" if result.high < cap.points_below else "unknown" if result.low < cap.points_below else "not_met"
+        return CapResult(id=cap.id, title=cap.title, ceiling=cap.ceiling, state=state)  # type: ignore[arg-type]
+    plan = rules.caps[cap.id]
+    inquiries = {key: Inquiry(moment, question, cap.id) for key, question in plan.questions.items()}
+    span = combine(plan, {key: inquiry.reading() for key, inquiry in inquiries.items()})
+    at_least = cap.at_least or 0.0
+    state = "unknown"
+    if span is not None and next(iter(inquiries.values())).trouble() is None:
+        state = "met" if span.best >= at_least else "unknown" if span.worst >= at_least else "not_met"
+    evidence = tuple(make_evidence(key, inquiry) for key, inquiry in inquiries.items())
+    return CapResult(id=cap.id, title=cap.title, ceiling=cap.ceiling, state=state, questions=evidence)  # type: ignore[arg-type]

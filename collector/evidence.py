@@ -12,6 +12,7 @@ from collector.query import SubjectAnswer
 Status = Literal["scored", "no_data", "not_applicable", "error"]
 
 WORST_SHOWN = 5
+EXEMPT_SHOWN = 20
 
 
 class Provisional(msgspec.Struct, frozen=True):
@@ -31,12 +32,49 @@ class WorstSubject(msgspec.Struct, frozen=True):
     found: int
 
 
+class QuestionEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """One question of a criterion and what the store answered.
+
+    name: of the input, '' for a criterion that asks one thing. window: first and last millisecond asked for (end
+    exclusive). expected, found: buckets of all subjects; samples: raw points in the found ones. low, high: the number at
+    worst and at best when one is left. missing: the subjects with the most missing buckets. exempt: whom an exemption took
+    out. digest: SHA-256 of the canonical answers.
+    """
+
+    name: str
+    measures: str
+    query: str
+    window: tuple[int, int]
+    expected: int
+    found: int
+    samples: int
+    subjects: int
+    low: float | None
+    high: float | None
+    worst: Sequence[WorstSubject]
+    missing: Sequence[WorstSubject]
+    exempt: Sequence[Mapping[str, str]]
+    digest: str
+
+
+class AttestationEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Who vouched for what, until when, on which paper; times in RFC 3339. state: how it counts now."""
+
+    author: str
+    role: str
+    since: str
+    expires: str
+    reason: str
+    document: str
+    sha256: str
+    state: Literal["valid", "expired", "document_missing"]
+
+
 class CriterionResult(msgspec.Struct, frozen=True, kw_only=True):
     """One criterion at one time, with the evidence.
 
-    low, high: points 0..100. value: the number that earned `low`, in the unit. expected, found: buckets of all subjects;
-    samples: raw points in the found ones. query: what can be run again. window: first and last millisecond asked for (end exclusive).
-    digest: SHA-256 of the canonical rows that the store returned. reason: why it is not scored.
+    low, high: points 0..100. value, best_value: the numbers that earned them, in the unit. expected, found, samples,
+    subjects, worst: of the main question; query: all questions that can be run again. reason: why it is not scored.
     """
 
     id: str
@@ -49,6 +87,7 @@ class CriterionResult(msgspec.Struct, frozen=True, kw_only=True):
     high: float
     coverage: float
     value: float | None
+    best_value: float | None
     provisional: Provisional | None
     unit: str
     query: str | None
@@ -60,6 +99,18 @@ class CriterionResult(msgspec.Struct, frozen=True, kw_only=True):
     worst: Sequence[WorstSubject]
     reason: Text | None
     digest: str
+    questions: Sequence[QuestionEvidence] = ()
+    attestation: AttestationEvidence | None = None
+
+
+class CapResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A ceiling of a node and whether its condition holds; an unknown one caps `low` only."""
+
+    id: str
+    title: Text
+    ceiling: float
+    state: Literal["met", "unknown", "not_met"]
+    questions: Sequence[QuestionEvidence] = ()
 
 
 def canonical_digest(rows: Iterable[SubjectAnswer]) -> str:
@@ -71,6 +122,12 @@ def canonical_digest(rows: Iterable[SubjectAnswer]) -> str:
     return hashlib.sha256(msgspec.json.encode(canonical)).hexdigest()
 
 
+def joint_digest(digests: Iterable[str]) -> str:
+    """One digest of several, in their order; that of one alone is itself."""
+    found = list(digests)
+    return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
 def worst_subjects(
     per: Sequence[str], rows: Iterable[SubjectAnswer], higher_is_better: bool
 ) -> tuple[WorstSubject, ...]:
@@ -78,13 +135,20 @@ def worst_subjects(
     sign = 1 if higher_is_better else -1
     known = [row for row in rows if row.at_worst is not None]
     ordered = sorted(known, key=lambda row: (sign * (row.at_worst or 0.0), row.subject))
-    return tuple(
-        WorstSubject(
-            {tag: value for tag, value in zip(per, row.subject, strict=True) if value},
-            row.at_worst,
-            row.at_best,
-            row.expected,
-            row.found,
-        )
-        for row in ordered[:WORST_SHOWN]
-    )
+    return tuple(_shown(per, row) for row in ordered[:WORST_SHOWN])
+
+
+def missing_subjects(per: Sequence[str], rows: Iterable[SubjectAnswer]) -> tuple[WorstSubject, ...]:
+    """The few subjects with the most missing buckets; ties go by name."""
+    lacking = [row for row in rows if row.found < row.expected]
+    ordered = sorted(lacking, key=lambda row: (row.found - row.expected, row.subject))
+    return tuple(_shown(per, row) for row in ordered[:WORST_SHOWN])
+
+
+def _shown(per: Sequence[str], row: SubjectAnswer) -> WorstSubject:
+    return WorstSubject(name_subject(per, row.subject), row.at_worst, row.at_best, row.expected, row.found)
+
+
+def name_subject(per: Sequence[str], key: Sequence[str]) -> Mapping[str, str]:
+    """A subject's tags without the absent ones; subjects taken together have none."""
+    return {tag: value for tag, value in zip(per, key, strict=False) if value}

@@ -5,49 +5,82 @@ what would be worst.
 """
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from agent.catalogue import RESERVED_TAGS, Catalogue, Field, Measurement
-from agent.documents import Document, Mistake, nearest
-from agent.language import say
-from collector.query import DAY_MS, NAME, Bounds, Question, Take
-from collector.rulebook import ATTRIBUTES, Asking, Better, Criterion, Rulebook, duration_ms, parse_take
+from agent.catalogue import Catalogue, Field
+from collector.combine import COMBINATIONS, NEVER_SECONDS, Combination
+from collector.query import DAY_MS, Bounds, Question, Take
+from collector.rulebook import Asking, Better, Cap, Criterion, Rulebook, Step, duration_ms, parse_take, parse_watch
+from collector.site_folder import ATTRIBUTES
 
 Where = tuple[tuple[str, tuple[str, ...]], ...]
 
+MOST_EVENTS = 1e9
+"""What a bucket that nobody watched may have held, at worst."""
+
+
+class Span(NamedTuple):
+    """A number at worst and at best."""
+
+    worst: float
+    best: float
+
 
 @dataclass(frozen=True)
-class Step:
-    """One step across subjects; `worst` is already min or max."""
+class SettledStep:
+    """One step across subjects; `worst` and `best` are already min or max."""
 
     take: Take
     per: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A criterion ready to be asked at any time.
+class Watch:
+    """What proves that somebody looked: a signal of which a whole bucket must be there, and meet the condition if any."""
 
-    tags, attributes: the two halves of `where`. bounds: what a missing bucket counts as.
-    span_ms, samples: the least that must be known.
+    measurement: str
+    field: str
+    condition: Take | None
+    tags: tuple[str, ...]
+    """All tags of its measurement, `asset` first: each series proves for itself."""
+
+
+@dataclass(frozen=True)
+class QuestionPlan:
+    """One question ready to be asked at any time.
+
+    tags, attributes: the two halves of `where`. of: the tag whose register entries are the subjects; is_enrolling: whether
+    entries are subjects without having been seen. bounds: what a missing bucket counts as. outer: what an answer that is
+    missing as a whole counts as. span_ms, samples: the least that must be known.
     """
 
-    criterion: str
     measurement: str
     field: str
     per: tuple[str, ...]
+    of: str
+    is_enrolling: bool
     tags: Where
     attributes: Where
     over_ms: int
     each_ms: int
     bucket: Take
     subject: Take
-    steps: tuple[Step, ...]
+    together: Take | None
+    steps: tuple[SettledStep, ...]
     bounds: Bounds
+    outer: Span
     span_ms: int
     samples: int
+    is_event: bool
+    whole: tuple[str, Take] | None
+    """Field and bucket reduction that the values are a share of."""
+    during: str
+    watches: tuple[Watch, ...]
+    silence: Literal["number", "nothing", "unknown"]
+    is_excused: bool
 
     def question(self, as_of: int, zone: ZoneInfo, site: str) -> Question:
         """The question over the closed buckets at `as_of` (ms)."""
@@ -73,6 +106,37 @@ class Plan:
             edges=edges,
         )
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What tells the subjects that enter the steps apart: tags, then the attributes that a step keeps."""
+        base = () if self.together is not None else self.per
+        kept = {name for step in self.steps for name in step.per}
+        return (*base, *(name for name in ATTRIBUTES if name in kept and name not in base))
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The labels that stay after the last step."""
+        return self.steps[-1].per if self.steps else self.labels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A criterion, or a cap's condition: its questions by name (the first is the main one) and how they become one number."""
+
+    questions: Mapping[str, QuestionPlan]
+    combination: Combination | None
+    steps: tuple[SettledStep, ...]
+
+    @property
+    def main(self) -> QuestionPlan:
+        """The question whose answer decides whether enough is known."""
+        return next(iter(self.questions.values()))
+
+    @property
+    def over_ms(self) -> int:
+        """The longest window."""
+        return max(question.over_ms for question in self.questions.values())
+
 
 def window(as_of: int, over_ms: int, each_ms: int, zone: ZoneInfo) -> tuple[int, int, tuple[int, ...]]:
     """Start, end and (for days) bucket starts of the window that ends at the last bucket edge at or before `as_of`.
@@ -94,222 +158,152 @@ def _local_midnight(midnight: datetime.datetime, days: int) -> int:
 
 
 def plan_all(book: Rulebook, catalogue: Catalogue) -> dict[str, Plan]:
-    """A plan for every criterion that has a question; the rules are known to be free of mistakes."""
+    """A plan for every criterion that asks; the rules are known to be free of mistakes."""
     return {
-        name: _plan(name, criterion.question, book.scales[criterion.scale].better, catalogue)
+        name: _plan(criterion, book.scales[criterion.scale].better, catalogue)
         for name, criterion in book.criteria.items()
-        if criterion.question is not None
+        if criterion.kind == "measured"
     }
 
 
-def _plan(name: str, asking: Asking, better: Better, catalogue: Catalogue) -> Plan:
+def plan_caps(book: Rulebook, catalogue: Catalogue) -> dict[str, Plan]:
+    """A plan for every cap that asks something itself; more is worse there."""
+    return {cap.id: _plan(cap, "lower", catalogue) for cap in book.index.caps if cap.criterion is None}
+
+
+def _plan(asks: Criterion | Cap, better: Better, catalogue: Catalogue) -> Plan:
+    combining = asks.combine
+    if combining is None:
+        directions = dict.fromkeys(asks.questions(), better)
+        return Plan(_plan_questions(asks.questions(), directions, catalogue), None, ())
+    combination = COMBINATIONS[combining.by]
+    steps, direction = settle_steps(combining.across, better)
+    directions = {name: combination.inputs.get(name, direction) or "higher" for name in combining.of}
+    return Plan(_plan_questions(combining.of, directions, catalogue), combination, steps)
+
+
+def _plan_questions(
+    askings: Mapping[str, Asking], directions: Mapping[str, Better], catalogue: Catalogue
+) -> dict[str, QuestionPlan]:
+    return {name: plan_question(asking, directions[name], catalogue) for name, asking in askings.items()}
+
+
+def plan_question(asking: Asking, better: Better, catalogue: Catalogue) -> QuestionPlan:
+    """A question whose number is better in this direction."""
     measurement, _, field_name = asking.measures.partition(".")
     declared = catalogue.measurements[measurement]
-    steps, direction = _settle_steps(asking, better)
-    subject = _settle(asking.take.subject, direction)
-    bucket_direction = _before(subject, direction)
-    bucket = _settle(asking.take.bucket, bucket_direction)
+    field = declared.fields[field_name]
+    steps, direction = settle_steps(asking.across, better)
+    subject = settle(asking.take.subject, direction)
+    merged = before(subject, direction)
+    together = settle(asking.together, merged) if asking.together is not None else None
+    bucket_direction = before(together, merged) if together is not None else merged
+    bucket = settle(asking.take.bucket, bucket_direction)
     where = {key: (value,) if isinstance(value, str) else tuple(value) for key, value in asking.where.items()}
-    return Plan(
-        criterion=name,
+    attributes = {key: values for key, values in where.items() if key in ATTRIBUTES and key not in declared.tags}
+    reach = _bucket_reach(field, bucket, asking)
+    return QuestionPlan(
         measurement=measurement,
         field=field_name,
         per=asking.per,
-        tags=tuple(sorted((key, tuple(sorted(values))) for key, values in where.items() if key not in ATTRIBUTES)),
-        attributes=tuple(sorted((key, tuple(sorted(values))) for key, values in where.items() if key in ATTRIBUTES)),
+        of=asking.of or "asset",
+        is_enrolling=asking.of is not None or bool(attributes),
+        tags=tuple(sorted((key, tuple(sorted(values))) for key, values in where.items() if key not in attributes)),
+        attributes=tuple(sorted((key, tuple(sorted(values))) for key, values in attributes.items())),
         over_ms=duration_ms(asking.over),
         each_ms=duration_ms(asking.each),
         bucket=bucket,
         subject=subject,
+        together=together,
         steps=steps,
-        bounds=_bounds(declared.fields[field_name], bucket, bucket_direction, direction),
+        bounds=_bounds(reach, subject, merged, direction),
+        outer=_outer(reach, subject, steps, better),
         span_ms=duration_ms(asking.needs.span),
         samples=asking.needs.samples,
+        is_event=field.kind == "event",
+        whole=_whole(asking),
+        during=asking.during or "",
+        watches=tuple(_watch(text, catalogue) for text in asking.watched_by),
+        silence=_silence(asking, bucket, field),
+        is_excused=asking.excused_by is not None,
     )
 
 
-def _settle_steps(asking: Asking, better: Better) -> tuple[tuple[Step, ...], Better]:
-    """The steps with `worst` settled, and the direction of the numbers that enter the first of them."""
+def _whole(asking: Asking) -> tuple[str, Take] | None:
+    if asking.out_of is None:
+        return None
+    return asking.out_of.measures.partition(".")[2], parse_take(asking.out_of.bucket)
+
+
+def _watch(text: str, catalogue: Catalogue) -> Watch:
+    signal, condition = parse_watch(text)
+    measurement, _, field = signal.partition(".")
+    return Watch(measurement, field, condition, ("asset", *catalogue.measurements[measurement].tags))
+
+
+def _silence(asking: Asking, bucket: Take, field: Field) -> Literal["number", "nothing", "unknown"]:
+    """A count of nothing is 0; whatever else is asked of events is unknown without one unless the rule says otherwise."""
+    if field.kind != "event" or (bucket.by in ("count", "sum") and asking.out_of is None):
+        return "number"
+    return asking.silence or "unknown"
+
+
+def settle_steps(across: tuple[Step, ...], better: Better) -> tuple[tuple[SettledStep, ...], Better]:
+    """The steps with `worst` and `best` settled, and the direction of the numbers that enter the first of them."""
     direction = better
-    steps: list[Step] = []
-    for step in reversed(asking.across):
-        take = _settle(step.take, direction)
-        steps.append(Step(take, step.per))
-        direction = _before(take, direction)
+    steps: list[SettledStep] = []
+    for step in reversed(across):
+        take = settle(step.take, direction)
+        steps.append(SettledStep(take, step.per))
+        direction = before(take, direction)
     return tuple(reversed(steps)), direction
 
 
-def _settle(word: str, direction: Better) -> Take:
-    if word == "worst":
-        return Take("min" if direction == "higher" else "max")
+def settle(word: str, direction: Better) -> Take:
+    """A reduction's word as what it means where numbers are better in this direction."""
+    if word in ("worst", "best"):
+        return Take("min" if (direction == "higher") == (word == "worst") else "max")
     return parse_take(word)
 
 
-def _before(take: Take, direction: Better) -> Better:
+def before(take: Take, direction: Better) -> Better:
     """The direction of the values that `take` reduces to a number of this direction."""
-    falls = take.by == "share" and (take.operator in ("<", "<=") or (take.operator == "==" and take.threshold == 0))
-    if not falls:
+    if take.by not in ("share", "age"):
+        return direction
+    falls = take.operator in ("<", "<=") or (take.operator == "==" and take.threshold == 0)
+    turns = falls != (take.by == "age")  # an age is the better the smaller, and the more values meet the condition
+    if not turns:
         return direction
     return "lower" if direction == "higher" else "higher"
 
 
-def _bounds(field: Field, bucket: Take, bucket_direction: Better, subject_direction: Better) -> Bounds:
-    least, greatest = (0.0, 1.0) if bucket.by == "share" else (field.least, field.greatest)
-    share_is_good = subject_direction == "higher"
-    if bucket_direction == "higher":
-        return Bounds(least, greatest, share_is_good)
-    return Bounds(greatest, least, share_is_good)
+def _bucket_reach(field: Field, bucket: Take, asking: Asking) -> tuple[float, float]:
+    """The least and the greatest value that a bucket may have."""
+    if asking.out_of is not None or bucket.by == "share":
+        return 0.0, 1.0
+    if bucket.by == "count":
+        return 0.0, MOST_EVENTS
+    if bucket.by == "sum":
+        return min(0.0, field.least) * MOST_EVENTS, max(0.0, field.greatest) * MOST_EVENTS
+    return field.least, field.greatest
 
 
-def check(
-    book: Rulebook, documents: Mapping[str, Document], catalogue: Catalogue
-) -> tuple[list[Mistake], list[Mistake]]:
-    """Mistakes and warnings that need the catalogue: a signal that is none, a window that does not fit, nobody who emits it."""
-    mistakes: list[Mistake] = []
-    warnings: list[Mistake] = []
-    for name, criterion in sorted(book.criteria.items()):
-        document = documents[f"{book.indicators[name]}/{name}.yaml"]
-        before = len(mistakes)
-        mistakes += _check_signals(document, criterion, catalogue)
-        if criterion.question is not None and len(mistakes) == before:
-            mistakes += _check_question(document, criterion.question, catalogue)
-            measurement, _, field = criterion.question.measures.partition(".")
-            if not catalogue.measurements[measurement].emitters(field):
-                text = say(
-                    f"尚无任何采集源提供 {criterion.question.measures}，将显示为无数据",
-                    f"no source emits {criterion.question.measures} yet; it will show no_data",
-                )
-                warnings.append(document.mistake(("question", "measures"), text))
-    return mistakes, warnings
+def _bounds(reach: tuple[float, float], subject: Take, merged: Better, direction: Better) -> Bounds:
+    if subject.by == "age":
+        return Bounds(NEVER_SECONDS, 0.0)
+    least, greatest = reach
+    worst, best = (least, greatest) if merged == "higher" else (greatest, least)
+    return Bounds(worst, best, direction == "higher")
 
 
-def _check_signals(document: Document, criterion: Criterion, catalogue: Catalogue) -> Iterator[Mistake]:
-    signals = [(("signals", number), signal) for number, signal in enumerate(criterion.signals)]
-    places: list[tuple[tuple[str | int, ...], str]] = list(signals)
-    if criterion.question is not None:
-        places.append((("question", "measures"), criterion.question.measures))
-    known = [f"{name}.{field}" for name, measurement in catalogue.measurements.items() for field in measurement.fields]
-    for path, signal in places:
-        field = catalogue.field(signal)
-        if field is None:
-            yield document.mistake(
-                path,
-                say(f"目录中没有信号 '{signal}'", f"the catalogue has no signal '{signal}'") + nearest(signal, known),
-            )
-        elif not field.is_number:
-            yield document.mistake(
-                path, say(f"'{signal}' 是文本，不能评分", f"'{signal}' is a text and cannot be asked")
-            )
-
-
-def _check_question(document: Document, asking: Asking, catalogue: Catalogue) -> Iterator[Mistake]:
-    measurement_name, _, field_name = asking.measures.partition(".")
-    measurement = catalogue.measurements[measurement_name]
-    tags = {*RESERVED_TAGS, *measurement.tags}
-    for number, tag in enumerate(asking.per):
-        if tag not in tags or not NAME.fullmatch(tag):
-            yield document.mistake(
-                ("question", "per", number),
-                say(f"{measurement_name} 没有标签 '{tag}'", f"{measurement_name} has no tag '{tag}'")
-                + nearest(tag, tags),
-            )
-    if measurement.fields[field_name].kind == "event":
-        text = say(
-            "事件没有应有样本数，需要 watched_by，本版本尚不支持",
-            "an event has no expected samples and needs watched_by, which this version does not have",
-        )
-        yield document.mistake(("question", "measures"), text)
-    if "asset" not in asking.per:
-        yield document.mistake(("question", "per"), say("per 必须包含 asset", "per must contain asset"))
-    for key in asking.where:
-        if key not in tags and key not in ATTRIBUTES:
-            yield document.mistake(
-                ("question", "where", key),
-                say(f"'{key}' 既非标签也非登记属性", f"'{key}' is neither a tag nor an attribute of the register")
-                + nearest(key, {*tags, *ATTRIBUTES}),
-            )
-    yield from _check_window(document, asking, measurement)
-    yield from _check_takes(document, asking, measurement.fields[field_name])
-    yield from _check_across(document, asking)
-
-
-def _check_window(document: Document, asking: Asking, measurement: Measurement) -> Iterator[Mistake]:
-    over, each = duration_ms(asking.over), duration_ms(asking.each)
-    if over % each:
-        yield document.mistake(
-            ("question", "over"),
-            say(
-                f"over {asking.over} 不是 each {asking.each} 的整数倍",
-                f"over {asking.over} is no multiple of each {asking.each}",
-            ),
-        )
-    if (each < DAY_MS and DAY_MS % each) or (each >= DAY_MS and each % DAY_MS):
-        yield document.mistake(
-            ("question", "each"),
-            say(f"each {asking.each} 必须整除一天或是整天", f"each {asking.each} must divide a day or be whole days"),
-        )
-    if each < 3 * measurement.interval_seconds * 1000:
-        text = say(
-            f"each {asking.each} 不足 3 个采集间隔({measurement.interval_seconds:g} 秒)",
-            f"each {asking.each} is less than 3 intervals of {measurement.interval_seconds:g} s",
-        )
-        yield document.mistake(("question", "each"), text)
-    if over > measurement.retention_days * DAY_MS:
-        text = say(
-            f"窗口 {asking.over} 超过原始数据保留期 {measurement.retention_days} 天",
-            f"the window {asking.over} is longer than raw points are kept ({measurement.retention_days} d)",
-        )
-        yield document.mistake(("question", "over"), text)
-
-
-def _check_takes(document: Document, asking: Asking, field: Field) -> Iterator[Mistake]:
-    for key, word in (("bucket", asking.take.bucket), ("subject", asking.take.subject)):
-        path = ("question", "take", key)
-        take = parse_take(word) if word != "worst" else Take("min")
-        if take.by in ("count", "sum"):
-            yield document.mistake(
-                path,
-                say(
-                    f"{take.by} 需要 watched_by，本版本尚不支持",
-                    f"{take.by} needs watched_by, which this version does not have",
-                ),
-            )
-        if take.by == "mean" and (field.range is None or None in field.range):
-            yield document.mistake(
-                path,
-                say(
-                    f"字段没有完整的 range，不能取平均：缺失时无从取界 ({asking.measures})",
-                    f"{asking.measures} has no full range, so a missing mean has no bound",
-                ),
-            )
-        if take.operator == "==" and (field.kind != "state" or field.states or take.threshold not in (0, 1)):
-            yield document.mistake(
-                path, say("'==' 只能用于 0/1 状态，请改用 >= 或 <=", "'==' is for 0/1 states only; write >= or <=")
-            )
-
-
-def _check_across(document: Document, asking: Asking) -> Iterator[Mistake]:
-    if not asking.across:
-        yield document.mistake(("question", "across"), say("across 至少要有一步", "across needs at least one step"))
-        return
-    known = set(asking.per)
-    for number, step in enumerate(asking.across):
-        path = ("question", "across", number)
-        take = parse_take(step.take) if step.take != "worst" else Take("min")
-        if take.by in ("count", "last") or take.operator == "==":
-            yield document.mistake(
-                (*path, "take"), say(f"across 中不能用 '{step.take}'", f"'{step.take}' cannot stand in across")
-            )
-        for place, name in enumerate(step.per):
-            if name not in known:
-                yield document.mistake(
-                    (*path, "per", place),
-                    say(f"'{name}' 在上一步之后已不存在", f"'{name}' is gone after the step before")
-                    + nearest(name, known),
-                )
-        known = set(step.per)
-    if known:
-        yield document.mistake(
-            ("question", "across", len(asking.across) - 1),
-            say("最后一步不能有 per", "the last step leaves one number: no per"),
-        )
+def _outer(reach: tuple[float, float], subject: Take, steps: tuple[SettledStep, ...], better: Better) -> Span:
+    """What an answer that is missing as a whole counts as."""
+    least, greatest = reach
+    for take in (subject, *(step.take for step in steps)):
+        if take.by == "share":
+            least, greatest = 0.0, 1.0
+        elif take.by == "age":
+            least, greatest = 0.0, NEVER_SECONDS
+        elif take.by in ("sum", "count"):
+            least, greatest = min(0.0, least) * MOST_EVENTS, max(1.0, greatest) * MOST_EVENTS
+    return Span(least, greatest) if better == "higher" else Span(greatest, least)

@@ -15,9 +15,9 @@ from agent.catalogue import unit as unit_of
 from agent.language import say
 from collector.evaluate import Rules
 from collector.evidence import CriterionResult, Status
-from collector.plan import Plan
+from collector.plan import Plan, QuestionPlan, SettledStep
 from collector.query import Take
-from collector.rulebook import Basis, Criterion, Rulebook, Scale
+from collector.rulebook import Asking, Basis, Criterion, Rulebook, Scale
 from collector.score import NodeResult, Scorecard
 from collector.stores import Latest
 
@@ -194,11 +194,9 @@ def explain_rule(rules: Rules, name: str, query: str | None) -> str:
     ]
     lines += [say("依据：", "basis: ") + "; ".join(spell_basis(rules, basis) for basis in criterion.basis), ""]
     plan = rules.plans.get(name)
-    lines += (
-        _question_lines(rules, criterion, plan)
-        if plan
-        else [say("尚不能评分：", "cannot be asked yet: ") + str(criterion.awaits)]
-    )
+    lines += plan_lines(rules, criterion, plan) if plan else _attested_lines(criterion)
+    if criterion.not_applicable:
+        lines.append(say("可声明不适用：", "may be declared not to apply: ") + str(criterion.not_applicable))
     if query:
         lines += ["", say("查询：", "query:"), query]
     lines += ["", say(f"标尺 {criterion.scale}({scale.title}):", f"scale {criterion.scale} ({scale.title}):")]
@@ -206,41 +204,81 @@ def explain_rule(rules: Rules, name: str, query: str | None) -> str:
     return "\n".join(lines)
 
 
-def _question_lines(rules: Rules, criterion: Criterion, plan: Plan) -> list[str]:
-    asking = criterion.question
-    if asking is None:
-        return []
+def _attested_lines(criterion: Criterion) -> list[str]:
+    valid = criterion.valid or ""
+    return [
+        say(
+            f"由人证明，每次最长有效 {valid}：infravitals attest add",
+            f"attested by a person, for {valid} at most: infravitals attest add",
+        )
+    ]
+
+
+def plan_lines(rules: Rules, criterion: Criterion, plan: Plan) -> list[str]:
+    """Every question in words, and how the answers become one number."""
+    lines: list[str] = []
+    for name, asking in criterion.questions().items():
+        title = say(f"问题 {name}：", f"question {name}:") if name else say("问题：", "question:")
+        lines += [title, *(f"  {line}" for line in question_lines(rules, asking, plan.questions[name]))]
+    if plan.combination is not None:
+        lines.append(
+            say("合并：", "combined: ") + f"{plan.combination.title} ({criterion.combine and criterion.combine.by})"
+        )
+        lines += _step_lines(plan.steps)
+    return lines
+
+
+def question_lines(rules: Rules, asking: Asking, plan: QuestionPlan) -> list[str]:
+    """One question in words, a line for every step from samples to a number."""
     field = rules.catalogue.measurements[plan.measurement].fields[plan.field]
     unit = unit_of(plan.field)
     where = "; ".join(f"{key} = {' | '.join(values)}" for key, values in (*plan.tags, *plan.attributes))
     lines = [
-        say("问题：", "question:"),
-        f"  {asking.measures}{f' ({unit})' if unit else ''}: {say(field.zh, field.en)}",
-        say(f"  窗口 {asking.over}，每 {asking.each} 一桶", f"  over {asking.over} in buckets of {asking.each}"),
-        say("  对象：", "  subjects: ") + ", ".join(plan.per) + (f" ({where})" if where else ""),
-        say("  样本到桶：", "  samples to a bucket: ") + _spell_take(plan.bucket),
-        say("  桶到对象：", "  buckets to a subject: ") + _spell_take(plan.subject),
+        f"{asking.measures}{f' ({unit})' if unit else ''}: {say(field.zh, field.en)}",
+        say(f"窗口 {asking.over}，每 {asking.each} 一桶", f"over {asking.over} in buckets of {asking.each}"),
+        say("对象：", "subjects: ") + ", ".join(plan.per) + (f" ({where})" if where else ""),
+        say("样本到桶：", "samples to a bucket: ") + spell_take(plan.bucket),
     ]
-    for step in plan.steps:
-        kept = say(f"(按 {', '.join(step.per)})", f" (per {', '.join(step.per)})") if step.per else ""
-        lines.append(say("  跨对象：", "  across subjects: ") + _spell_take(step.take) + kept)
+    if asking.out_of is not None:
+        lines.append(say(f"占 {asking.out_of.measures} 的比例", f"as a share of {asking.out_of.measures}"))
+    if plan.during:
+        lines.append(say(f"只计日历 {plan.during} 之内的桶", f"only buckets inside the calendar {plan.during}"))
+    if plan.watches:
+        watches = say("、", ", ").join(asking.watched_by)
+        lines.append(say(f"须由 {watches} 证明有人在看", f"proof that somebody looked: {watches}"))
+    if plan.is_excused:
+        lines.append(say("事先公告的维护不计", "maintenance announced beforehand does not count"))
+    if plan.together is not None:
+        lines.append(
+            say("每个桶内先合并所有对象：", "in every bucket, all subjects first: ") + spell_take(plan.together)
+        )
+    lines.append(say("桶到对象：", "buckets to a subject: ") + spell_take(plan.subject))
+    lines += _step_lines(plan.steps)
+    worst, best = plain(plan.bounds.worst), plain(plan.bounds.best)
     lines.append(
         say(
-            f"  缺失的桶：最坏计 {plain(plan.bounds.worst)}，最好计 {plain(plan.bounds.best)}",
-            f"  a missing bucket counts as {plain(plan.bounds.worst)} at worst and {plain(plan.bounds.best)} at best",
+            f"缺失的桶：最坏计 {worst}，最好计 {best}",
+            f"a missing bucket counts as {worst} at worst and {best} at best",
         )
     )
     needs = asking.needs
     lines.append(
-        say(
-            f"  至少需要：{needs.span},{needs.samples} 个样本",
-            f"  needs at least: {needs.span}, {needs.samples} samples",
-        )
+        say(f"至少需要：{needs.span}，{needs.samples} 个样本", f"needs at least: {needs.span}, {needs.samples} samples")
     )
     return lines
 
 
-def _spell_take(take: Take) -> str:
+def _step_lines(steps: Sequence[SettledStep]) -> list[str]:
+    return [
+        say("跨对象：", "across subjects: ")
+        + spell_take(step.take)
+        + (say(f"（按 {', '.join(step.per)}）", f" (per {', '.join(step.per)})") if step.per else "")
+        for step in steps
+    ]
+
+
+def spell_take(take: Take) -> str:
+    """A reduction in words."""
     words = {
         "mean": ("平均", "mean"),
         "min": ("最小", "min"),
@@ -254,6 +292,9 @@ def _spell_take(take: Take) -> str:
     if take.by == "share":
         condition = f"{take.operator} {plain(take.threshold or 0)}"
         return say(f"满足 {condition} 的占比", f"share that is {condition}")
+    if take.by == "age":
+        condition = f"{take.operator} {plain(take.threshold or 0)}"
+        return say(f"距最近一次 {condition} 的时间", f"time since it was last {condition}")
     return say(*words[take.by])
 
 
@@ -292,7 +333,6 @@ class RuleRow(msgspec.Struct, frozen=True):
     weight: float | None
     title: Text
     signals: tuple[str, ...]
-    is_asked: bool
     confidence: tuple[str, ...]
 
 
@@ -305,14 +345,11 @@ def list_rules(book: Rulebook) -> list[RuleRow]:
 
 def _rule_row(book: Rulebook, name: str, weight: float | None) -> RuleRow:
     criterion = book.criteria[name]
-    asked = (criterion.question.measures,) if criterion.question else ()
     rungs = book.scales[criterion.scale].rungs
     bases = [*criterion.basis, *(basis for rung in rungs for basis in rung.basis)]
     confidence = tuple(sorted({basis.confidence for basis in bases}))
-    signals = (*asked, *criterion.signals)
-    return RuleRow(
-        name, criterion.kind, book.indicators[name], weight, criterion.title, signals, bool(asked), confidence
-    )
+    signals = criterion.signals()
+    return RuleRow(name, criterion.kind, book.indicators[name], weight, criterion.title, signals, confidence)
 
 
 def rules_table(rows: list[RuleRow]) -> Table:
@@ -326,8 +363,7 @@ def rules_table(rows: list[RuleRow]) -> Table:
     ):
         table.add_column(say(zh, en), overflow="fold")
     for row in rows:
-        mark = "" if row.is_asked else say("(待接入)", " (awaits)")
-        table.add_row(row.indicator, row.id + mark, "–" if row.weight is None else f"{row.weight:g}", str(row.title))
+        table.add_row(row.indicator, row.id, "–" if row.weight is None else f"{row.weight:g}", str(row.title))
     return table
 
 

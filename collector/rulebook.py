@@ -18,7 +18,7 @@ import msgspec
 from agent.catalogue import Text
 from agent.documents import Document, FileMistakes, Mistake, build, nearest, read_document
 from agent.language import say
-from collector.query import Operator, Take
+from collector.query import Take
 
 Weight = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Points = Annotated[float, msgspec.Meta(ge=0, le=100)]
@@ -32,18 +32,25 @@ DurationText = Annotated[
 TakeText = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^(mean|min|max|last|sum|count|worst|p[0-9]{1,2}|share (<|<=|>|>=|==) -?[0-9.]+(e-?[0-9]+)?)$",
+        pattern=r"^(mean|min|max|last|sum|count|worst|best|p[0-9]{1,2}|(share|age) (<|<=|>|>=|==) -?[0-9.]+(e-?[0-9]+)?)$",
         description=(
-            "mean、min、max、last、worst、p95 或 share >= 0.8 这样的归并 / "
-            "a reduction such as mean, min, max, last, worst, p95 or share >= 0.8"
+            "mean、min、max、last、worst、best、p95、share >= 0.8 或 age >= 1 这样的归并 / "
+            "a reduction such as mean, min, max, last, worst, best, p95, share >= 0.8 or age >= 1"
+        ),
+    ),
+]
+WatchText = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-z0-9_]+\.[a-z0-9_]+( (<|<=|>|>=|==) -?[0-9.]+(e-?[0-9]+)?)?$",
+        description=(
+            "信号，或信号与条件，如 wireless_sensor.coverage_ratio >= 0.8 / "
+            "a signal, or a signal and a condition, such as wireless_sensor.coverage_ratio >= 0.8"
         ),
     ),
 ]
 Confidence = Literal["confirmed", "secondary", "general-knowledge", "own-judgement"]
 Better = Literal["higher", "lower"]
-
-ATTRIBUTES = ("class", "criticality", "zone", "role")
-"""What the register says of an asset; joined when scoring, never a tag."""
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -105,10 +112,22 @@ class Needs(_Strict, frozen=True):
     samples: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
+class OutOf(_Strict, frozen=True):
+    """What a question's values are a share of, bucket by bucket: another field of the same measurement."""
+
+    measures: str
+    bucket: TakeText
+
+
 class Asking(_Strict, frozen=True):
     """One question: one field, one window, two reductions, and the steps across subjects.
 
-    where: tags of the measurement, or attributes of the register, and the values they may have.
+    where: tags of the measurement, or attributes of the register, and the values they may have. of: the tag whose entries
+    in the register are the subjects, seen or not; 'asset' when `where` asks for attributes. out_of: what the values are a
+    share of. during: the calendar outside which no bucket counts. together: subjects become one value in every bucket
+    first. watched_by: what proves that somebody looked; a bucket without it is missing. silence: what it means when
+    somebody watched and nothing happened: `zero` (sum and count), `nothing` (no number) or `unknown`.
+    excused_by: buckets inside maintenance that was announced beforehand are not expected.
     """
 
     measures: str
@@ -116,15 +135,40 @@ class Asking(_Strict, frozen=True):
     over: DurationText
     each: DurationText
     take: TakeBoth
-    across: tuple[Step, ...]
     needs: Needs
+    across: tuple[Step, ...] = ()
     where: Mapping[str, str | tuple[str, ...]] = {}
+    of: Literal["asset", "service", "system", "line", "segment"] | None = None
+    out_of: OutOf | None = None
+    during: Id | None = None
+    together: TakeText | None = None
+    watched_by: tuple[WatchText, ...] = ()
+    silence: Literal["nothing", "unknown"] | None = None
+    excused_by: Literal["maintenance"] | None = None
+
+
+class Combining(_Strict, frozen=True):
+    """Several questions whose answers a named function makes one number of; the first is the main one.
+
+    by: the function, of `combine`. of: its inputs by name. across: from the subjects that it leaves to one number.
+    """
+
+    by: Id
+    of: Mapping[str, Asking]
+    across: tuple[Step, ...] = ()
+
+
+def _questions_of(question: Asking | None, combine: Combining | None) -> Mapping[str, Asking]:
+    if combine is not None:
+        return combine.of
+    return {"": question} if question is not None else {}
 
 
 class Criterion(_Strict, frozen=True):
     """What is true at 100 points, and how it is found out.
 
-    question: how to measure it; or awaits: why it cannot be asked yet, with the signals that it will ask.
+    A measured one has a question, or combines several; an attested one has neither, and `valid`: how long an
+    attestation may hold at most. not_applicable: when it may be declared not to apply (else it never may).
     """
 
     title: Text
@@ -134,8 +178,23 @@ class Criterion(_Strict, frozen=True):
     basis: tuple[Basis, ...]
     scale: Id
     question: Asking | None = None
-    awaits: Text | None = None
-    signals: tuple[str, ...] = ()
+    combine: Combining | None = None
+    valid: DurationText | None = None
+    not_applicable: Text | None = None
+
+    def questions(self) -> Mapping[str, Asking]:
+        """All that it asks, by the name of the input; one question has no name."""
+        return _questions_of(self.question, self.combine)
+
+    def signals(self) -> tuple[str, ...]:
+        """Every signal that it asks, in order, each once."""
+        found: dict[str, None] = {}
+        for asking in self.questions().values():
+            found[asking.measures] = None
+            if asking.out_of is not None:
+                found[asking.out_of.measures] = None
+            found.update((watch.split(" ", 1)[0], None) for watch in asking.watched_by)
+        return tuple(found)
 
 
 class Counted(_Strict, frozen=True):
@@ -146,7 +205,10 @@ class Counted(_Strict, frozen=True):
 
 
 class Node(_Strict, frozen=True):
-    """A node of the index; a leaf holds criteria, the others children."""
+    """A node of the index; a leaf holds criteria, the others children.
+
+    documents: attested criteria of weight 0, used for caps and for what does not apply.
+    """
 
     id: Id
     zh: str
@@ -154,6 +216,30 @@ class Node(_Strict, frozen=True):
     weight: Weight
     children: "tuple[Node, ...]" = ()
     criteria: tuple[Counted, ...] = ()
+    documents: tuple[Id, ...] = ()
+
+
+class Cap(_Strict, frozen=True):
+    """A ceiling that a node cannot pass while a condition holds.
+
+    The condition is that `criterion` earns less than `points_below`, or that what is measured, by a question or several
+    combined, of which more is worse, is `at_least` so much.
+    """
+
+    id: Id
+    node: str
+    ceiling: Points
+    title: Text
+    basis: tuple[Basis, ...]
+    criterion: Id | None = None
+    points_below: Points | None = None
+    question: Asking | None = None
+    combine: Combining | None = None
+    at_least: float | None = None
+
+    def questions(self) -> Mapping[str, Asking]:
+        """All that its condition asks, by the name of the input; one question has no name."""
+        return _questions_of(self.question, self.combine)
 
 
 class Index(_Strict, frozen=True):
@@ -162,6 +248,7 @@ class Index(_Strict, frozen=True):
     title: Text
     source: Id
     tree: tuple[Node, ...]
+    caps: tuple[Cap, ...] = ()
 
 
 class Publication(_Strict, frozen=True):
@@ -218,16 +305,22 @@ def duration_ms(text: str) -> int:
     return int(text[:-1]) * _UNIT_MS[text[-1]]
 
 
-_SHARE = re.compile(r"share (<=|>=|==|<|>) (.+)")
+_CONDITION = re.compile(r"(share|age) (<=|>=|==|<|>) (.+)")
 
 
 def parse_take(text: str) -> Take:
-    """The reduction that a rule's word means; `worst` is settled by the scale's direction before this."""
+    """The reduction that a rule's word means; `worst` and `best` are settled by the scale's direction before this."""
     if text.startswith("p") and text[1:].isdigit():
         return Take("percentile", p=float(text[1:]))
-    if match := _SHARE.fullmatch(text):
-        return Take("share", operator=msgspec.convert(match[1], Operator), threshold=float(match[2]))
+    if match := _CONDITION.fullmatch(text):
+        return msgspec.convert({"by": match[1], "operator": match[2], "threshold": float(match[3])}, Take)
     return msgspec.convert({"by": text}, Take)
+
+
+def parse_watch(text: str) -> tuple[str, Take | None]:
+    """The signal that proves that somebody looked, and the condition that it must meet, None for any value."""
+    signal, _, condition = text.partition(" ")
+    return signal, parse_take(f"share {condition}") if condition else None
 
 
 def default_folder() -> Path:
@@ -305,14 +398,31 @@ def _check_names(book: Rulebook, documents: Mapping[str, Document]) -> Iterator[
                 say(f"没有名为 '{criterion.scale}' 的标尺", f"there is no scale '{criterion.scale}'")
                 + nearest(criterion.scale, book.scales),
             )
-        if (criterion.question is None) == (criterion.awaits is None):
-            yield document.mistake(
-                (), say("question 与 awaits 必须且只能有一个", "exactly one of question and awaits must be there")
-            )
+        yield from _check_kind(document, criterion)
         yield from _check_bases(book, document, criterion.basis, ("basis",))
     for name, scale in book.scales.items():
         yield from _check_scale(book, documents[f"scales/{name}.yaml"], scale)
     yield from _check_index(book, documents[f"indexes/{book.index_name}.yaml"])
+
+
+def _check_kind(document: Document, criterion: Criterion) -> Iterator[Mistake]:
+    """A measured criterion asks, an attested one is vouched for; never both."""
+    asks = (criterion.question is not None) + (criterion.combine is not None)
+    if criterion.kind == "measured" and asks != 1:
+        text = say("question 与 combine 必须且只能有一个", "exactly one of question and combine must be there")
+        yield document.mistake(("kind",), text)
+    if criterion.kind == "attested" and asks:
+        text = say("attested 准则不能有 question 或 combine", "an attested criterion has no question and no combine")
+        yield document.mistake(("question" if criterion.question else "combine",), text)
+    if (criterion.kind == "attested") != (criterion.valid is not None):
+        text = say(
+            "valid(有效期)属于且只属于 attested 准则", "valid, how long it may hold, belongs to attested criteria alone"
+        )
+        yield document.mistake(("valid",) if criterion.valid else ("kind",), text)
+    if criterion.combine is not None and len(criterion.combine.of) < 2:
+        yield document.mistake(
+            ("combine", "of"), say("combine 至少要有两个问题", "combine needs at least two questions")
+        )
 
 
 def _check_bases(
@@ -352,34 +462,64 @@ def _check_scale(book: Rulebook, document: Document, scale: Scale) -> Iterator[M
 def _check_index(book: Rulebook, document: Document) -> Iterator[Mistake]:
     yield from _check_weights(document, ("tree",), [node.weight for node in book.index.tree])
     counted: set[str] = set()
+    yield from _check_nodes(book, document, book.index.tree, ("tree",), counted)
+    paths = {place.path for place in book.places()}
+    for number, cap in enumerate(book.index.caps):
+        yield from _check_cap(book, document, cap, ("caps", number), paths)
 
-    def check(nodes: tuple[Node, ...], path: tuple[str | int, ...]) -> Iterator[Mistake]:
-        for number, node in enumerate(nodes):
-            here = (*path, number)
-            if node.children and node.criteria:
-                yield document.mistake(
-                    here, say("节点不能同时有 children 与 criteria", "a node has children or criteria, not both")
-                )
-            if node.children:
-                yield from _check_weights(document, (*here, "children"), [child.weight for child in node.children])
-                yield from check(node.children, (*here, "children"))
-            if node.criteria:
-                yield from _check_weights(document, (*here, "criteria"), [counted.weight for counted in node.criteria])
-            for place, item in enumerate(node.criteria):
-                spot = (*here, "criteria", place, "id")
-                if item.id not in book.criteria:
-                    yield document.mistake(
-                        spot,
-                        say(f"没有准则 '{item.id}'", f"there is no criterion '{item.id}'")
-                        + nearest(item.id, book.criteria),
-                    )
-                if item.id in counted:
-                    yield document.mistake(
-                        spot, say(f"准则 '{item.id}' 计了两次", f"criterion '{item.id}' counts twice")
-                    )
-                counted.add(item.id)
 
-    yield from check(book.index.tree, ("tree",))
+def _check_nodes(
+    book: Rulebook, document: Document, nodes: tuple[Node, ...], path: tuple[str | int, ...], counted: set[str]
+) -> Iterator[Mistake]:
+    for number, node in enumerate(nodes):
+        here = (*path, number)
+        if node.children and node.criteria:
+            text = say("节点不能同时有 children 与 criteria", "a node has children or criteria, not both")
+            yield document.mistake(here, text)
+        if node.children:
+            yield from _check_weights(document, (*here, "children"), [child.weight for child in node.children])
+            yield from _check_nodes(book, document, node.children, (*here, "children"), counted)
+        if node.criteria:
+            yield from _check_weights(document, (*here, "criteria"), [counted.weight for counted in node.criteria])
+        for place, item in enumerate(node.criteria):
+            yield from _check_counted(book, document, item.id, (*here, "criteria", place, "id"), counted)
+        for place, name in enumerate(node.documents):
+            spot = (*here, "documents", place)
+            yield from _check_counted(book, document, name, spot, counted)
+            if name in book.criteria and book.criteria[name].kind != "attested":
+                text = say(f"'{name}' 不是 attested 准则", f"'{name}' is no attested criterion")
+                yield document.mistake(spot, text)
+
+
+def _check_counted(
+    book: Rulebook, document: Document, name: str, spot: tuple[str | int, ...], counted: set[str]
+) -> Iterator[Mistake]:
+    if name not in book.criteria:
+        text = say(f"没有准则 '{name}'", f"there is no criterion '{name}'")
+        yield document.mistake(spot, text + nearest(name, book.criteria))
+    if name in counted:
+        yield document.mistake(spot, say(f"准则 '{name}' 计了两次", f"criterion '{name}' counts twice"))
+    counted.add(name)
+
+
+def _check_cap(
+    book: Rulebook, document: Document, cap: Cap, path: tuple[str | int, ...], nodes: set[str]
+) -> Iterator[Mistake]:
+    if cap.node not in nodes:
+        text = say(f"指标树中没有节点 '{cap.node}'", f"the tree has no node '{cap.node}'")
+        yield document.mistake((*path, "node"), text + nearest(cap.node, nodes))
+    if cap.criterion is not None and cap.criterion not in book.criteria:
+        text = say(f"没有准则 '{cap.criterion}'", f"there is no criterion '{cap.criterion}'")
+        yield document.mistake((*path, "criterion"), text + nearest(cap.criterion, book.criteria))
+    by_points = (cap.criterion is not None, cap.points_below is not None)
+    by_question = ((cap.question is None) != (cap.combine is None), cap.at_least is not None)
+    if not (all(by_points) and not any(by_question)) and not (all(by_question) and not any(by_points)):
+        text = say(
+            "条件应为 criterion 与 points_below，或 question（或 combine）与 at_least",
+            "a condition is criterion with points_below, or question (or combine) with at_least",
+        )
+        yield document.mistake(path, text)
+    yield from _check_bases(book, document, cap.basis, (*path, "basis"))
 
 
 def _check_weights(document: Document, path: tuple[str | int, ...], weights: list[float]) -> Iterator[Mistake]:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from agent import catalogue
 from agent.catalogue import Catalogue
 from agent.documents import Document, FileMistakes, Mistake
-from collector import plan, rulebook
+from collector import plan_check, rulebook
 from collector.evaluate import Rules, prepare
 from collector.stores import Store, load_store
 
@@ -28,7 +28,7 @@ def load_rules(folder: Path | None = None) -> Loaded:
     """The rules of `folder` (None: the shipped ones). Raises FileMistakes with all mistakes of all files."""
     known = catalogue.load()
     book, documents = rulebook.load(folder)
-    mistakes, warnings = plan.check(book, documents, known)
+    mistakes, warnings = plan_check.check(book, documents, known)
     if mistakes:
         raise FileMistakes(mistakes)
     return Loaded(prepare(book, known), documents, warnings)
@@ -55,5 +55,7 @@ def compiled_now(rules: Rules, name: str) -> str | None:
     found = rules.plans.get(name)
     if found is None:
         return None
+    now = int(time.time() * 1000)
     with memory_store(rules.catalogue) as store:
-        return store.compiled(found.question(int(time.time() * 1000), ZoneInfo(DEFAULT_ZONE), "SITE"))
+        questions = [one.question(now, ZoneInfo(DEFAULT_ZONE), "SITE") for one in found.questions.values()]
+        return "\n\n".join(store.compiled(question) for question in questions)

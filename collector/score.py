@@ -5,30 +5,25 @@ A score is an interval: what is not proven earns 0 in `low` and full marks in `h
 
 import hashlib
 import itertools
+import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from agent.catalogue import Text
-from collector.evidence import CriterionResult, Status
-from collector.plan import Step
-from collector.query import SubjectAnswer, reduce
+from collector.evidence import CapResult, CriterionResult, Status
+from collector.plan import SettledStep, Span
+from collector.query import reduce
 from collector.rulebook import Place, Rulebook, Scale
 
 DECIMALS = 9
 
 
-class Span(NamedTuple):
-    """A number at worst and at best."""
-
-    worst: float
-    best: float
-
-
-def cross(per: Sequence[str], numbers: Mapping[tuple[str, ...], Span], steps: Sequence[Step]) -> Span | None:
-    """All steps from subjects to one number; None without subjects. Both ends go the same way since every step is monotone."""
-    labels = tuple(per)
+def cross(
+    labels: Sequence[str], numbers: Mapping[tuple[str, ...], Span], steps: Sequence[SettledStep]
+) -> dict[tuple[str, ...], Span]:
+    """All steps from subjects to what the last one leaves; both ends go the same way since every step is monotone."""
     current = dict(numbers)
     for step in steps:
         groups: dict[tuple[str, ...], list[Span]] = {}
@@ -42,21 +37,7 @@ def cross(per: Sequence[str], numbers: Mapping[tuple[str, ...], Span], steps: Se
             best = reduce(step.take, [span.best for span in spans], len(spans), None, False)
             if worst is not None and best is not None:
                 current[subject] = Span(worst, best)
-    return current.get(())
-
-
-def spans(answers: Sequence[SubjectAnswer]) -> dict[tuple[str, ...], Span]:
-    """The numbers of all subjects of which anything was expected yet."""
-    return {
-        row.subject: Span(row.at_worst, row.at_best)
-        for row in answers
-        if row.at_worst is not None and row.at_best is not None
-    }
-
-
-def known_spans(answers: Sequence[SubjectAnswer]) -> dict[tuple[str, ...], Span]:
-    """What is known alone, for the provisional value."""
-    return {row.subject: Span(row.known, row.known) for row in answers if row.known is not None}
+    return current
 
 
 def points(scale: Scale, value: float) -> float:
@@ -79,9 +60,10 @@ def _on_line(line: Sequence[tuple[float, float]], value: float) -> float:
 
 
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A node of the index: low = min(cap, sum of effective weight x its children's low), the same for high.
+    """A node of the index: low = min(cap, sum of effective weight x its children's low), high the same with cap_high.
 
-    weight: as published, inside its parent. effective_weight: after what is not applicable was taken out.
+    weight: as published, inside its parent. effective_weight: after what is not applicable was taken out. cap: the
+    lowest ceiling whose condition holds or may hold; cap_high: the lowest whose condition holds; None without one.
     """
 
     id: str
@@ -91,11 +73,13 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None
     effective_weight: float
     cap: float | None
+    cap_high: float | None
     low: float
     high: float
     coverage: float
     status: Status
     criteria: Sequence[CriterionResult]
+    caps: Sequence[CapResult] = ()
 
 
 class Total(msgspec.Struct, frozen=True):
@@ -138,24 +122,47 @@ class _Sum(NamedTuple):
     status: Status
 
 
-def build_tree(book: Rulebook, results: Mapping[str, CriterionResult]) -> tuple[Total, tuple[NodeResult, ...]]:
+Part = TypeVar("Part", CriterionResult, NodeResult)
+
+
+def build_tree(
+    book: Rulebook, results: Mapping[str, CriterionResult], caps: Mapping[str, CapResult]
+) -> tuple[Total, tuple[NodeResult, ...]]:
     """Every node of the index from the results of its criteria, children before parents, given parents first."""
     places = list(book.places())
     done: dict[str, NodeResult] = {}
     for place in reversed(places):
-        done[place.path] = _node(place, results, done)
-    top = _sum([(node.effective_weight, node) for node in done.values() if node.level == 1])
+        parts: list[NodeResult] = [done[f"{place.path}.{child.id}"] for child in place.node.children]
+        done.update((part.id, part) for part in _share_out(parts))
+        mine = [caps[cap.id] for cap in book.index.caps if cap.node == place.path]
+        done[place.path] = _node(place, results, [done[part.id] for part in parts], mine)
+    roots = _share_out([done[place.path] for place in places if place.level == 1])
+    done.update((root.id, root) for root in roots)
+    top = _sum(roots)
     return Total(top.low, top.high, top.coverage), tuple(done[place.path] for place in places)
 
 
-def _node(place: Place, results: Mapping[str, CriterionResult], done: Mapping[str, NodeResult]) -> NodeResult:
-    node = place.node
-    criteria = tuple(_weighted(results[counted.id], counted.weight) for counted in node.criteria)
-    parts: list[tuple[float, CriterionResult | NodeResult]] = [
-        (criterion.effective_weight, criterion) for criterion in criteria
+def _share_out(parts: Sequence[Part]) -> list[Part]:
+    """Siblings with their effective weights: what does not apply weighs nothing, the others take its share."""
+    applicable = sum(part.weight for part in parts if part.status != "not_applicable")
+    return [
+        msgspec.structs.replace(
+            part,
+            effective_weight=round(part.weight / applicable, DECIMALS + 3)
+            if applicable and part.status != "not_applicable"
+            else 0.0,
+        )
+        for part in parts
     ]
-    parts += [(child.weight, done[f"{place.path}.{child.id}"]) for child in node.children]
-    total = _sum(parts) if parts else _Sum(0.0, 100.0, 0.0, "no_data")
+
+
+def _node(
+    place: Place, results: Mapping[str, CriterionResult], children: Sequence[NodeResult], caps: Sequence[CapResult]
+) -> NodeResult:
+    node = place.node
+    counted = _share_out([msgspec.structs.replace(results[one.id], weight=one.weight) for one in node.criteria])
+    total = _sum([*counted, *children]) if counted or children else _Sum(0.0, 100.0, 0.0, "no_data")
+    cap, cap_high = (_ceiling(caps, states) for states in (("met", "unknown"), ("met",)))
     return NodeResult(
         id=place.path,
         title=Text(node.zh, node.en),
@@ -163,25 +170,32 @@ def _node(place: Place, results: Mapping[str, CriterionResult], done: Mapping[st
         weight=node.weight,
         parent=place.parent or None,
         effective_weight=node.weight,
-        cap=None,
-        low=total.low,
-        high=total.high,
+        cap=cap,
+        cap_high=cap_high,
+        low=total.low if cap is None else min(cap, total.low),
+        high=total.high if cap_high is None else min(cap_high, total.high),
         coverage=total.coverage,
         status=total.status,
-        criteria=criteria,
+        criteria=(*counted, *(results[name] for name in node.documents)),
+        caps=tuple(caps),
     )
 
 
-def _weighted(result: CriterionResult, weight: float) -> CriterionResult:
-    return msgspec.structs.replace(result, weight=weight, effective_weight=weight)
+def _ceiling(caps: Sequence[CapResult], states: Sequence[str]) -> float | None:
+    return min((cap.ceiling for cap in caps if cap.state in states), default=None)
 
 
-def _sum(parts: Sequence[tuple[float, CriterionResult | NodeResult]]) -> _Sum:
-    statuses = {part.status for _, part in parts}
-    status: Status = "scored" if "scored" in statuses else "error" if "error" in statuses else "no_data"
-    return _Sum(
-        round(sum(weight * part.low for weight, part in parts), DECIMALS),
-        round(sum(weight * part.high for weight, part in parts), DECIMALS),
-        round(sum(weight * part.coverage for weight, part in parts), DECIMALS),
-        status,
+def _sum(parts: Sequence[CriterionResult | NodeResult]) -> _Sum:
+    statuses = {part.status for part in parts}
+    order: tuple[Status, ...] = ("scored", "error", "no_data", "not_applicable")
+    status: Status = next((status for status in order if status in statuses), "no_data")
+    weights = [part.effective_weight for part in parts]
+    low, high, coverage = (
+        round(math.fsum(weight * value for weight, value in zip(weights, values, strict=True)), DECIMALS)
+        for values in (
+            [part.low for part in parts],
+            [part.high for part in parts],
+            [part.coverage for part in parts],
+        )
     )
+    return _Sum(low, high, coverage, status)

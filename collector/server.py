@@ -13,8 +13,9 @@ import msgspec
 
 from agent.errors import StoreError
 from agent.language import say
-from collector.evaluate import Rules, Site, evaluate, format_time
+from collector.evaluate import Rules, evaluate, format_time
 from collector.health import Snapshot, read_health
+from collector.inquiry import Site
 from collector.query import HOUR_MS
 from collector.reasons import Reason
 from collector.score import Scorecard

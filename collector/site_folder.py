@@ -3,6 +3,7 @@
 A site folder is YAML under version control, deployed to every collector like the rules; `site_files` reads it.
 """
 
+import datetime
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -144,3 +145,21 @@ class SiteFolder:
         for window in self.maintenance:
             if identity in window.ids:
                 yield window.start, window.end
+
+
+def spans_of(calendar: Calendar, zone: ZoneInfo, start: int, end: int) -> tuple[tuple[int, int], ...]:
+    """The hours of a calendar from `start` to `end` (ms), ascending and apart; neighbours that touch are one."""
+    day = datetime.datetime.fromtimestamp(start / 1000, zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    spans: list[tuple[int, int]] = []
+    while day.timestamp() * 1000 < end:
+        hours = () if day.date().isoformat() in calendar.holidays else calendar.hours.get(day.weekday(), ())
+        for first, until in sorted(hours):
+            begins, ends = (
+                int((day + datetime.timedelta(minutes=minute)).timestamp() * 1000) for minute in (first, until)
+            )
+            if spans and spans[-1][1] >= begins:
+                spans[-1] = (spans[-1][0], ends)
+            else:
+                spans.append((begins, ends))
+        day += datetime.timedelta(days=1)
+    return tuple(spans)

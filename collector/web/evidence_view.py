@@ -73,7 +73,7 @@ def _found(snapshot: Snapshot, result: CriterionResult) -> Facts:
     """What the store was asked and what it held; empty for what was not asked."""
     if result.window is None:
         return []
-    plan = snapshot.rules.plans[result.id]
+    plan = snapshot.rules.plans[result.id].main
     return [
         (say("统计窗口", "Window"), window(result.window, snapshot.zone)),
         (say("对象数", "Subjects"), str(result.subjects)),

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from agent.points import Point
-from collector.evaluate import Rules, Site, evaluate, evaluate_criteria, format_time, parse_time
+from collector.evaluate import Rules, evaluate, evaluate_criteria, format_time, parse_time
 from collector.evidence import CriterionResult
+from collector.inquiry import Site
 from collector.query import HOUR_MS
 from collector.ruleset import load_rules, memory_store
 from collector.server import revise

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from agent.points import Point
-from collector.evaluate import Rules, Site, parse_time
+from collector.evaluate import Rules, parse_time
+from collector.inquiry import Site
 from collector.query import HOUR_MS
 from collector.ruleset import load_rules
 from collector.score import Scorecard

@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.points import Point
-from collector.evaluate import Rules, Site, parse_time
+from collector.evaluate import Rules, parse_time
 from collector.health import Snapshot
+from collector.inquiry import Site
 from collector.reasons import Reason
 from collector.ruleset import load_rules
 from collector.server import Evaluator, StoreThreads

@@ -1,0 +1,264 @@
+"""One question asked at one time: subjects, what is expected of them, what the store held, the numbers that follow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import msgspec
+import numpy as np
+
+from agent.catalogue import Catalogue, Text
+from collector.buckets import NOTHING, Buckets, Flags, Holder, answer_all, answer_together, meets_all, quotient
+from collector.intervals import Intervals
+from collector.plan import QuestionPlan, Span, Watch
+from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer, Take, least_samples
+from collector.score import cross
+from collector.site_folder import SiteFolder, spans_of
+from collector.stores import Store
+from collector.subjects import Chosen, Subject, choose_subjects
+
+NOBODY_LOOKED = 2**40
+"""Samples that no bucket holds: it is missing whatever is in it."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The hospital that is scored: its id, its time zone, what it says of itself."""
+
+    id: str
+    zone: ZoneInfo
+    folder: SiteFolder = field(default_factory=SiteFolder)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where and when something is asked; as_of in milliseconds."""
+
+    store: Store
+    catalogue: Catalogue
+    site: Site
+    intervals: Intervals
+    as_of: int
+    _calendars: dict[tuple[str, int, int], Spans | None] = field(default_factory=dict)
+
+    def calendar(self, name: str, start: int, end: int) -> Spans | None:
+        """The hours of a calendar of the site; None when it has none of that name."""
+        key = (name, start, end)
+        if key not in self._calendars:
+            calendar = self.site.folder.calendars.get(name)
+            self._calendars[key] = None if calendar is None else spans_of(calendar, self.site.zone, start, end)
+        return self._calendars[key]
+
+    def least(
+        self, measurement: str, field_name: str, asset: str, source: str, each_ms: int
+    ) -> tuple[tuple[int, int], ...]:
+        """How many samples a bucket of a field on this asset should hold at least, from when on."""
+        declared = self.catalogue.measurements[measurement]
+        sources: Sequence[str] = (source,) if source else declared.emitters(field_name)
+        runs = self.intervals.of(asset, sources, declared.interval_seconds)
+        least = tuple((start, least_samples(each_ms, seconds)) for start, seconds in runs)
+        return ((0, least[0][1]), *least[1:])
+
+
+class Reading(NamedTuple):
+    """What a question came to after its steps: a span for every subject that is left. None: proven that nothing happened."""
+
+    labels: tuple[str, ...]
+    numbers: Mapping[tuple[str, ...], Span | None]
+
+
+class Inquiry:
+    """A question at a moment. `criterion` is whose exemptions count."""
+
+    def __init__(self, moment: Moment, plan: QuestionPlan, criterion: str) -> None:
+        self.moment, self.plan = moment, plan
+        site = moment.site
+        self.question = plan.question(moment.as_of, site.zone, site.id)
+        chosen: Chosen = choose_subjects(moment.store, plan, self.question, site.folder, criterion, moment.as_of)
+        self.subjects, self.exempt = chosen
+        self.labels = {one.key: one.labels(plan) for one in self.subjects}
+
+    @cached_property
+    def answers(self) -> Sequence[SubjectAnswer]:
+        """What the closed buckets say of every subject (or of all together)."""
+        if not self.subjects:
+            return ()
+        watched = self._watched()
+        expectations = [self._expect(subject, watched) for subject in self.subjects]
+        return self._answer(self.question, expectations, self.plan.bounds)
+
+    def trouble(self) -> Text | None:
+        """Why no score can come of it; None when enough is known."""
+        plan = self.plan
+        if plan.during and self._calendar(plan.during) is None:
+            return Text(f"医院资料中没有日历 '{plan.during}'", f"the site folder has no calendar '{plan.during}'")
+        if not self.subjects:
+            if not self.moment.catalogue.measurements[plan.measurement].emitters(plan.field):
+                return Text("尚无采集源提供该信号", "no source gives this signal yet")
+            return Text("尚未见到任何对象，请接入采集", "no subject was seen yet; enrol one")
+        if plan.attributes and not self.moment.site.folder.has_register:
+            return Text("缺少资产登记，仅给出暂估", "without a register this is provisional only")
+        return self._shortage()
+
+    def _shortage(self) -> Text | None:
+        plan = self.plan
+        if plan.subject.by == "age":  # one event is all that it takes
+            return None
+        best = max(answer.found for answer in self.answers) * plan.each_ms
+        if best < plan.span_ms:
+            return Text(
+                f"已观测 {spell(best, 'zh')}，至少需要 {spell(plan.span_ms, 'zh')}",
+                f"seen for {spell(best, 'en')}, at least {spell(plan.span_ms, 'en')} are needed",
+            )
+        samples = sum(answer.samples for answer in self.answers)
+        if samples < plan.samples:
+            return Text(
+                f"样本 {samples} 个，至少需要 {plan.samples} 个",
+                f"{samples} samples, at least {plan.samples} are needed",
+            )
+        return None
+
+    def reading(self) -> Reading:
+        """The numbers after the steps, every missing bucket at its worst and at its best."""
+        numbers: dict[tuple[str, ...], Span | None] = {}
+        for row in self.answers:
+            if row.at_worst is not None and row.at_best is not None:
+                numbers[row.subject] = Span(row.at_worst, row.at_best)
+            elif row.expected and self.plan.silence == "unknown":
+                numbers[row.subject] = Span(self.plan.bounds.worst, self.plan.bounds.best)
+            elif row.expected and self.plan.is_event:
+                numbers[row.subject] = None
+        return self._cross(numbers)
+
+    def known(self) -> Reading:
+        """The same from what is known alone, the open bucket included; whatever was found counts, however little."""
+        question = self.plan.open_question(self.moment.as_of, self.moment.site.zone, self.moment.site.id)
+        expectations = [Expectation(subject.key, 0, ((0, 1),)) for subject in self.subjects]
+        rows = self._answer(question, expectations, Bounds(0.0, 0.0)) if expectations else ()
+        return self._cross({row.subject: Span(row.known, row.known) for row in rows if row.known is not None})
+
+    def _cross(self, numbers: Mapping[tuple[str, ...], Span | None]) -> Reading:
+        """All steps; subjects of which nothing happened go along only where no step follows."""
+        plan = self.plan
+        named = {self._relabel(key): number for key, number in numbers.items()}
+        if not plan.steps:
+            return Reading(plan.labels, named)
+        left = cross(plan.labels, {key: number for key, number in named.items() if number is not None}, plan.steps)
+        if not left and named and not plan.steps[-1].per:
+            return Reading((), {(): None})
+        return Reading(plan.left, dict(left))
+
+    def _relabel(self, key: tuple[str, ...]) -> tuple[str, ...]:
+        """A subject's key with the attributes that a step keeps."""
+        if self.plan.together is not None or len(self.plan.labels) == len(key):
+            return key
+        return tuple(self.labels[key][name] for name in self.plan.labels)
+
+    def _answer(self, question: Question, expectations: Sequence[Expectation], bounds: Bounds) -> list[SubjectAnswer]:
+        found = self._buckets(question)
+        if self.plan.together is not None:
+            return answer_together(question, found, expectations, bounds, self.plan.together)
+        return answer_all(question, found, expectations, bounds)
+
+    def _buckets(self, question: Question) -> Mapping[tuple[str, ...], Buckets]:
+        part = self.moment.store.buckets(question)
+        if self.plan.whole is None:
+            return part
+        name, take = self.plan.whole
+        whole = self.moment.store.buckets(msgspec.structs.replace(question, field=name, bucket=take))
+        return {key: quotient(part.get(key, NOTHING), one, self.plan.is_event) for key, one in whole.items()}
+
+    def _expect(self, subject: Subject, watched: Mapping[tuple[str, ...], Flags] | None) -> Expectation:
+        plan = self.plan
+        tags = dict(zip(plan.per, subject.key, strict=True))
+        least: tuple[tuple[int, int], ...] = ((0, 0),)
+        if not plan.is_event:
+            source = tags.get("source", "")
+            least = self.moment.least(plan.measurement, plan.field, tags.get("asset", ""), source, plan.each_ms)
+        elif not plan.watches:
+            least = ((0, 1),)
+        if watched is not None:
+            least = self._watched_least(least, watched.get(self._common(tags)))
+        return Expectation(
+            subject.key, subject.since, least, subject.until, self._counted(subject), self._excused(subject, tags)
+        )
+
+    def _counted(self, subject: Subject) -> Spans | None:
+        """The hours in which the subject is in service: its own calendar's, else the question's."""
+        if not self.plan.during:
+            return None
+        own = self._calendar(subject.entry.calendar) if subject.entry and subject.entry.calendar else None
+        return own if own is not None else self._calendar(self.plan.during)
+
+    def _calendar(self, name: str) -> Spans | None:
+        return self.moment.calendar(name, self.question.start, self.question.end)
+
+    def _excused(self, subject: Subject, tags: Mapping[str, str]) -> Spans:
+        if not self.plan.is_excused:
+            return ()
+        folder = self.moment.site.folder
+        identities = {tags.get("asset", ""), subject.entry.id if subject.entry else ""} - {""}
+        return tuple(sorted(span for identity in identities for span in folder.excuses_of(identity)))
+
+    # -- who looked
+
+    def _common_tags(self) -> tuple[str, ...]:
+        """The tags that a subject and all its watches have in common."""
+        return tuple(tag for tag in self.plan.per if all(tag in watch.tags for watch in self.plan.watches))
+
+    def _common(self, tags: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(tags[tag] for tag in self._common_tags())
+
+    def _watched(self) -> Mapping[tuple[str, ...], Flags] | None:
+        """For every subject, by its common tags, the buckets in which each watch proved itself; None without watches."""
+        if not self.plan.watches:
+            return None
+        proofs = [self._proofs(watch) for watch in self.plan.watches]
+        keys = set(proofs[0]).intersection(*proofs[1:])
+        return {key: np.logical_and.reduce([proof[key] for proof in proofs]) for key in keys}
+
+    def _proofs(self, watch: Watch) -> Mapping[tuple[str, ...], Flags]:
+        """The buckets in which at least one series of the watch was there throughout and met its condition."""
+        condition = watch.condition
+        take = Take("max" if condition is not None and condition.operator in ("<", "<=") else "min")
+        where = tuple(pair for pair in self.question.where if pair[0] == "site" or pair[0] in watch.tags)
+        question = msgspec.structs.replace(
+            self.question,
+            measurement=watch.measurement,
+            field=watch.field,
+            where=where,
+            per=watch.tags,
+            bucket=take,
+        )
+        holder = Holder(question)
+        proofs: dict[tuple[str, ...], Flags] = {}
+        for key, found in self.moment.store.buckets(question).items():
+            tags = dict(zip(watch.tags, key, strict=True))
+            least = self.moment.least(
+                watch.measurement, watch.field, tags["asset"], tags.get("source", ""), question.each_ms
+            )
+            held = holder.hold(found, Expectation(key, 0, least))
+            proven = held.held & meets_all(condition, held.values)
+            common = self._common(tags)
+            proofs[common] = proofs[common] | proven if common in proofs else proven
+        return proofs
+
+    def _watched_least(self, least: tuple[tuple[int, int], ...], proven: Flags | None) -> tuple[tuple[int, int], ...]:
+        """`least` where somebody looked, and more than any bucket holds elsewhere; run-length."""
+        if proven is None:
+            return ((0, NOBODY_LOOKED),)
+        starts = np.array(self.question.starts(), np.int64)
+        at = np.searchsorted([start for start, _ in least], starts, "right") - 1
+        base = np.array([count for _, count in least], np.int64)[np.maximum(at, 0)]
+        wanted = np.where(proven, base, NOBODY_LOOKED)
+        turns = np.flatnonzero(np.diff(wanted, prepend=-1))
+        return tuple((int(starts[turn]), int(wanted[turn])) for turn in turns)
+
+
+def spell(milliseconds: int, language: str) -> str:
+    """A span as a person says it."""
+    sizes = ((86_400_000, "天", "d"), (3_600_000, "小时", "h"), (60_000, "分钟", "min"), (1000, "秒", "s"))
+    size, zh, en = next((row for row in sizes if milliseconds >= row[0]), sizes[-1])
+    return f"{milliseconds / size:.3g} {zh if language == 'zh' else en}"

@@ -1,0 +1,139 @@
+"""Who is asked: the register's entries and what the store has seen, from when until when each is expected."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from collector.plan import QuestionPlan
+from collector.query import HOUR_MS, Question, Take
+from collector.site_folder import ATTRIBUTES, FOR_EVER, Entry, SiteFolder
+from collector.stores import KnownSubject, Store
+
+LOOK_BACK_MS = 24 * HOUR_MS
+"""How far back a complete inventory round is looked for that no longer lists a part."""
+
+
+class Subject(NamedTuple):
+    """One subject of a question: the values of `per`, its entry in the register if any, when it is expected."""
+
+    key: tuple[str, ...]
+    entry: Entry | None
+    since: int
+    until: int
+
+    def labels(self, plan: QuestionPlan) -> Mapping[str, str]:
+        """Its tags, and the attributes that the register gives its entry ('' for none; several are joined by a space)."""
+        attributes = self.entry.attributes if self.entry else {}
+        found = {name: " ".join(attributes.get(name, ())) for name in ATTRIBUTES}
+        return {**found, **dict(zip(plan.per, self.key, strict=True))}
+
+
+class Chosen(NamedTuple):
+    """The subjects of one question in the order of their keys, and those that an exemption took out."""
+
+    subjects: tuple[Subject, ...]
+    exempt: tuple[tuple[str, ...], ...]
+
+
+def choose_subjects(
+    store: Store, plan: QuestionPlan, question: Question, folder: SiteFolder, criterion: str, as_of: int
+) -> Chosen:
+    """Everybody whom `criterion` asks at `as_of` (ms).
+
+    The register's entries are subjects whether seen or not when the question enrols; what was seen is one unless the
+    question wants attributes that the register does not give it.
+    """
+    rows = {row.subject: row for row in _seen(store, plan, question, as_of)}
+    entries = folder.section(plan.of)
+    wanted = dict(plan.attributes) if folder.has_register else {}
+    place = plan.per.index(plan.of)
+    found: dict[tuple[str, ...], Subject] = {}
+    for key, row in rows.items():
+        entry = entries.get(key[place])
+        if wanted and (entry is None or not entry.matches(wanted)):
+            continue
+        found[key] = _subject(key, entry, row)
+    if plan.is_enrolling and folder.has_register:
+        present = {key[place] for key in found}
+        for entry in entries.values():
+            if entry.id not in present and entry.matches(wanted):
+                key = tuple(entry.id if tag == plan.of else "" for tag in plan.per)
+                found[key] = _subject(key, entry, None)
+    inside = [one for one in found.values() if one.since <= as_of and one.until > question.start]
+    exempt = {one.key for one in inside if _is_exempt(one, plan, folder, criterion, as_of)}
+    kept = [one for one in inside if one.key not in exempt]
+    return Chosen(_without_gone(store, plan, question, rows, kept, as_of), tuple(sorted(exempt)))
+
+
+def _subject(key: tuple[str, ...], entry: Entry | None, row: KnownSubject | None) -> Subject:
+    """Enrolled at the register's `from`, else at first sight; an entry with neither is expected all the time."""
+    seen = row.first_seen if row else 0
+    since = entry.since if entry and entry.since is not None else seen
+    return Subject(key, entry, since, entry.until if entry else FOR_EVER)
+
+
+def _seen(store: Store, plan: QuestionPlan, question: Question, as_of: int) -> Iterable[KnownSubject]:
+    """What the store has seen of the measurement, and for what is watched, also what was only watched."""
+    where = dict(question.where)
+    rows = {row.subject: row for row in store.subjects(plan.measurement, plan.per, where, as_of)}
+    for watch in plan.watches:
+        if not set(plan.per) <= set(watch.tags):
+            continue
+        known = {tag: values for tag, values in where.items() if tag == "site" or tag in watch.tags}
+        for row in store.subjects(watch.measurement, plan.per, known, as_of):
+            before = rows.get(row.subject)
+            if before is None or row.first_seen < before.first_seen:
+                last_seen = max(row.last_seen, before.last_seen) if before else row.last_seen
+                rows[row.subject] = row._replace(last_seen=last_seen)
+    return rows.values()
+
+
+def _is_exempt(subject: Subject, plan: QuestionPlan, folder: SiteFolder, criterion: str, as_of: int) -> bool:
+    return any(
+        one.criterion == criterion
+        and one.tag in plan.per
+        and subject.key[plan.per.index(one.tag)] == one.id
+        and one.since <= as_of < one.until
+        for one in folder.exemptions
+    )
+
+
+def _without_gone(
+    store: Store,
+    plan: QuestionPlan,
+    question: Question,
+    rows: Mapping[tuple[str, ...], KnownSubject],
+    subjects: Sequence[Subject],
+    as_of: int,
+) -> tuple[Subject, ...]:
+    """Parts that a later complete inventory round of their asset no longer lists are expected until they were last seen.
+
+    A device that does not answer has no complete round, so its parts stay.
+    """
+    if "asset" not in plan.per or len(plan.per) == 1 or plan.is_event:
+        return tuple(sorted(subjects))
+    place = plan.per.index("asset")
+    old = {one.key[place] for one in subjects if one.key in rows and rows[one.key].last_seen < as_of - 2 * HOUR_MS}
+    rounds = _complete_rounds(store, question, sorted(old), as_of) if old else {}
+    settled = []
+    for one in subjects:
+        row = rows.get(one.key)
+        gone = row is not None and rounds.get(one.key[place], 0) > row.last_seen + HOUR_MS
+        if row is not None and gone and plan.measurement != "source_round":
+            one = one._replace(until=min(one.until, row.last_seen + HOUR_MS))
+        settled.append(one)
+    return tuple(sorted(one for one in settled if one.until > question.start))
+
+
+def _complete_rounds(store: Store, question: Question, assets: Sequence[str], as_of: int) -> Mapping[str, int]:
+    """asset -> start of the newest hour in which every round of every source on it was complete."""
+    start = (as_of - LOOK_BACK_MS) // HOUR_MS * HOUR_MS
+    site = tuple(pair for pair in question.where if pair[0] == "site")
+    where = (*site, ("asset", tuple(assets)))
+    take = Take("min")
+    asked = Question("source_round", "is_complete", where, ("asset",), start, as_of + 1, HOUR_MS, take, take)
+    found = {}
+    for (asset,), buckets in store.buckets(asked).items():
+        whole = buckets.positions[buckets.values >= 1]
+        if len(whole):
+            found[asset] = start + int(whole[-1]) * HOUR_MS
+    return found
