@@ -127,6 +127,7 @@ def criterion(number: float, provisional: Provisional | None) -> CriterionResult
         high=100 if provisional else number,
         coverage=0,
         value=None,
+        best_value=None,
         provisional=provisional,
         unit="ratio",
         query=None,
@@ -150,6 +151,7 @@ def node(name: str, title: Text, low: float, high: float, *criteria: CriterionRe
         parent=name.rpartition(".")[0] or None,
         effective_weight=0.5,
         cap=None,
+        cap_high=None,
         low=low,
         high=high,
         coverage=0.3,
@@ -254,7 +256,7 @@ backbone-bandwidth-class · 平台服务器与影像路径上的链路均不低�
   窗口 7d，每 1d 一桶
   样本到桶：最小
   缺失的桶：最坏计 0，最好计 10000000000000
-  至少需要：1d,1 个样本
+  至少需要：1d，1 个样本
 标尺 backbone-bandwidth-class(骨干链路的最低运行速率):
   ≥    10 Gb/s ->   100   医院信息互联互通标准化成熟度测评方案（2020年版） 4.2.1.1, 4.2.1.2 · 三级、四级乙等；万兆为最高选项 [已核对]
 """
