@@ -16,7 +16,7 @@ import msgspec
 from agent.catalogue import Catalogue, Text
 from agent.errors import InfravitalsError
 from collector.evidence import CriterionResult, Provisional, Status, canonical_digest, worst_subjects
-from collector.plan import Plan, plan_all
+from collector.plan import Plan, Where, plan_all
 from collector.query import HOUR_MS, Bounds, Expectation, Question, SubjectAnswer, Take, least_samples
 from collector.rulebook import Criterion, Rulebook
 from collector.score import Digests, Scorecard, Span, build_tree, cross, known_spans, points, spans
@@ -207,7 +207,7 @@ class _Asked:
                 return Text("尚无采集源提供该信号", "no source gives this signal yet")
             return Text("尚未见到任何对象，请接入采集", "no subject was seen yet; enrol one")
         if self.plan.attributes:
-            return Text("缺少资产登记，仅给出暂估", "without a register this is provisional only")
+            return _all_assets(self.plan.attributes)
         best = max(answer.found for answer in self.answers) * self.plan.each_ms
         if best < self.plan.span_ms:
             return Text(
@@ -258,7 +258,30 @@ class _Asked:
         question = self.plan.open_question(self.as_of, self.site.zone, self.site.id)
         answers: Sequence[SubjectAnswer] = self.store.answer(question, expectations, Bounds(0.0, 0.0))
         span = cross(self.plan.per, known_spans(answers), self.plan.steps)
-        return None if span is None else Provisional(span.worst, points(self.scale, span.worst))
+        return None if span is None else Provisional(span.worst, points(self.scale, span.worst), self._rests_on())
+
+    def _rests_on(self) -> Text | None:
+        """What a provisional value rests on while no closed bucket is full, or it would pass for a measurement."""
+        if any(answer.found for answer in self.answers):
+            return None
+        if all(subject.first_seen >= self.question.end for subject in self.subjects):
+            return Text(
+                "此值只取自尚未结束的时间桶，还不计分",
+                "this rests on the bucket that is still open alone, and earns nothing yet",
+            )
+        return Text(
+            "还没有样本足够的已结束时间桶，此值取自尚未结束或样本不足的时间桶，还不计分",
+            "no closed bucket holds enough samples: this rests on the bucket that is still open or on ones with too few, and earns nothing yet",
+        )
+
+
+def _all_assets(attributes: Where) -> Text:
+    """Without a register an attribute picks nobody out: the value speaks of all, and must say so beside itself."""
+    picked = [f"{key} = {' | '.join(values)}" for key, values in attributes]
+    return Text(
+        f"取全部已见资产：没有资产登记，无法只看 {'，'.join(picked)}；最多给出暂估",
+        f"all seen assets, since there is no register to tell which have {', '.join(picked)}; provisional at most",
+    )
 
 
 def _spell(milliseconds: int, language: str) -> str:

@@ -136,6 +136,18 @@ def empty_snapshot(rules: Rules) -> Snapshot:
         return look(store, rules, {})
 
 
+@pytest.fixture(scope="session")
+def just_begun(rules: Rules) -> Snapshot:
+    """What the faces show when the first agent has sent its first points: no bucket is closed yet."""
+    module = load_store("duckdb")
+    at = NOW - 15_000
+    tags = {"asset": "his-db-01", "source": "host_cpu", "target": "local"}
+    points = [Point("source_round", tags, {"is_success": 1.0, "interval_seconds": 15.0}, at)]
+    with module.Store(module.Config(path=":memory:"), rules.catalogue) as store:
+        store.write([batch("his-db-01", 0, points, at)])
+        return look(store, rules, {})
+
+
 class Serving:
     """A page server in a thread of its own, as a browser meets it; `shown` is what it shows, and may change."""
 
