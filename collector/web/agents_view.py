@@ -51,7 +51,7 @@ def agents_view(snapshot: Snapshot) -> View:
             "agents": [_agent_row(agent, snapshot.taken_at) for agent in agents],
             "set_aside": set_aside,
             "owners": sorted(snapshot.owners.items()),
-            "place": snapshot.place,
+            "quarantine": snapshot.commands.spell("quarantine"),
         },
     )
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import fcntl
+import html
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import struct
@@ -97,6 +99,28 @@ def test_up_shows_figures_answers_commands_beside_it_and_ends_cleanly(tmp_path: 
     assert alone.stdout == beside.stdout
     assert f"http://127.0.0.1:{port}" in (tmp_path / "up.log").read_text()
     assert "Traceback" not in (tmp_path / "up.log").read_text()
+
+
+def test_the_command_on_the_page_gives_the_scorecard_of_the_page_when_it_is_copied(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("infravitals")
+    data, port = tmp_path / "a data directory", free_port()
+    words = ["up", "--data-dir", str(data), "--port", str(port)]
+    environment = {**ENVIRONMENT, "PATH": "/usr/bin:/bin"}  # as after `make up`: nothing leads to the venv
+    process = subprocess.Popen([str(program), *words], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: get(port, "/api/scorecard").startswith(b"{"), 40)
+        page = html.unescape(get(port, "/criterion/telemetry-completeness").decode())
+    finally:
+        process.kill()
+        process.wait()
+    commands = re.findall(
+        r"^\S.*infravitals (?:score|rules) .*$", page.replace('<pre tabindex="0">', "\n"), re.MULTILINE
+    )
+    assert len(commands) == 2
+    done = [subprocess.run(["/bin/sh", "-c", c], env=environment, capture_output=True, text=True) for c in commands]
+    assert [copied.returncode for copied in done] == [0, 0], done
+    assert json.loads(done[0].stdout)["as_of"] in commands[0]
+    assert "telemetry-completeness" in provisional(json.loads(done[0].stdout))
 
 
 def test_up_on_a_small_terminal_shows_the_address_in_every_picture_and_never_scrolls(tmp_path: Path) -> None:

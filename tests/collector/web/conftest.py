@@ -11,7 +11,7 @@ import pytest
 
 from agent.points import Point
 from collector.evaluate import Rules, Site, parse_time
-from collector.health import Snapshot
+from collector.health import Commands, Snapshot
 from collector.reasons import Reason
 from collector.ruleset import load_rules
 from collector.server import Evaluator, StoreThreads
@@ -24,6 +24,8 @@ STEP = 900_000
 SPAN = 8 * DAY
 HOSTILE = "eth<script>alert(1)</script>"
 """What a driver or an administrator may call an interface; ids are checked, such names are not."""
+
+COMMANDS = Commands("/opt/infravitals/bin/infravitals", "--data-dir '/srv/a hospital'")
 
 SILENT_SINCE = NOW - 5 * 3_600_000
 
@@ -106,7 +108,7 @@ def look(store: Store, rules: Rules, set_aside: Mapping[Reason, int]) -> Snapsho
     """The collector's own snapshot, taken in a thread of its own: the browser's library keeps a loop in this one."""
     threads = StoreThreads(store)
     site = Site("renmin", ZoneInfo("Asia/Shanghai"))
-    evaluator = Evaluator(threads, rules, site, lambda: set_aside, lambda: NOW / 1000)
+    evaluator = Evaluator(threads, rules, site, lambda: set_aside, lambda: NOW / 1000, COMMANDS)
     with ThreadPoolExecutor(1) as alone:
         shown = alone.submit(lambda: asyncio.run(evaluator.look())).result()
     threads.close()
