@@ -63,6 +63,13 @@ def test_only_the_first_of_many_holes_are_listed(snapshot: Snapshot) -> None:
     assert facts["missing batches"] == "10 (#0, 10–11, 20, 30–31, 40, …)"
 
 
+def test_a_silent_agent_may_be_losing_points_and_only_a_silent_one(snapshot: Snapshot) -> None:
+    with speaking("en"):
+        view: Any = agents_view(snapshot)
+    said = {row.name: "its disk may be full" in row.silence for row in view.values["agents"]}
+    assert said == {"pacs-02": True, "his-db-01": False, "gw-core": False}
+
+
 def with_result(snapshot: Snapshot, name: str, **changes: Any) -> Snapshot:
     """The snapshot with something changed in one criterion's result."""
 
