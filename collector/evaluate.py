@@ -272,7 +272,9 @@ class _Asked:
         if not next(iter(known.values())).numbers:
             return None
         span = combine(self.plan, known)
-        return None if span is None else Provisional(span.worst, points(self.scale, span.worst))
+        if span is None:
+            return None
+        return Provisional(span.worst, points(self.scale, span.worst), self.main.rests_on())
 
 
 def combine(plan: Plan, readings: Mapping[str, Reading]) -> Span | None:

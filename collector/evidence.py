@@ -16,10 +16,11 @@ EXEMPT_SHOWN = 20
 
 
 class Provisional(msgspec.Struct, frozen=True):
-    """What the known data alone would say; it earns nothing."""
+    """What the known data alone would say; it earns nothing. rests_on: said while no closed bucket is known in full."""
 
     value: float
     points: float
+    rests_on: Text | None = None
 
 
 class WorstSubject(msgspec.Struct, frozen=True):

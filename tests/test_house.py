@@ -55,7 +55,8 @@ LINE = (
     {"collector.inquiry"},
     {"collector.evaluate"},
     {"collector.cases", "collector.ruleset", "collector.health"},
-    {"collector.report"},
+    {"collector.grid", "collector.report"},
+    {"collector.tables"},
     {"collector.server", "collector.web"},
     {"collector.beside"},
     {"collector.intake", "collector.embedded"},
@@ -77,6 +78,7 @@ OF_AGENT_FOR_COLLECTOR = {
     "broker",
     "commandline",
     "logs",
+    "table",
 }
 """What the collector takes from the agent; `up` and `serve` take the running agent too, since they are it."""
 

@@ -1,21 +1,17 @@
 """What a terminal shows, letter by letter."""
 
 import functools
-import io
 import re
 
 import pytest
-from rich.console import Console
 
 from agent import catalogue
 from agent.catalogue import Text
 from agent.language import Language, speaking
 from collector import rulebook
 from collector.evaluate import Rules, prepare
-from collector.evidence import CriterionResult, Provisional
-from collector.report import bar, explain_rule, plain, scorecard_table, show_value, spell_basis
+from collector.report import bar, explain_rule, plain, show_value, spell_basis
 from collector.rulebook import Basis
-from collector.score import Digests, NodeResult, Scorecard, Total
 
 
 @functools.cache
@@ -113,119 +109,6 @@ def test_no_value_is_a_dash() -> None:
 )
 def test_a_bar_draws_proven_unproven_and_lost(low: float, high: float, drawn: str) -> None:
     assert bar(low, high, cells=10) == drawn
-
-
-def criterion(number: float, provisional: Provisional | None) -> CriterionResult:
-    return CriterionResult(
-        id="telemetry-completeness",
-        title=Text("采集", "Gathering"),
-        kind="measured",
-        status="no_data" if provisional else "scored",
-        weight=0.5,
-        effective_weight=0.5,
-        low=0 if provisional else number,
-        high=100 if provisional else number,
-        coverage=0,
-        value=None,
-        best_value=None,
-        provisional=provisional,
-        unit="ratio",
-        query=None,
-        window=None,
-        expected=0,
-        found=0,
-        samples=0,
-        subjects=0,
-        worst=(),
-        reason=None,
-        digest="",
-    )
-
-
-def node(name: str, title: Text, low: float, high: float, *criteria: CriterionResult) -> NodeResult:
-    return NodeResult(
-        id=name,
-        title=title,
-        level=name.count(".") + 1,
-        weight=0.5,
-        parent=name.rpartition(".")[0] or None,
-        effective_weight=0.5,
-        cap=None,
-        cap_high=None,
-        low=low,
-        high=high,
-        coverage=0.3,
-        status="scored",
-        criteria=criteria,
-    )
-
-
-CARD = Scorecard(
-    site="hospital-a",
-    as_of="2026-03-30T16:00:00Z",
-    revision=1,
-    digests=Digests("", "", "", ""),
-    total=Total(2.22, 97.78, 0.1),
-    nodes=(
-        node("hospital", Text("医院建设", "Hospital"), 10, 90),
-        node("hospital.network-security", Text("网络及安全", "Network and security"), 15.8, 85.8),
-        node(
-            "hospital.network-security.network-management",
-            Text("医疗网络管理", "Network management"),
-            30,
-            80,
-            criterion(60, None),
-            criterion(0, Provisional(1, 100)),
-        ),
-    ),
-)
-
-
-def printed(language: Language) -> str:
-    console = Console(width=100, record=True, file=io.StringIO())
-    with speaking(language):
-        console.print(scorecard_table(CARD))
-    return console.export_text()
-
-
-@pytest.mark.parametrize(
-    ("language", "words", "strange"),
-    [
-        (
-            "zh",
-            (
-                "基础设施就绪度 · hospital-a",
-                "网络及安全",
-                "15.8 - 85.8",
-                "  医疗网络管理",
-                "1/2 暂估 1",
-                "2.22 - 97.78",
-            ),
-            ("Network", "provisional", "city index"),
-        ),
-        (
-            "en",
-            (
-                "Infrastructure readiness · hospital-a",
-                "Network and security",
-                "30.0 - 80.0",
-                "1/2 +1 provisional",
-                "city index 2.22 - 97.78",
-            ),
-            ("网络", "暂估", "已证实"),
-        ),
-    ],
-)
-def test_the_scorecard_is_in_one_language(language: Language, words: tuple[str, ...], strange: tuple[str, ...]) -> None:
-    text = printed(language)
-    assert [word for word in words if word not in text] == []
-    assert [word for word in strange if word in text] == []
-
-
-def test_the_scorecard_shows_the_two_indicators_and_what_is_right_below_them() -> None:
-    text = printed("zh")
-    assert "医疗网络管理" in text
-    assert "医院建设" not in text
 
 
 def test_a_basis_gives_document_clause_note_and_how_sure_that_is() -> None:
