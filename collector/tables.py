@@ -9,6 +9,7 @@ from agent.catalogue import unit as unit_of
 from agent.language import say
 from collector.evidence import CriterionResult
 from collector.grid import NO_BREAK, Column, Grid, Line, draw, draw_short
+from collector.plan import SCALE_UNITS
 from collector.report import BAR_CELLS, INDICATORS, bar, plain, show_value
 from collector.rulebook import Rulebook
 from collector.score import NodeResult, Scorecard
@@ -188,9 +189,6 @@ def _rules_grid(rows: Sequence[RuleRow], *, is_flat: bool) -> Grid:
 
 
 FACT_VALUES = 4
-
-SCALE_UNITS = {"1": "ratio", "s": "seconds", "bit/s": "bits_per_second"}
-"""The catalogue's unit -> the scales' word for it."""
 
 
 def facts_grid(catalogue: Catalogue, facts: Sequence[tuple[str, Latest]]) -> Grid:
