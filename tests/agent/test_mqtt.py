@@ -292,7 +292,10 @@ async def test_second_agent_of_the_same_name_ends_the_session_of_the_first(broke
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (0x8E, "somebody logged in with the same identifier; does the same agent run twice?"),
+        (
+            0x8E,
+            "another agent with the same name is connected; give each agent its own name (`agent` in its configuration)",
+        ),
         (0x95, "a message is larger than it allows; raise its max_packet_size"),
         (0xA0, "it answered with code 0xa0"),
     ],
