@@ -9,6 +9,7 @@ from collections.abc import Callable
 from agent.errors import InfravitalsError, LinkError, NameTaken, SpoolError
 from agent.language import say
 from agent.link import Link, Session
+from agent.refusals import Refusals
 from agent.spool import Outgoing, Spool
 from agent.wire import Address
 
@@ -64,6 +65,7 @@ class Publisher:
         self._told: set[str] = set()
         self._is_name_shared = False
         self._session_since = 0.0
+        self._refusals = Refusals(self._name, monotonic)
 
     @property
     def is_connected(self) -> bool:
@@ -172,6 +174,7 @@ class Publisher:
                 self._in_flight.pop(made_at, None)
             self._end_trouble()
             self._end_sharing()
+            self._refusals.note(receipt.reasons)
             self._settled.set()
             self._news.set()
         raise LinkError(say("连接已关闭", "the connection was closed"))

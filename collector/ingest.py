@@ -232,10 +232,14 @@ class Ingest:
             if arrival.boot:
                 boots.setdefault((arrival.address, arrival.boot), []).append(arrival)
         for (_, boot), group in boots.items():
+            reasons: Counter[Reason] = Counter()
+            for arrival in group:
+                reasons.update(arrival.set_aside_counts())
             receipt = Receipt(
                 boot=boot,
                 applied=to_ranges([arrival.seq for arrival in group if not arrival.trouble]),
                 set_aside=to_ranges([arrival.seq for arrival in group if arrival.trouble]),
+                reasons={reason.value: count for reason, count in reasons.items()},
             )
             await _try_link(group[-1].delivery.reply(receipt))
 

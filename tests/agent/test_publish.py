@@ -311,3 +311,17 @@ async def test_name_that_nobody_takes_any_more_is_told(spool: Spool, caplog: pyt
         f"hospital-a/his-db-1: {TAKEN}",
         "hospital-a/his-db-1: no other agent with this name shows up any more",
     ]
+
+
+async def test_what_the_collector_set_aside_is_told(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    link = InProcessLink(ADDRESS, capacity=4)
+    sender = Publisher(spool, link, ADDRESS, random=lambda: 0.01)
+    async with in_background(sender.run()):
+        for number in range(2):
+            spool.put([point(number)])
+            sender.wake()
+            delivery = await following(link.deliveries())
+            await delivery.reply(Receipt(delivery.boot, [(number, number)], [], {"not_yours": 1}))
+            assert await sender.drain(20)
+    [record] = caplog.records
+    assert "this agent may not report that asset (not_yours)" in record.getMessage()
