@@ -11,6 +11,8 @@ from agent.catalogue import Text
 
 MOST_TAG_CHARACTERS = 200
 MOST_LABEL_CHARACTERS = 256
+MOST_ASSETS = 5_000
+"""Assets that one agent may claim unasked: a gateway has many, but one that is broken or stolen makes them without end."""
 
 
 class Reason(StrEnum):
@@ -27,6 +29,7 @@ class Reason(StrEnum):
     TAG_NOT_LISTED = "tag_not_listed"
     BAD_ASSET = "bad_asset"
     NOT_YOURS = "not_yours"
+    TOO_MANY_ASSETS = "too_many_assets"
     TOO_EARLY = "too_early"
     TOO_LATE = "too_late"
     NO_FIELD = "no_field"
@@ -89,6 +92,17 @@ MEANINGS: Mapping[Reason, Meaning] = {
         Text(
             "资产归最先上报它的采集代理；请检查配置中的 asset 是否与别处重复",
             "an asset belongs to the agent that reported it first; see whether `asset` in the configuration is used twice",
+        ),
+    ),
+    Reason.TOO_MANY_ASSETS: Meaning(
+        "point",
+        Text(
+            f"一个采集代理最多自行带来 {MOST_ASSETS} 个资产，新的资产不再接受",
+            f"an agent may bring {MOST_ASSETS} assets of its own; it has them, no new one is taken",
+        ),
+        Text(
+            "请检查 asset 标签是否不断变化，或用多个采集代理分担",
+            "see whether the tag asset keeps changing, or share the assets among several agents",
         ),
     ),
     Reason.TOO_EARLY: Meaning(

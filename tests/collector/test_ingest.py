@@ -17,6 +17,7 @@ from agent.catalogue import load
 from agent.errors import LinkError, StoreError
 from agent.link import Delivery
 from agent.points import Point
+from agent.reasons import MOST_ASSETS
 from agent.wire import Address, Batch, Receipt, encode_batch
 from collector.arrival import receive
 from collector.ingest import Ingest, Pace
@@ -178,6 +179,23 @@ async def test_the_first_reporter_owns_an_asset_also_for_a_collector_started_lat
     await later.run(stream([second.batch(1, [cpu(NOW + 2)])]))
     assert later.counts().set_aside == {Reason.NOT_YOURS: 1}
     assert desk.rows("SELECT count(*) FROM points.host_cpu") == [(2,)]
+
+
+async def test_an_agent_brings_so_many_assets_unasked_and_each_collector_keeps_to_it(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    flood, good = Sender(), Sender(Address("hospital", "srv-2"), "boot-2")
+    await desk.take(flood.batch(0, [cpu(asset=f"made-up-{number}") for number in range(MOST_ASSETS)]))
+    assert reasons(desk.ingest) == {}
+    later = desk.another()
+    for number, ingest in enumerate((desk.ingest, later, later)):
+        points = [cpu(NOW + number, asset=asset) for asset in ("made-up-0", f"one-more-{number}", f"two-more-{number}")]
+        await ingest.run(stream([flood.batch(number + 1, points), good.batch(number, [cpu(asset=f"good-{number}")])]))
+        assert flood.receipts[-1].reasons == {"too_many_assets": 2}, "those that it has stay its own"
+        assert good.receipts[-1].reasons == {}
+    assert later.counts().set_aside == {Reason.TOO_MANY_ASSETS: 4}
+    assert len(desk.store.owners("hospital")) == MOST_ASSETS + 3
+    assert len([record for record in caplog.records if "(too_many_assets)" in record.message]) == 2, "once a collector"
 
 
 async def test_nothing_is_acknowledged_while_the_store_refuses_and_all_of_it_afterwards(
