@@ -21,6 +21,7 @@ class Reason(StrEnum):
     UNDECODABLE = "undecodable"
     TOO_LARGE = "too_large"
     BAD_HEADER = "bad_header"
+    STORE_REFUSES = "store_refuses"
     BAD_DROPPED = "bad_dropped"
     MALFORMED_POINT = "malformed_point"
     UNKNOWN_MEASUREMENT = "unknown_measurement"
@@ -59,6 +60,10 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.BAD_HEADER: Meaning(
         "batch",
         Text("批次的 boot、seq 或时间不合法", "the batch's boot, seq or time is not possible"),
+    ),
+    Reason.STORE_REFUSES: Meaning(
+        "batch",
+        Text("存储反复拒绝这一批，却接受其他批次", "the store refuses this batch again and again and takes others"),
     ),
     Reason.BAD_DROPPED: Meaning(
         "dropped", Text("丢弃公告不合法", "the announcement of dropped batches is not possible")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.link import Delivery
 from agent.wire import Address, Decoded, Undecodable, decode_batch
@@ -20,7 +20,7 @@ class Arrival:
     """One delivery. boot: '' for a foreign sender, who gets no receipt; identity is the payload's SHA-256 then.
 
     decoded: None when the batch is set aside as a whole for `trouble`. checked, batch: once it was held against the
-    catalogue; batch stays None for bytes that have no identity worth a row.
+    catalogue; batch stays None for bytes that have no identity worth a row. is_known: the store had it before.
     """
 
     delivery: Delivery
@@ -32,6 +32,7 @@ class Arrival:
     trouble: SetAside | None
     checked: Checked | None = None
     batch: AppliedBatch | None = None
+    is_known: bool = False
 
     @property
     def address(self) -> Address:
@@ -45,6 +46,12 @@ class Arrival:
             self.batch = self._batch(checked, self.decoded.batch.made_at or self.received_at)
         elif self.boot:
             self.batch = self._batch(None, self.received_at)
+
+    def set_aside(self, trouble: SetAside) -> "Arrival":
+        """The same delivery set aside as a whole; its batch is a row without points, for who has an identity."""
+        aside = replace(self, decoded=None, trouble=trouble, checked=None, batch=None)
+        aside.settle(None)
+        return aside
 
     def set_aside_counts(self) -> Mapping[Reason, int]:
         """What of it was set aside, by reason."""

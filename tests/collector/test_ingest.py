@@ -206,7 +206,7 @@ async def test_nothing_is_acknowledged_while_the_store_refuses_and_all_of_it_aft
     desk.refuses = lambda name: name == "write" and not stalled
 
     async def watch() -> None:
-        await until_async(lambda: desk.calls.count("write") >= 3)
+        await until_async(lambda: desk.calls.count("write") >= 8)
         stalled.append(desk.ingest.is_stalled and not sender.acknowledged and not sender.receipts)
 
     async with asyncio.TaskGroup() as group:
