@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from servers import Mosquitto, following, until_async
 
+from agent.broker import Secret
 from agent.errors import LinkError, NameTaken
 from agent.inprocess import InProcessLink
 from agent.language import choose
@@ -325,3 +326,29 @@ async def test_what_the_collector_set_aside_is_told(spool: Spool, caplog: pytest
             assert await sender.drain(20)
     [record] = caplog.records
     assert "this agent may not report that asset (not_yours)" in record.getMessage()
+
+
+async def test_files_that_are_not_there_are_told_once_each_and_awaited(
+    spool: Spool, mosquitto: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A secret that is mounted late is no reason to end; a word at every try would fill the log."""
+    await asyncio.to_thread(mosquitto.start)
+    spool.put([point(1)])
+    secret, tries = tmp_path / "secret", 0
+
+    def count_tries() -> float:
+        nonlocal tries
+        tries += 1
+        return 0.0
+
+    broker = Broker("127.0.0.1", port=mosquitto.port, password=Secret(file=str(secret)))
+    sender = Publisher(spool, MqttLink(broker, ADDRESS), ADDRESS, random=count_tries, resend_seconds=0.1)
+    async with in_background(sender.run()), in_background(collect(mosquitto.port, set())):
+        await until_async(lambda: tries > 20)
+        [record] = [record for record in caplog.records if record.name == "agent.publish"]
+        assert record.getMessage() == (
+            f"hospital-a/his-db-1: cannot read the password file {secret}: it does not exist; "
+            "mend it or change broker.password; it is tried on"
+        )
+        secret.write_text("any")
+        assert await sender.drain(20)
