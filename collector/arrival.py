@@ -1,7 +1,7 @@
 """A delivery on its way into the store: decoded, its identity known, fit to be written or set aside as a whole. No I/O."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from agent.link import Delivery
@@ -33,6 +33,7 @@ class Arrival:
     checked: Checked | None = None
     batch: AppliedBatch | None = None
     is_known: bool = False
+    is_acknowledged: bool = False
 
     @property
     def address(self) -> Address:
@@ -46,6 +47,16 @@ class Arrival:
             self.batch = self._batch(checked, self.decoded.batch.made_at or self.received_at)
         elif self.boot:
             self.batch = self._batch(None, self.received_at)
+
+    async def acknowledge(self, attempt: Callable[[Awaitable[None]], Awaitable[None]]) -> None:
+        """Tell the link once; a second word might be for another message with the same number."""
+        if not self.is_acknowledged:
+            self.is_acknowledged = True
+            await attempt(self.delivery.acknowledge())
+
+    def take_over(self, delivery: Delivery) -> None:
+        """The same batch came again: its answer goes there."""
+        self.delivery, self.is_acknowledged = delivery, False
 
     def set_aside(self, trouble: SetAside) -> "Arrival":
         """The same delivery set aside as a whole; its batch is a row without points, for who has an identity."""

@@ -4,7 +4,8 @@ Deliveries that come close together are written together, up to a bound, so that
 in trouble nothing is acknowledged and no more is read than the bound: the agents' spools hold what waits.
 
 A batch that the store refuses while it takes others is a suspect: it is held back so that the line goes on, tried again after
-growing waits, and set aside when it was refused often enough, each time beside points that were written.
+growing waits, and set aside when it was refused often enough, each time beside points that were written. It is acknowledged
+at once, else suspects would take up all that the link lets be under way; what has no receipt stays in its agent's spool.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 MOST_RECENT = 20_000
 """Identities remembered as stored, so that the store is not asked for a batch that comes again."""
 MOST_TOLD = 10_000
-MOST_SUSPECTS = 256
+MOST_SUSPECTS = 64
 MOST_PROBES = 8
 """Batches written singly in one pass until one is taken; a store that is away need not refuse each of them."""
 LONG_ROUND_MS = 60_000
@@ -124,17 +125,23 @@ class Ingest:
             is_open = True
             while is_open:
                 gathered, is_open = await self._gather(inbox)
-                if gathered:
-                    async with self._turn:  # one round at a time: the checker and the claims know no other
+                async with self._turn:  # one round at a time: the checker and the claims know no other
+                    if gathered:
                         await self._take(gathered, inbox)
+                    else:
+                        await self._try_suspects(has_points=False)
             await reader
         finally:
             reader.cancel()
             await asyncio.wait({reader})
 
     async def _gather(self, inbox: "asyncio.Queue[Delivery | None]") -> tuple[list[Delivery], bool]:
-        """The next deliveries; and whether there will be more."""
-        first = await inbox.get()
+        """The next deliveries, none when a suspect's time comes before; and whether there will be more."""
+        try:
+            async with asyncio.timeout(self._rest_of_suspects()):
+                first = await inbox.get()
+        except TimeoutError:
+            return [], True
         if first is None:
             return [], False
         gathered, size = [first], len(first.payload)
@@ -175,8 +182,9 @@ class Ingest:
             if suspect is None:
                 arrivals.append(arrival)
             else:
-                await _try_link(suspect.arrival.delivery.acknowledge())
-                suspect.arrival.delivery = delivery
+                await suspect.arrival.acknowledge(_try_link)
+                suspect.arrival.take_over(delivery)
+                await self._hold(suspect.arrival)
             await asyncio.sleep(0)  # a large round must not hold up whatever else this loop serves
         return arrivals
 
@@ -210,7 +218,7 @@ class Ingest:
         self._end_trouble()
         await self._finish(pending)
         if has_points:
-            await self._try_suspects()
+            await self._try_suspects(has_points)
         return []
 
     async def _try_singly(self, pending: Sequence[Arrival]) -> list[Arrival]:
@@ -231,7 +239,7 @@ class Ingest:
         if not has_points:
             return left
         self._end_trouble()
-        await self._try_suspects()
+        await self._try_suspects(has_points)
         return [arrival for arrival in left if not await self._suspect(arrival)]
 
     async def _suspect(self, arrival: Arrival) -> bool:
@@ -242,29 +250,43 @@ class Ingest:
         name = (arrival.address, arrival.identity)
         twin, self._suspects[name] = self._suspects.get(name), _Suspect(arrival, 1, next_at)
         if twin is not None:
-            await _try_link(twin.arrival.delivery.acknowledge())
-        else:
-            logger.info(
-                "the store refuses batch %s of %s and takes others", arrival.identity, "/".join(arrival.address)
-            )
+            await twin.arrival.acknowledge(_try_link)
+        await self._hold(arrival)
+        sender = "/".join(arrival.address)
+        logger.info("the store refuses batch %s of %s and takes others", arrival.identity, sender)
         return True
 
-    async def _try_suspects(self) -> None:
-        """Try those again whose time has come; only after points were written, else it says nothing about them."""
+    async def _hold(self, arrival: Arrival) -> None:
+        if arrival.boot:  # a foreign sender has no spool and gets no receipt: the broker has to keep its batch
+            await arrival.acknowledge(_try_link)
+
+    def _rest_of_suspects(self) -> float | None:
+        """Seconds until one is tried again; None without any."""
+        due_at = min((suspect.next_at for suspect in self._suspects.values()), default=None)
+        return None if due_at is None else max(self._pace.gather_seconds, due_at - self._clock())
+
+    async def _try_suspects(self, has_points: bool) -> None:
+        """Try those again whose time has come. A refusal counts only beside points that were written, now or just before."""
         now = self._clock()
-        for name, suspect in list(self._suspects.items()):
+        refused: list[tuple[_Suspect, StoreError]] = []
+        for suspect in list(self._suspects.values()):
             if now < suspect.next_at:
                 continue
-            settled: Arrival | None = suspect.arrival
             try:
-                await self._write([suspect.arrival])
+                has_points |= await self._write([suspect.arrival])
             except StoreError as error:
-                suspect.next_at = now + self._pace.suspect_wait_seconds * 2**suspect.refusals
-                suspect.refusals += 1
-                settled = await self._give_up(suspect, error)
-            if settled is not None:
-                del self._suspects[name]
-                await self._finish([settled])
+                refused.append((suspect, error))
+            else:
+                await self._release(suspect.arrival)
+        for suspect, refusal in refused:
+            suspect.next_at = now + self._pace.suspect_wait_seconds * 2**suspect.refusals
+            suspect.refusals += has_points
+            if has_points and (aside := await self._give_up(suspect, refusal)):
+                await self._release(aside)
+
+    async def _release(self, arrival: Arrival) -> None:
+        del self._suspects[arrival.address, arrival.identity]
+        await self._finish([arrival])
 
     async def _give_up(self, suspect: _Suspect, error: StoreError) -> Arrival | None:
         """Set a suspect aside if it was refused often enough; its row should be stored, else it looks like a hole."""
@@ -291,9 +313,8 @@ class Ingest:
             arrival.is_known = False  # a twin in an earlier try that failed made nothing known
             name = (arrival.address, arrival.identity)
             if name in stored:
-                arrival.is_known = (
-                    arrival.batch is None
-                )  # else it was an earlier try of this very write that did arrive
+                # a batch that is made already was an earlier try of this very write that did arrive
+                arrival.is_known = arrival.batch is None
                 continue
             if arrival.batch is None:
                 await self._check(arrival)
@@ -358,7 +379,7 @@ class Ingest:
         """Acknowledge everything, and send one receipt to each agent and boot."""
         boots: dict[tuple[Address, str], list[Arrival]] = {}
         for arrival in arrivals:
-            await _try_link(arrival.delivery.acknowledge())
+            await arrival.acknowledge(_try_link)
             if arrival.boot:
                 boots.setdefault((arrival.address, arrival.boot), []).append(arrival)
         for (_, boot), group in boots.items():

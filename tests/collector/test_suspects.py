@@ -1,6 +1,7 @@
 """A batch that the store refuses while it takes others: held back, tried again, set aside; good data never are."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from servers import until_async
 from agent.catalogue import load
 from agent.errors import StoreError
 from agent.link import Delivery
-from agent.wire import Address, Receipt
+from agent.wire import Address, Batch, Receipt, encode_batch
 from collector.ingest import Ingest, Pace
 from collector.quarantine import Quarantine
 from collector.reasons import Reason
@@ -47,11 +48,11 @@ class FussyStore:
 class Desk:
     """Ingest over the fussy store, fed delivery by delivery."""
 
-    def __init__(self, store: FussyStore, quarantine: Quarantine) -> None:
+    def __init__(self, store: FussyStore, quarantine: Quarantine, pace: Pace) -> None:
         self.store, self.quarantine = store, quarantine
         self.now = NOW / 1000
         self.good, self.bad = Sender(), Sender(POISON, "bad")
-        self.ingest = Ingest(store, at_once, load(), Owners(), quarantine, lambda: self.now, PACE)  # type: ignore[arg-type]
+        self.ingest = Ingest(store, at_once, load(), Owners(), quarantine, lambda: self.now, pace)  # type: ignore[arg-type]
         self._feed: asyncio.Queue[Delivery] = asyncio.Queue()
         self._seq = 0
 
@@ -86,9 +87,9 @@ def store(tmp_path: Path) -> Iterator[FussyStore]:
 
 
 @asynccontextmanager
-async def opened(store: FussyStore, folder: Path) -> AsyncIterator[Desk]:
+async def opened(store: FussyStore, folder: Path, **pace: float) -> AsyncIterator[Desk]:
     with Quarantine(folder / "quarantine.sqlite") as quarantine:
-        desk = Desk(store, quarantine)
+        desk = Desk(store, quarantine, dataclasses.replace(PACE, **pace))  # type: ignore[arg-type]
         running = asyncio.create_task(desk.ingest.run(desk.deliveries()))
         try:
             yield desk
@@ -187,6 +188,38 @@ async def test_a_store_without_room_for_points_that_still_takes_rows_costs_no_ba
         store.refuses = lambda batch: False
         await until_async(lambda: 0 in desk.bad.acknowledged)
         assert desk.bad.receipts[-1] == Receipt("bad", [(0, 0)], [])
+
+
+async def test_a_store_that_fails_in_the_middle_of_a_pass_gets_all_again_though_nothing_new_comes(
+    store: FussyStore, tmp_path: Path
+) -> None:
+    """What fills the disk makes suspects of the innocent; they are tried on by themselves, and nothing counts meanwhile."""
+    store.refuses = lambda batch: True
+    async with opened(store, tmp_path, suspect_wait_seconds=0.0) as desk:
+        desk.hand_in(*(desk.bad_batch(seq) for seq in range(30)))
+        await until_async(lambda: store.refusals > 50)
+        store.refuses = lambda batch: batch.seq >= 5  # five got in, then it was full
+        await until_async(lambda: len(desk.bad.acknowledged) == 30)
+        assert sum(last - first + 1 for one in desk.bad.receipts for first, last in one.applied) < 30
+        refusals = store.refusals
+        await until_async(lambda: store.refusals > refusals + 200)
+        store.refuses = lambda batch: False
+        await until_async(
+            lambda: sum(last - first + 1 for one in desk.bad.receipts for first, last in one.applied) == 30
+        )
+        assert desk.ingest.counts().set_aside == {}
+
+
+async def test_a_suspect_takes_up_no_place_in_the_link_unless_nobody_else_keeps_it(
+    store: FussyStore, tmp_path: Path
+) -> None:
+    async with opened(store, tmp_path) as desk:
+        desk.hand_in(desk.bad_batch(), desk.bad.deliver(encode_batch(Batch([cpu(asset="srv-666")]))))
+        await desk.take_good()
+        assert (desk.bad.acknowledged, desk.bad.receipts) == ([0], [])
+        await desk.wait_and_take_good(PACE.most_refusals)
+        assert desk.bad.acknowledged == [0, -1]
+        assert desk.ingest.counts().set_aside == {Reason.STORE_REFUSES: 2}
 
 
 async def test_many_refused_ones_before_a_good_one_do_not_hide_it(store: FussyStore, tmp_path: Path) -> None:
