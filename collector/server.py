@@ -61,7 +61,7 @@ class StoreThreads:
 
 def revise(store: Store, card: Scorecard, as_of: int) -> Scorecard:
     """The scorecard with its revision: the stored one of the same content, else the next; nothing is written."""
-    stored = [row for row in store.scorecards(card.site, as_of) if row.as_of == as_of]
+    stored = store.scorecard_list(card.site, as_of, as_of + 1)
     known = [row.revision for row in stored if row.digest == card.identity()]
     revision = known[0] if known else max((row.revision for row in stored), default=0) + 1
     return msgspec.structs.replace(card, revision=revision)
