@@ -13,6 +13,7 @@ import msgspec
 from agent import catalogue
 from agent.errors import InfravitalsError, StoreError
 from agent.language import Language, current, say, speaking
+from collector.answers import ANSWERS, Answer
 from collector.config import CollectorConfig, read_config
 from collector.control import Reply, ask
 from collector.evaluate import Rules
@@ -160,6 +161,23 @@ def ask_quarantine(place: Place, form: str) -> bytes:
     return _ask_or_do(place, "quarantine", _QuarantineQuestion(form, current()), lambda: read_quarantine(place, form))
 
 
+class _StoreQuestion(msgspec.Struct):
+    arguments: dict[str, object]
+    language: Language
+
+
+def ask_store(place: Place, name: str, arguments: Mapping[str, object]) -> bytes:
+    """What `answers` gives to a question, from a running server or from the file."""
+    question = _StoreQuestion(dict(arguments), current())
+    return _ask_or_do(place, name, question, lambda: _answer_from_file(place, name, arguments))
+
+
+def _answer_from_file(place: Place, name: str, arguments: Mapping[str, object]) -> bytes:
+    rules = load_rules(place.rules_directory).rules
+    with place.store() as store:
+        return ANSWERS[name](store, rules, place.site, arguments)
+
+
 def _ask_or_do(place: Place, command: str, question: msgspec.Struct, otherwise: Callable[[], bytes]) -> bytes:
     answer = _ask(place, command, question)
     return otherwise() if answer is None else answer
@@ -210,4 +228,13 @@ def make_handlers(place: Place, threads: StoreThreads, rules: Rules, url: str) -
     async def hello(arguments: Mapping[str, object]) -> Reply:
         return Reply(f"pid {os.getpid()}, {url}".encode(), 0)
 
-    return {"score": score, "quarantine": quarantine, "hello": hello}
+    def answering(answer: Answer) -> Callable[[Mapping[str, object]], Awaitable[Reply]]:
+        async def reply(arguments: Mapping[str, object]) -> Reply:
+            question = msgspec.convert(arguments, _StoreQuestion)
+            with speaking(question.language):
+                return Reply(await threads.read(answer, threads.store, rules, place.site, question.arguments), 0)
+
+        return reply
+
+    of_the_store = {name: answering(answer) for name, answer in ANSWERS.items()}
+    return {"score": score, "quarantine": quarantine, "hello": hello, **of_the_store}

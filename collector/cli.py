@@ -12,6 +12,7 @@ from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, en
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError
 from agent.language import say
+from collector.evidence_cli import add_commands, add_rules_commands
 
 if TYPE_CHECKING:
     from collector.grid import Line
@@ -84,6 +85,7 @@ def build_parser() -> Parser:
     aside = add("quarantine", _quarantine, "查看被搁置的数据及原因", "show what was set aside and why")
     _add_place(aside)
     add_format(aside, ("table", "json"))
+    add_commands(add, _add_place, _add_as_of, _time)
     completion = add("completion", _completion, "打印 shell 补全脚本", "print a shell completion script")
     completion.add_argument("shell", choices=SHELLS)
     add("version", _version, "打印版本", "print the version")
@@ -186,9 +188,13 @@ def _add_as_of(parser: Parser) -> None:
 def _add_rules(parser: Parser) -> None:
     commands = parser.add_subparsers(title=say("命令", "commands"), metavar=say("命令", "COMMAND"), required=True)
 
-    def add(name: str, handler: Handler, zh: str, en: str) -> Parser:
+    def add_plain(name: str, handler: Handler, zh: str, en: str) -> Parser:
         child: Parser = commands.add_parser(name, help=say(zh, en), description=say(zh, en))
         child.set_defaults(handler=handler)
+        return child
+
+    def add(name: str, handler: Handler, zh: str, en: str) -> Parser:
+        child = add_plain(name, handler, zh, en)
         child.add_argument(
             "--rules",
             type=Path,
@@ -215,6 +221,7 @@ def _add_rules(parser: Parser) -> None:
         "explain a criterion: question, query, scale, basis",
     )
     explain.add_argument("criterion", metavar=say("准则", "CRITERION"))
+    add_rules_commands(add_plain, _add_place, _add_as_of)
 
 
 def _default_data() -> Path:

@@ -1,5 +1,6 @@
-"""`infravitals rules coverage`: which signal feeds which criterion, what this site lacks, what to enrol next. No I/O."""
+"""`infravitals rules coverage`: which signal feeds which criterion, what this site lacks, what to enrol next."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -8,8 +9,11 @@ import msgspec
 from agent.catalogue import Text
 from collector.evaluate import Rules
 from collector.evidence import CriterionResult
+from collector.inquiry import Site
 from collector.plan_check import signals_of
+from collector.query import HOUR_MS
 from collector.score import Scorecard
+from collector.stores import Store
 
 State = Literal["seen", "not_seen", "no_source"]
 
@@ -34,6 +38,8 @@ class CriterionRow(msgspec.Struct, frozen=True):
     gain: float
     signals: tuple[SignalRow, ...]
     todo: Text | None
+    is_possible: bool
+    """Whether it can be done today: every signal that it lacks has a source."""
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -44,6 +50,9 @@ class Coverage(msgspec.Struct, frozen=True):
 
 
 NEXT_SHOWN = 10
+
+SEEN_MS = 7 * 24 * HOUR_MS
+"""A signal is seen while its newest point is no older."""
 
 
 def measure_coverage(rules: Rules, card: Scorecard, seen: Mapping[str, bool]) -> Coverage:
@@ -56,7 +65,7 @@ def measure_coverage(rules: Rules, card: Scorecard, seen: Mapping[str, bool]) ->
     ]
     weights = _weights(card)
     ordered = sorted(rows, key=lambda row: (-row.gain * weights[row.indicator], row.id))
-    following = [row.id for row in ordered if row.gain > 0 and row.todo is not None]
+    following = [row.id for row in ordered if row.gain > 0 and row.todo is not None and row.is_possible]
     return Coverage(tuple(rows), tuple(following[:NEXT_SHOWN]))
 
 
@@ -94,6 +103,7 @@ def _row(rules: Rules, indicator: str, result: CriterionResult, seen: Mapping[st
         gain=round(result.effective_weight * (100 - result.low), 6),
         signals=signals,
         todo=_todo(result, signals),
+        is_possible=all(row.state != "no_source" for row in signals),
     )
 
 
@@ -119,3 +129,14 @@ def _todo(result: CriterionResult, signals: Sequence[SignalRow]) -> Text | None:
     if result.status != "scored":
         return result.reason
     return None if result.low >= 100 else Text("改进所示对象", "mend the subjects shown")
+
+
+def seen_signals(store: Store, rules: Rules, site: Site) -> dict[str, bool]:
+    """For every signal that is asked, whether a point of the last week has it."""
+    since = int(time.time() * 1000) - SEEN_MS
+    signals = asked_signals(rules)
+    fields: dict[str, set[str]] = {}
+    for name in sorted({signal.partition(".")[0] for signal in signals}):
+        rows = (row for row in store.latest(name, since) if row.tags["site"] == site.id)
+        fields[name] = {field for row in rows for field in row.fields}
+    return {signal: signal.partition(".")[2] in fields[signal.partition(".")[0]] for signal in signals}

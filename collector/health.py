@@ -1,12 +1,8 @@
 """The health of agents and their sources, read from what they reported of themselves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
-from collector.evaluate import Rules
-from collector.reasons import Reason
-from collector.score import Scorecard
 from collector.stores import BatchTotals, Latest, Store
 
 FRESH_INTERVALS = 4
@@ -47,35 +43,6 @@ class AgentHealth:
     spool_oldest_age_seconds: float | None
     resident_bytes: float | None
     sources: Sequence[SourceHealth]
-
-
-@dataclass(frozen=True)
-class Commands:
-    """How a reader asks for the same figures in a shell. program: what starts it; place: the words that name this data."""
-
-    program: str = "infravitals"
-    place: str = ""
-
-    def spell(self, command: str, *words: str) -> str:
-        """A command on this data, ready to be copied."""
-        return " ".join(word for word in (self.program, command, self.place, *words) if word)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything that the faces show, taken at one moment.
-
-    set_aside: by reason, what this collector ever refused. owners: asset -> agent, none of them registered yet.
-    """
-
-    taken_at: int
-    zone: ZoneInfo
-    rules: Rules
-    scorecard: Scorecard
-    agents: Sequence[AgentHealth]
-    set_aside: Mapping[Reason, int]
-    owners: Mapping[str, str]
-    commands: Commands
 
 
 def read_health(store: Store, site: str, now: int) -> tuple[AgentHealth, ...]:

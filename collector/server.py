@@ -13,12 +13,15 @@ import msgspec
 
 from agent.errors import StoreError
 from agent.language import say
+from collector.coverage import measure_coverage, seen_signals
 from collector.evaluate import Rules, evaluate, format_time
-from collector.health import Commands, Snapshot, read_health
+from collector.health import read_health
+from collector.history import explain_revision, read_history, summarize
 from collector.inquiry import Site
 from collector.query import HOUR_MS
 from collector.reasons import Reason
 from collector.score import Scorecard
+from collector.snapshot import Commands, Snapshot
 from collector.stores import Store
 
 T = TypeVar("T")
@@ -30,6 +33,9 @@ LATENESS_MS = 120_000
 FIRST_LOOK_SECONDS = 3.0
 LONGEST_PAUSE_SECONDS = 60.0
 """The live view is taken at growing pauses: soon after the start, later once a minute."""
+
+HISTORY_MS = 30 * 24 * HOUR_MS
+"""How far back the live view lists stored scorecards."""
 
 COST_FACTOR = 20
 """The pause is at least this many times what the last look took, so that a large site is not scored all day."""
@@ -120,14 +126,18 @@ class Evaluator:
 
     def _snapshot(self, now: int) -> Snapshot:
         store = self._threads.store
+        card = score_at(store, self._rules, self._site, now)
         return Snapshot(
             taken_at=now,
             zone=self._site.zone,
             rules=self._rules,
-            scorecard=score_at(store, self._rules, self._site, now),
+            scorecard=card,
             agents=read_health(store, self._site.id, now),
             set_aside=dict(self._set_aside()),
             owners=store.owners(self._site.id),
+            folder=self._site.folder,
+            coverage=measure_coverage(self._rules, card, seen_signals(store, self._rules, self._site)),
+            history=read_history(store, self._site.id, now - HISTORY_MS),
             commands=self._commands,
         )
 
@@ -150,13 +160,22 @@ class Evaluator:
         if not await self._threads.read(self._threads.store.totals):
             return 0
         card = await self._threads.read(evaluate, self._threads.store, self._rules, self._site, hour)
+        why = await self._threads.read(self._why, card, hour)
         now = int(self._clock() * 1000)
+        body, summary = msgspec.json.encode(card), summarize(card)
         revision = await self._threads.write(
-            self._threads.store.save_scorecard, self._site.id, hour, card.identity(), msgspec.json.encode(card), now
+            self._threads.store.save_scorecard, self._site.id, hour, card.identity(), body, now, why, summary
         )
         log.info(say("%s 的评分已存，修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
         await self._threads.write(self._threads.store.prune, now)
         return revision
+
+    def _why(self, card: Scorecard, hour: int) -> str:
+        """Why this hour's scorecard is not the stored one; empty when none is."""
+        stored = self._threads.store.scorecard_at(self._site.id, hour)
+        if stored is None or stored.digest == card.identity():
+            return ""
+        return explain_revision(msgspec.json.decode(stored.body, type=Scorecard), card)
 
     def _complain(self, error: StoreError) -> None:
         if not self._is_failing:

@@ -11,9 +11,9 @@ from pathlib import Path
 from agent.link import Delivery
 from collector.beside import make_handlers
 from collector.control import ControlServer
-from collector.health import Commands
 from collector.intake import Intake
 from collector.server import Evaluator
+from collector.snapshot import Commands
 from collector.web.serving import PageServer
 
 

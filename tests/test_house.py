@@ -57,11 +57,15 @@ LINE = (
     {"collector.cases", "collector.ruleset", "collector.health"},
     {"collector.grid", "collector.report"},
     {"collector.tables"},
+    {"collector.explain", "collector.compare", "collector.coverage", "collector.history"},
+    {"collector.snapshot"},
     {"collector.server", "collector.web"},
+    {"collector.answers"},
     {"collector.beside"},
     {"collector.intake", "collector.embedded"},
     {"collector.service"},
     {"collector.serve", "collector.once", "collector.up"},
+    {"collector.evidence_cli"},
     {"collector.cli"},
 )
 """Stations from left to right; a module imports from its own station or from one further left."""

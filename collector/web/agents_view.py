@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent.language import say
-from collector.health import AgentHealth, Snapshot, SourceHealth
+from collector.health import AgentHealth, SourceHealth
 from collector.reasons import MEANINGS
 from collector.report import show_value
+from collector.snapshot import Snapshot
 from collector.web.times import ago
 from collector.web.views import View, count_alive
 

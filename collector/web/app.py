@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from agent.language import Language, say, speaking
-from collector.health import Snapshot
+from collector.snapshot import Snapshot
 from collector.web.agents_view import agents_view
 from collector.web.evidence_view import criterion_view
 from collector.web.views import View, frame_of, node_view, readiness_view, tree_view

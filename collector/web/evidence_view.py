@@ -6,10 +6,10 @@ from typing import NamedTuple
 from agent.language import say
 from collector.evaluate import Rules
 from collector.evidence import CriterionResult, WorstSubject
-from collector.health import Snapshot
 from collector.report import explain_rule, show_value, spell_basis
 from collector.rulebook import Scale
 from collector.score import NodeResult, points
+from collector.snapshot import Snapshot
 from collector.web.figures import Tree, criterion_row
 from collector.web.times import window
 from collector.web.views import View

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent.language import say
-from collector.health import Snapshot
 from collector.report import INDICATORS
+from collector.snapshot import Snapshot
 from collector.web.figures import Bar, NodeRow, Tree, criterion_row, show_points
 from collector.web.times import ago, clock_time
 

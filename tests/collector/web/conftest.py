@@ -11,11 +11,11 @@ import pytest
 
 from agent.points import Point
 from collector.evaluate import Rules, parse_time
-from collector.health import Commands, Snapshot
 from collector.inquiry import Site
 from collector.reasons import Reason
 from collector.ruleset import load_rules
 from collector.server import Evaluator, StoreThreads
+from collector.snapshot import Commands, Snapshot
 from collector.stores import AppliedBatch, Store, load_store
 from collector.web.serving import PageServer
 

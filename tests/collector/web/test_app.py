@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.health import Snapshot
+from collector.snapshot import Snapshot
 
 
 class Client:

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from servers import program
 
-from collector.health import Snapshot
+from collector.snapshot import Snapshot
 
 PROGRAM, PLACE = "/opt/infravitals/bin/infravitals", "--data-dir '/srv/a hospital'"
 

@@ -8,8 +8,8 @@ import msgspec
 from agent.catalogue import Text
 from agent.language import speaking
 from collector.evidence import CriterionResult, Provisional
-from collector.health import Snapshot
 from collector.rulebook import Scale
+from collector.snapshot import Snapshot
 from collector.web.agents_view import agents_view
 from collector.web.evidence_view import criterion_view
 from collector.web.figures import Bar, show_weight

@@ -1,0 +1,46 @@
+"""Everything that the faces show, taken at one moment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from collector.coverage import Coverage
+from collector.evaluate import Rules
+from collector.health import AgentHealth
+from collector.history import HistoryRow
+from collector.reasons import Reason
+from collector.score import Scorecard
+from collector.site_folder import SiteFolder
+
+
+@dataclass(frozen=True)
+class Commands:
+    """How a reader asks for the same figures in a shell. program: what starts it; place: the words that name this data."""
+
+    program: str = "infravitals"
+    place: str = ""
+
+    def spell(self, command: str, *words: str) -> str:
+        """A command on this data, ready to be copied."""
+        return " ".join(word for word in (self.program, command, self.place, *words) if word)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that the faces show, taken at one moment.
+
+    set_aside: by reason, what this collector ever refused. owners: asset -> the agent that first reported it. folder: what
+    the site says of itself. coverage: what feeds what and what to enrol next. history: stored revisions, oldest first.
+    """
+
+    taken_at: int
+    zone: ZoneInfo
+    rules: Rules
+    scorecard: Scorecard
+    agents: Sequence[AgentHealth]
+    set_aside: Mapping[Reason, int]
+    owners: Mapping[str, str]
+    folder: SiteFolder
+    coverage: Coverage
+    history: Sequence[HistoryRow]
+    commands: Commands
