@@ -41,7 +41,12 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         try:
             return path.read_text("utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise LinkError(say(f"无法读取密码文件 {path}", f"cannot read the password file {path}")) from error
+            why = _explain_file(error)
+            text = say(
+                f"无法读取密码文件 {path}：{why}；请补上该文件，或修改 broker.password；之后会自动重试",
+                f"cannot read the password file {path}: {why}; mend it or change broker.password; it is tried on",
+            )
+            raise LinkError(text) from error
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,8 +89,39 @@ class _Socket(ssl.SSLSocket):
             raise
 
 
+def _explain_file(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file that the configuration names cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return say("文件不存在", "it does not exist")
+    if isinstance(error, PermissionError):
+        return say("本用户没有读取权限", "this user may not read it")
+    if isinstance(error, IsADirectoryError):
+        return say("这是一个目录", "it is a directory")
+    if isinstance(error, UnicodeDecodeError):
+        return say("不是 UTF-8 文本", "it is no UTF-8 text")
+    return error.strerror or str(error)
+
+
+def _try_reading(key: str, path: str) -> None:
+    """OpenSSL does not say which of its files it misses; this does. Raises LinkError."""
+    try:
+        with Path(path).open("rb"):
+            pass
+    except OSError as error:
+        why = _explain_file(error)
+        text = say(
+            f"无法读取证书文件 {path}：{why}；请补上该文件，或修改 broker.tls.{key}；之后会自动重试",
+            f"cannot read the certificate file {path}: {why}; mend it or change broker.tls.{key}; it is tried on",
+        )
+        raise LinkError(text) from error
+
+
 def tls_context(tls: Tls) -> ssl.SSLContext:
     """The broker's certificate and its name are checked. Raises LinkError when a file cannot be used."""
+    for key in ("ca", "certificate", "key"):
+        path: str | None = getattr(tls, key)
+        if path is not None:
+            _try_reading(key, path)
     reading = tls.ca
     try:
         context = ssl.create_default_context(cafile=tls.ca)
@@ -97,6 +133,9 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         reason = (error.reason if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None)) or error
         raise LinkError(
-            say(f"无法使用证书文件 {reading}:{reason}", f"cannot use the certificate files {reading}: {reason}")
+            say(
+                f"无法使用证书文件 {reading}：{reason}；需要 PEM 格式、未加密、彼此配套的证书与密钥",
+                f"cannot use the certificate files {reading}: {reason}; they must be PEM, not encrypted, and of one pair",
+            )
         ) from error
     return context

@@ -5,6 +5,7 @@
     +-- SourceError             the world is in trouble at one source: expected, go on
     |   +-- NoData              this machine has nothing of the kind: no trouble at all
     +-- LinkError               the broker or the other side is away: expected, go on
+    |   +-- NameTaken           somebody else is connected under our name: go on, but rarely
     +-- SpoolError              the agent's own disk cannot keep a batch
     +-- StoreError              the database is away or refuses: expected, go on
 
@@ -26,6 +27,10 @@ class NoData(SourceError):
 
 class LinkError(InfravitalsError):
     """The link is down or refuses; what the spool holds stays in the spool."""
+
+
+class NameTaken(LinkError):
+    """Another agent with our name took our place at the broker; dialling at once would only take it back."""
 
 
 class SpoolError(InfravitalsError):

@@ -34,7 +34,7 @@ class Delivery:
 
     boot, seq and points come from the user properties ('' and -1 when a foreign sender gave none).
     reply: sends a receipt to that agent. acknowledge: tells the link that it need not deliver this again;
-    called only after the write (or after the batch was set aside).
+    called only after the write, after the batch was set aside, or while the agent's spool keeps it for want of a receipt.
     """
 
     address: Address

@@ -5,7 +5,8 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -18,10 +19,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.broker import Broker, tls_context
-from agent.errors import LinkError
+from agent.errors import LinkError, NameTaken
 from agent.language import say
 from agent.link import Delivery, Session
-from agent.mqtt_trouble import NO_ANSWER, UNSPECIFIED, explain_code, explain_dialling, explain_login
+from agent.mqtt_trouble import NO_ANSWER, TAKEN_OVER, UNSPECIFIED, explain_code, explain_dialling, explain_login
 from agent.wire import (
     PREFIX,
     Address,
@@ -42,6 +43,9 @@ _library_logger = logging.getLogger(f"{__name__}.library")
 _library_logger.setLevel(logging.CRITICAL)  # every error comes to us, and we say it in one sentence
 
 _FAREWELL_SECONDS = 2.0
+_DOUBLE_SECONDS = 900.0
+"""How long a session may still be taken over by the other agent of our name: it comes back after its own long wait."""
+_OWN_SESSIONS = 8
 
 
 class Will(NamedTuple):
@@ -113,7 +117,12 @@ class _Client(aiomqtt.Client):
 
 
 class Connection:
-    """An open connection. Every call raises LinkError, with the broker's name and the reason, when it is lost."""
+    """An open connection. Every call raises LinkError, with the broker's name and the reason, when it is lost.
+
+    has_double: somebody else uses our name, so an end without a reason is a takeover: mosquitto 2.0 gives none.
+    """
+
+    has_double = False
 
     def __init__(self, client: _Client, broker: Broker) -> None:
         self._client = client
@@ -176,11 +185,14 @@ class Connection:
         cause = error.__cause__ if error is not None and error.__cause__ is not None else error
         code = cause.rc if isinstance(cause, MqttCodeError) else None
         if isinstance(code, ReasonCode):
-            reason = explain_code(code.value)
+            value = code.value
         else:
-            reason = explain_code(NO_ANSWER if error and isinstance(error.__context__, TimeoutError) else UNSPECIFIED)
-        where = self._broker.where
-        return LinkError(say(f"与 MQTT 服务器 {where} 的连接中断：{reason}", f"lost the MQTT broker {where}: {reason}"))
+            value = NO_ANSWER if error and isinstance(error.__context__, TimeoutError) else UNSPECIFIED
+        if value == UNSPECIFIED and self.has_double:
+            value = TAKEN_OVER
+        where, reason = self._broker.where, explain_code(value)
+        text = say(f"与 MQTT 服务器 {where} 的连接中断：{reason}", f"lost the MQTT broker {where}: {reason}")
+        return NameTaken(text) if value == TAKEN_OVER else LinkError(text)
 
     def _refused(self, what: str, topic: str, code: ReasonCode) -> LinkError:
         where, reason = self._broker.where, explain_code(code.value)
@@ -280,6 +292,8 @@ class MqttLink:
         self._broker = broker
         self._address = address
         self._clock = clock
+        self._own: deque[int] = deque(maxlen=_OWN_SESSIONS)
+        """When our latest sessions began: a state that bears another time is not by us."""
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -288,10 +302,13 @@ class MqttLink:
         offline = msgspec.json.encode(_State("offline", since))
         identifier = f"{self._address.site}/{self._address.agent}"
         async with connect(self._broker, identifier=identifier, will=Will(topic, offline)) as connection:
+            self._own.append(since)
             await connection.subscribe(receipt_topic(*self._address))
+            with contextlib.suppress(LinkError):  # a broker that refuses our own state to us costs a hint, no more
+                await connection.subscribe(topic)
             await connection.publish(topic, msgspec.json.encode(_State("online", since)), retain=True)
             try:
-                yield _MqttSession(connection, self._address)
+                yield _MqttSession(connection, self._address, self._own, self._clock)
             finally:
                 with contextlib.suppress(LinkError, TimeoutError):
                     async with asyncio.timeout(_FAREWELL_SECONDS):
@@ -299,10 +316,14 @@ class MqttLink:
 
 
 class _MqttSession:
-    def __init__(self, connection: Connection, address: Address) -> None:
+    def __init__(
+        self, connection: Connection, address: Address, own: Sequence[int], clock: Callable[[], float]
+    ) -> None:
         self._connection = connection
         self._points_topic = points_topic(*address)
-        self._receipt_topic = receipt_topic(*address)
+        self._state_topic = state_topic(*address)
+        self._own = tuple(own)
+        self._clock = clock
 
     async def send(self, payload: bytes, boot: str, seq: int, points: int) -> None:
         properties = {"boot": boot, "seq": str(seq), "points": str(points)}
@@ -310,10 +331,24 @@ class _MqttSession:
 
     async def receipts(self) -> AsyncIterator[Receipt]:
         async for message in self._connection.messages():
+            if self._clock() - self._own[-1] / 1000 > _DOUBLE_SECONDS:
+                self._connection.has_double = False
+            if message.topic == self._state_topic:
+                self._note_state(message.payload)
+                continue
             try:
                 yield decode_receipt(message.payload)
             except Undecodable as error:
                 logger.warning(say("收到无法解析的回执：%s", "a receipt that cannot be read: %s"), error)
+
+    def _note_state(self, payload: bytes) -> None:
+        """Our own state as it is retained: whoever wrote another time into it after our last session has our name.
+
+        In a process's first session it may be by the process before, which proves nothing.
+        """
+        with contextlib.suppress(msgspec.DecodeError):
+            if len(self._own) > 1 and msgspec.json.decode(payload, type=_State).since not in self._own:
+                self._connection.has_double = True
 
 
 class Subscription:

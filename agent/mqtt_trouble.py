@@ -9,6 +9,7 @@ BAD_LOGIN = 0x86
 NOT_AUTHORIZED = 0x87
 UNSPECIFIED = 0x80
 NO_ANSWER = 0x8D
+TAKEN_OVER = 0x8E
 
 # OpenSSL's X509_V_ERR_* numbers
 _NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
@@ -44,9 +45,9 @@ def explain_code(code: int) -> str:
         0x8A: say("本客户端被封禁", "this client is banned"),
         0x8B: say("对方正在关闭", "it is shutting down"),
         NO_ANSWER: say("对方长时间没有应答", "it did not answer for too long"),
-        0x8E: say(
-            "同一标识在别处登录，是否运行了两个相同的 agent?",
-            "somebody logged in with the same identifier; does the same agent run twice?",
+        TAKEN_OVER: say(
+            "另有同名的采集代理连接，顶替了本端；请给每个采集代理各起一个名称(配置中的 agent)",
+            "another agent with the same name is connected; give each agent its own name (`agent` in its configuration)",
         ),
         0x93: say("未确认的消息超过对方上限", "more unacknowledged messages than it allows"),
         0x95: say(

@@ -6,15 +6,18 @@ import random as randomness
 import time
 from collections.abc import Callable
 
-from agent.errors import InfravitalsError, LinkError, SpoolError
+from agent.errors import InfravitalsError, LinkError, NameTaken, SpoolError
 from agent.language import say
 from agent.link import Link, Session
+from agent.refusals import Refusals
 from agent.spool import Outgoing, Spool
 from agent.wire import Address
 
 logger = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 60.0
+TAKEN_WAIT_SECONDS = 300.0
+"""How long to leave the broker to another agent of our name: two that dial at once end each other's sessions for ever."""
 _READ_AT_ONCE = 4
 """Batches read from the spool in one go: a quarter of a megabyte each at worst."""
 
@@ -28,7 +31,8 @@ class Publisher:
     """Keeps a session over `link` and everything in `spool` on its way.
 
     max_in_flight: batches sent and not yet receipted. resend_seconds: how long a receipt may take before its batch is
-    sent again. random: evenly between 0 and 1. All methods belong to one event loop.
+    sent again. taken_wait_seconds: the longest wait after another agent took our name, the shortest is half of it.
+    random: evenly between 0 and 1. All methods belong to one event loop.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Publisher:
         random: Callable[[], float] = randomness.random,
         max_in_flight: int = 20,
         resend_seconds: float = 30.0,
+        taken_wait_seconds: float = TAKEN_WAIT_SECONDS,
     ) -> None:
         self._spool = spool
         self._link = link
@@ -51,12 +56,16 @@ class Publisher:
         self._random = random
         self._max_in_flight = max_in_flight
         self._resend_seconds = resend_seconds
+        self._taken_wait_seconds = taken_wait_seconds
         self._in_flight: dict[int, float] = {}  # made_at -> when to send it again
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self._is_connected = False
         self._attempts = 0
         self._told: set[str] = set()
+        self._is_name_shared = False
+        self._session_since = 0.0
+        self._refusals = Refusals(self._name, monotonic)
 
     @property
     def is_connected(self) -> bool:
@@ -70,12 +79,20 @@ class Publisher:
     async def run(self) -> None:
         """Until cancelled: open a session, send, take receipts; after a trouble wait a growing random time."""
         while True:
+            is_taken = False
             try:
                 await self._serve()
+            except* NameTaken as group:
+                is_taken = True
+                self._begin_sharing(_first(group))
             except* (LinkError, SpoolError) as group:
                 self._begin_trouble(_first(group))
-            await asyncio.sleep(wait_seconds(self._attempts, self._random()))
-            self._attempts += 1
+            chance = self._random()
+            if is_taken:
+                await asyncio.sleep(self._taken_wait_seconds * (1 + chance) / 2)
+            else:
+                await asyncio.sleep(wait_seconds(self._attempts, chance))
+                self._attempts += 1
 
     async def drain(self, deadline_seconds: float) -> bool:
         """Wait until nothing waits in the spool; False when the deadline comes first. `run` must be running."""
@@ -93,6 +110,7 @@ class Publisher:
         try:
             async with self._link.session() as session, asyncio.TaskGroup() as tasks:
                 self._is_connected = True
+                self._session_since = self._monotonic()
                 self._in_flight.clear()
                 live_since = await asyncio.to_thread(self._spool.newest)
                 tasks.create_task(self._take_receipts(session), name="receipts")
@@ -155,6 +173,8 @@ class Publisher:
             for made_at in await asyncio.to_thread(self._spool.settle, receipt):
                 self._in_flight.pop(made_at, None)
             self._end_trouble()
+            self._end_sharing()
+            self._refusals.note(receipt.reasons)
             self._settled.set()
             self._news.set()
         raise LinkError(say("连接已关闭", "the connection was closed"))
@@ -170,6 +190,20 @@ class Publisher:
         if self._told:
             self._told.clear()
             logger.warning("%s: %s", self._name, say("采集中心恢复回执，积压数据正在补送", "receipts are coming again"))
+
+    def _begin_sharing(self, text: str) -> None:
+        """A trouble of its own: receipts come all the same while two agents take turns."""
+        if not self._is_name_shared:
+            self._is_name_shared = True
+            logger.warning("%s: %s", self._name, text)
+
+    def _end_sharing(self) -> None:
+        """Over when a session outlasts the longest wait of the other one by far."""
+        if self._is_name_shared and self._monotonic() - self._session_since > 2 * self._taken_wait_seconds:
+            self._is_name_shared = False
+            logger.warning(
+                "%s: %s", self._name, say("同名的采集代理不再出现", "no other agent with this name shows up any more")
+            )
 
 
 def _first(group: BaseExceptionGroup[InfravitalsError]) -> str:

@@ -38,12 +38,17 @@ class Batch(msgspec.Struct, omit_defaults=True):
     dropped: list[Dropped] = []
 
 
-class Receipt(msgspec.Struct):
-    """What this collector itself wrote or set aside of one boot, as ranges; never cumulative."""
+class Receipt(msgspec.Struct, omit_defaults=True):
+    """What this collector itself wrote or set aside of one boot, as ranges; never cumulative.
+
+    reasons: what in all these batches was set aside, applied ones too: code of `agent.reasons` -> how many things.
+    Absent when nothing was; older agents pass over it, older collectors do not send it.
+    """
 
     boot: str
     applied: Ranges
     set_aside: Ranges
+    reasons: dict[str, int] = {}
 
 
 class Address(NamedTuple):

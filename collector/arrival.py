@@ -1,8 +1,8 @@
 """A delivery on its way into the store: decoded, its identity known, fit to be written or set aside as a whole. No I/O."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 
 from agent.link import Delivery
 from agent.wire import Address, Decoded, Undecodable, decode_batch
@@ -20,7 +20,7 @@ class Arrival:
     """One delivery. boot: '' for a foreign sender, who gets no receipt; identity is the payload's SHA-256 then.
 
     decoded: None when the batch is set aside as a whole for `trouble`. checked, batch: once it was held against the
-    catalogue; batch stays None for bytes that have no identity worth a row.
+    catalogue; batch stays None for bytes that have no identity worth a row. is_known: the store had it before.
     """
 
     delivery: Delivery
@@ -32,6 +32,8 @@ class Arrival:
     trouble: SetAside | None
     checked: Checked | None = None
     batch: AppliedBatch | None = None
+    is_known: bool = False
+    is_acknowledged: bool = False
 
     @property
     def address(self) -> Address:
@@ -45,6 +47,22 @@ class Arrival:
             self.batch = self._batch(checked, self.decoded.batch.made_at or self.received_at)
         elif self.boot:
             self.batch = self._batch(None, self.received_at)
+
+    async def acknowledge(self, attempt: Callable[[Awaitable[None]], Awaitable[None]]) -> None:
+        """Tell the link once; a second word might be for another message with the same number."""
+        if not self.is_acknowledged:
+            self.is_acknowledged = True
+            await attempt(self.delivery.acknowledge())
+
+    def take_over(self, delivery: Delivery) -> None:
+        """The same batch came again: its answer goes there."""
+        self.delivery, self.is_acknowledged = delivery, False
+
+    def set_aside(self, trouble: SetAside) -> "Arrival":
+        """The same delivery set aside as a whole; its batch is a row without points, for who has an identity."""
+        aside = replace(self, decoded=None, trouble=trouble, checked=None, batch=None)
+        aside.settle(None)
+        return aside
 
     def set_aside_counts(self) -> Mapping[Reason, int]:
         """What of it was set aside, by reason."""

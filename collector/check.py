@@ -193,6 +193,7 @@ class _Sieve:
         self._skew_ms = skew_ms
         self._latest = min(received_at + SKEW_MS - skew_ms, LATEST_MS - 1)  # as the agent's own clock shows it
         self._may_report: dict[str, bool] = {}
+        self._room = register.room(address)
 
     def refuse(self, reason: Reason, what: str) -> None:
         """Count one thing that is set aside; the first ones are kept."""
@@ -229,7 +230,7 @@ class _Sieve:
                 self._refuse_point(Reason.NO_FIELD, point, "")
                 continue
             if not (may_report(series.asset) or self._is_yours(series.asset)):
-                self._refuse_point(Reason.NOT_YOURS, point, "")
+                self._refuse_point(self._why_not(series.asset), point, "")
                 continue
             if at == series.last_timestamp:
                 self.conflicts += _contradicts(series.last_fields, fields)
@@ -262,11 +263,16 @@ class _Sieve:
         known = self._may_report.get(asset)
         if known is None:
             reporters = self._register.reporters(self._address.site, asset)
-            known = not reporters or self._address.agent in reporters
+            is_new = not reporters and len(self.newcomers) < self._room
+            known = is_new or self._address.agent in reporters
             self._may_report[asset] = known
-            if not reporters:
+            if is_new:
                 self.newcomers.add(asset)
         return known
+
+    def _why_not(self, asset: str) -> Reason:
+        is_taken = self._register.reporters(self._address.site, asset)
+        return Reason.NOT_YOURS if is_taken else Reason.TOO_MANY_ASSETS
 
     def _sift(self, point: Point, series: _Series) -> Mapping[str, Value]:
         """The fields that may stay; the others are set aside one by one."""

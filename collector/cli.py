@@ -5,12 +5,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import language
 from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, end_well, find_language
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError
 from agent.language import say
+
+if TYPE_CHECKING:
+    from collector.grid import Line
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -303,33 +307,40 @@ def _score(options: argparse.Namespace) -> int:
 def _show_scorecard(body: bytes, form: str) -> int:
     """`body` is the scorecard's JSON, the same from a running server and from the file."""
     import msgspec
-    from rich.console import Console
 
-    from collector.report import criteria_table, scorecard_table
     from collector.score import Scorecard
+    from collector.tables import draw_scorecard
 
     if form == "json":
         print(msgspec.json.format(body, indent=2).decode())
         return OK
     card = msgspec.json.decode(body, type=Scorecard)
-    console = Console()
-    console.print(scorecard_table(card))
-    console.print(criteria_table(card))
+    _show_lines(lambda width: draw_scorecard(card, width))
     return OK
+
+
+def _show_lines(draw: "Callable[[int | None], list[Line]]") -> None:
+    """Print what is drawn for this terminal's width; a pipe has none, and nothing is cut for it."""
+    from rich.console import Console
+
+    from collector.grid import dress
+
+    console = Console()
+    for text in dress(draw(console.width if console.is_terminal else None)):
+        console.print(text, soft_wrap=True)  # a line that is longer than the terminal is for the terminal to wrap
 
 
 def _rules_list(options: argparse.Namespace) -> int:
     import msgspec
-    from rich.console import Console
 
-    from collector.report import list_rules, rules_table
     from collector.ruleset import load_rules
+    from collector.tables import draw_rules, list_rules
 
     rows = list_rules(load_rules(options.rules).rules.book)
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
     else:
-        Console().print(rules_table(rows))
+        _show_lines(lambda width: draw_rules(rows, width))
     return OK
 
 

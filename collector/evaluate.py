@@ -52,6 +52,12 @@ class Rules:
     digest: str
     catalogue_digest: str
 
+    def rule_digest(self, name: str) -> str:
+        """One digest of a criterion's file and its scale's."""
+        book = self.book
+        files = (f"{book.indicators.get(name)}/{name}.yaml", f"scales/{book.criteria[name].scale}.yaml")
+        return joint_digest(book.digests.get(file, "") for file in files)
+
 
 def prepare(book: Rulebook, catalogue: Catalogue) -> Rules:
     """The rules ready to be evaluated; `plan_check.check` has found no mistake in them."""
@@ -150,6 +156,7 @@ def _unscored(rules: Rules, name: str, reason: Text | None, status: Status = "no
         worst=(),
         reason=reason,
         digest=canonical_digest([]),
+        rule_digest=rules.rule_digest(name),
     )
 
 
@@ -272,7 +279,9 @@ class _Asked:
         if not next(iter(known.values())).numbers:
             return None
         span = combine(self.plan, known)
-        return None if span is None else Provisional(span.worst, points(self.scale, span.worst))
+        if span is None:
+            return None
+        return Provisional(span.worst, points(self.scale, span.worst), self.main.rests_on())
 
 
 def combine(plan: Plan, readings: Mapping[str, Reading]) -> Span | None:
@@ -339,8 +348,10 @@ def make_evidence(name: str, inquiry: Inquiry) -> QuestionEvidence:
         found=sum(row.found for row in rows),
         samples=sum(row.samples for row in rows),
         subjects=len(inquiry.subjects),
+        unit=plan.unit,
         low=span.worst if span else None,
         high=span.best if span else None,
+        number_unit=plan.number_unit,
         worst=worst_subjects(per, rows, plan.bounds.share_is_good),
         missing=missing_subjects(per, rows),
         exempt=tuple(name_subject(plan.per, key) for key in inquiry.exempt[:EXEMPT_SHOWN]),

@@ -16,10 +16,11 @@ EXEMPT_SHOWN = 20
 
 
 class Provisional(msgspec.Struct, frozen=True):
-    """What the known data alone would say; it earns nothing."""
+    """What the known data alone would say; it earns nothing. rests_on: said while no closed bucket is known in full."""
 
     value: float
     points: float
+    rests_on: Text | None = None
 
 
 class WorstSubject(msgspec.Struct, frozen=True):
@@ -36,9 +37,9 @@ class QuestionEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """One question of a criterion and what the store answered.
 
     name: of the input, '' for a criterion that asks one thing. window: first and last millisecond asked for (end
-    exclusive). expected, found: buckets of all subjects; samples: raw points in the found ones. low, high: the number at
-    worst and at best when one is left. missing: the subjects with the most missing buckets. exempt: whom an exemption took
-    out. digest: SHA-256 of the canonical answers.
+    exclusive). expected, found: buckets of all subjects; samples: raw points in the found ones. unit: of the subjects'
+    numbers. low, high: the number at worst and at best when one is left, in number_unit. missing: the subjects with the
+    most missing buckets. exempt: whom an exemption took out. digest: SHA-256 of the canonical answers.
     """
 
     name: str
@@ -49,8 +50,10 @@ class QuestionEvidence(msgspec.Struct, frozen=True, kw_only=True):
     found: int
     samples: int
     subjects: int
+    unit: str
     low: float | None
     high: float | None
+    number_unit: str
     worst: Sequence[WorstSubject]
     missing: Sequence[WorstSubject]
     exempt: Sequence[Mapping[str, str]]
@@ -75,6 +78,7 @@ class CriterionResult(msgspec.Struct, frozen=True, kw_only=True):
 
     low, high: points 0..100. value, best_value: the numbers that earned them, in the unit. expected, found, samples,
     subjects, worst: of the main question; query: all questions that can be run again. reason: why it is not scored.
+    rule_digest: of the criterion's file and its scale's, so that a comparison can tell that the rule changed.
     """
 
     id: str
@@ -101,6 +105,7 @@ class CriterionResult(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     questions: Sequence[QuestionEvidence] = ()
     attestation: AttestationEvidence | None = None
+    rule_digest: str = ""
 
 
 class CapResult(msgspec.Struct, frozen=True, kw_only=True):

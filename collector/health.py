@@ -50,6 +50,18 @@ class AgentHealth:
 
 
 @dataclass(frozen=True)
+class Commands:
+    """How a reader asks for the same figures in a shell. program: what starts it; place: the words that name this data."""
+
+    program: str = "infravitals"
+    place: str = ""
+
+    def spell(self, command: str, *words: str) -> str:
+        """A command on this data, ready to be copied."""
+        return " ".join(word for word in (self.program, command, self.place, *words) if word)
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Everything that the faces show, taken at one moment.
 
@@ -63,8 +75,7 @@ class Snapshot:
     agents: Sequence[AgentHealth]
     set_aside: Mapping[Reason, int]
     owners: Mapping[str, str]
-    place: str = ""
-    """The words that name this data on a command line."""
+    commands: Commands
 
 
 def read_health(store: Store, site: str, now: int) -> tuple[AgentHealth, ...]:

@@ -1,7 +1,11 @@
 """Ingest: what the link delivers is checked, written, and only then acknowledged and receipted.
 
 Deliveries that come close together are written together, up to a bound, so that batches grow under load. While the store is
-in trouble nothing is acknowledged and nothing more is read: the agents' spools hold what waits.
+in trouble nothing is acknowledged and no more is read than the bound: the agents' spools hold what waits.
+
+A batch that the store refuses while it takes others is a suspect: it is held back so that the line goes on, tried again after
+growing waits, and set aside when it was refused often enough, each time beside points that were written. It is acknowledged
+at once, else suspects would take up all that the link lets be under way; what has no receipt stays in its agent's spool.
 """
 
 import asyncio
@@ -20,7 +24,7 @@ from agent.wire import Address, Receipt, to_ranges
 from collector.arrival import Arrival, receive
 from collector.check import Checked, Checker
 from collector.quarantine import PAYLOAD_BYTES, Entry, Quarantine
-from collector.reasons import MEANINGS, Reason
+from collector.reasons import MEANINGS, Reason, SetAside, show_text
 from collector.register import Register
 from collector.stores import AppliedBatch, Store
 from collector.tally import IngestCounts, Tallies
@@ -31,6 +35,9 @@ logger = logging.getLogger(__name__)
 MOST_RECENT = 20_000
 """Identities remembered as stored, so that the store is not asked for a batch that comes again."""
 MOST_TOLD = 10_000
+MOST_SUSPECTS = 64
+MOST_PROBES = 8
+"""Batches written singly in one pass until one is taken; a store that is away need not refuse each of them."""
 LONG_ROUND_MS = 60_000
 LINK_SECONDS = 10.0
 
@@ -46,7 +53,8 @@ class StoreCall(Protocol):
 class Pace:
     """How deliveries are gathered and how long trouble with the store waits.
 
-    most_batches, most_bytes: of one write. waiting_batches: read ahead of it.
+    most_batches, most_bytes: of one write. waiting_batches: read ahead of it. tries_together: before each batch is
+    tried by itself. most_refusals: of a suspect, at waits that begin with suspect_wait_seconds and double each time.
     """
 
     gather_seconds: float = 0.05
@@ -55,6 +63,18 @@ class Pace:
     waiting_batches: int = 64
     first_wait_seconds: float = 0.5
     longest_wait_seconds: float = 30.0
+    tries_together: int = 3
+    most_refusals: int = 5
+    suspect_wait_seconds: float = 30.0
+
+
+@dataclass(slots=True)
+class _Suspect:
+    """A batch that was refused beside others that were taken. next_at: when to try it again, seconds."""
+
+    arrival: Arrival
+    refusals: int
+    next_at: float
 
 
 class Ingest:
@@ -85,6 +105,8 @@ class Ingest:
         self._told: set[tuple[Address, Reason]] = set()
         self._turn = asyncio.Lock()
         self._trouble_since: float | None = None
+        self._is_trouble_told = False
+        self._suspects: dict[tuple[Address, str], _Suspect] = {}
 
     def counts(self) -> IngestCounts:
         """What happened so far."""
@@ -103,17 +125,23 @@ class Ingest:
             is_open = True
             while is_open:
                 gathered, is_open = await self._gather(inbox)
-                if gathered:
-                    async with self._turn:  # one round at a time: the checker and the claims know no other
-                        await self._take(gathered)
+                async with self._turn:  # one round at a time: the checker and the claims know no other
+                    if gathered:
+                        await self._take(gathered, inbox)
+                    else:
+                        await self._try_suspects(has_points=False)
             await reader
         finally:
             reader.cancel()
             await asyncio.wait({reader})
 
     async def _gather(self, inbox: "asyncio.Queue[Delivery | None]") -> tuple[list[Delivery], bool]:
-        """The next deliveries; and whether there will be more."""
-        first = await inbox.get()
+        """The next deliveries, none when a suspect's time comes before; and whether there will be more."""
+        try:
+            async with asyncio.timeout(self._rest_of_suspects()):
+                first = await inbox.get()
+        except TimeoutError:
+            return [], True
         if first is None:
             return [], False
         gathered, size = [first], len(first.payload)
@@ -129,41 +157,164 @@ class Ingest:
             pass
         return gathered, True
 
-    async def _take(self, gathered: Sequence[Delivery]) -> None:
+    async def _take(self, gathered: Sequence[Delivery], inbox: "asyncio.Queue[Delivery | None]") -> None:
+        """One round: until everything is written, held back as a suspect, or set aside."""
         began = self._now()
-        arrivals = []
-        for delivery in gathered:
-            arrivals.append(receive(delivery, began))
-            await asyncio.sleep(0)  # a large round must not hold up whatever else this loop serves
-        known = await self._write_for_sure(arrivals)
-        await self._count(arrivals, known)
-        await self._answer(arrivals)
-        self._delay.note(began, self._now())
-
-    async def _write_for_sure(self, arrivals: Sequence[Arrival]) -> set[int]:
-        """Write what is new, trying until the store takes it. Gives the positions of those it had already."""
-        wait_seconds = self._pace.first_wait_seconds
-        while True:
-            try:
-                known = await self._write(arrivals)
-            except StoreError as error:
-                self._begin_trouble(error)
-            else:
-                self._end_trouble()
-                return known
+        pending = await self._receive(gathered, began)
+        wait_seconds, tries = self._pace.first_wait_seconds, 0
+        while pending:
+            tries += 1
+            pending = await self._try(pending, tries)
+            if not pending:
+                break
             await asyncio.sleep(wait_seconds)
             wait_seconds = min(wait_seconds * 2, self._pace.longest_wait_seconds)
+            # what the store takes besides tells whether it is away or refuses this alone
+            pending += await self._receive(self._at_hand(pending, inbox), self._now())
+        self._delay.note(began, self._now())
 
-    async def _write(self, arrivals: Sequence[Arrival]) -> set[int]:
-        """One try. The store is asked anew each time: a try that failed may have been stored all the same."""
+    async def _receive(self, deliveries: Iterable[Delivery], now: int) -> list[Arrival]:
+        """Decode; what an agent sends again of a suspect takes the place of the delivery before."""
+        arrivals = []
+        for delivery in deliveries:
+            arrival = receive(delivery, now)
+            suspect = self._suspects.get((arrival.address, arrival.identity))
+            if suspect is None:
+                arrivals.append(arrival)
+            else:
+                await suspect.arrival.acknowledge(_try_link)
+                suspect.arrival.take_over(delivery)
+                await self._hold(suspect.arrival)
+            await asyncio.sleep(0)  # a large round must not hold up whatever else this loop serves
+        return arrivals
+
+    def _at_hand(self, pending: Sequence[Arrival], inbox: "asyncio.Queue[Delivery | None]") -> list[Delivery]:
+        """What waits already, as much as one write may hold."""
+        found: list[Delivery] = []
+        size = 0
+        while len(pending) + len(found) < self._pace.most_batches and size < self._pace.most_bytes:
+            if inbox.empty():
+                break
+            delivery = inbox.get_nowait()
+            if delivery is None:
+                inbox.put_nowait(None)  # the end is for `run`; it was the last, so there is room
+                break
+            found.append(delivery)
+            size += len(delivery.payload)
+        return found
+
+    async def _try(self, pending: list[Arrival], tries: int) -> list[Arrival]:
+        """Write what is new; gives what the store did not take."""
+        try:
+            has_points = await self._write(pending)
+        except StoreError as error:
+            self._trouble_since = self._trouble_since or self._clock()
+            if tries < self._pace.tries_together:
+                return pending
+            left = await self._try_singly(pending)
+            if len(left) == len(pending):
+                self._tell_trouble(error)
+            return left
+        self._end_trouble()
+        await self._finish(pending)
+        if has_points:
+            await self._try_suspects(has_points)
+        return []
+
+    async def _try_singly(self, pending: Sequence[Arrival]) -> list[Arrival]:
+        """Write each by itself. Only when points were written are the refused ones to blame, and not the store."""
+        refused: list[Arrival] = []
+        has_points, tried = False, 0
+        for arrival in pending:
+            if len(refused) >= MOST_PROBES and not has_points:
+                break
+            tried += 1
+            try:
+                has_points |= await self._write([arrival])
+            except StoreError:
+                refused.append(arrival)
+            else:
+                await self._finish([arrival])
+        left = [*pending[tried:], *refused]  # others are probed the next time
+        if not has_points:
+            return left
+        self._end_trouble()
+        await self._try_suspects(has_points)
+        return [arrival for arrival in left if not await self._suspect(arrival)]
+
+    async def _suspect(self, arrival: Arrival) -> bool:
+        """Hold a batch back; False when too many are held already."""
+        if len(self._suspects) >= MOST_SUSPECTS:
+            return False
+        next_at = self._clock() + self._pace.suspect_wait_seconds
+        name = (arrival.address, arrival.identity)
+        twin, self._suspects[name] = self._suspects.get(name), _Suspect(arrival, 1, next_at)
+        if twin is not None:
+            await twin.arrival.acknowledge(_try_link)
+        await self._hold(arrival)
+        sender = "/".join(arrival.address)
+        logger.info("the store refuses batch %s of %s and takes others", arrival.identity, sender)
+        return True
+
+    async def _hold(self, arrival: Arrival) -> None:
+        if arrival.boot:  # a foreign sender has no spool and gets no receipt: the broker has to keep its batch
+            await arrival.acknowledge(_try_link)
+
+    def _rest_of_suspects(self) -> float | None:
+        """Seconds until one is tried again; None without any."""
+        due_at = min((suspect.next_at for suspect in self._suspects.values()), default=None)
+        return None if due_at is None else max(self._pace.gather_seconds, due_at - self._clock())
+
+    async def _try_suspects(self, has_points: bool) -> None:
+        """Try those again whose time has come. A refusal counts only beside points that were written, now or just before."""
+        now = self._clock()
+        refused: list[tuple[_Suspect, StoreError]] = []
+        for suspect in list(self._suspects.values()):
+            if now < suspect.next_at:
+                continue
+            try:
+                has_points |= await self._write([suspect.arrival])
+            except StoreError as error:
+                refused.append((suspect, error))
+            else:
+                await self._release(suspect.arrival)
+        for suspect, refusal in refused:
+            suspect.next_at = now + self._pace.suspect_wait_seconds * 2**suspect.refusals
+            suspect.refusals += has_points
+            if has_points and (aside := await self._give_up(suspect, refusal)):
+                await self._release(aside)
+
+    async def _release(self, arrival: Arrival) -> None:
+        del self._suspects[arrival.address, arrival.identity]
+        await self._finish([arrival])
+
+    async def _give_up(self, suspect: _Suspect, error: StoreError) -> Arrival | None:
+        """Set a suspect aside if it was refused often enough; its row should be stored, else it looks like a hole."""
+        if suspect.refusals < self._pace.most_refusals:
+            return None
+        aside = suspect.arrival.set_aside(SetAside(Reason.STORE_REFUSES, show_text(str(error))))
+        try:
+            if aside.batch is not None:
+                await self._write([aside])
+        except StoreError:
+            # the store may have failed just now; or even the row is what it refuses, and a hole is the truth then
+            return aside if suspect.refusals >= 2 * self._pace.most_refusals else None
+        return aside
+
+    async def _finish(self, arrivals: Sequence[Arrival]) -> None:
+        await self._count(arrivals)
+        await self._answer(arrivals)
+
+    async def _write(self, arrivals: Sequence[Arrival]) -> bool:
+        """One try; whether points were written. The store is asked anew each time: a try that failed may have arrived."""
         stored = await self._find_stored(arrivals)
-        known: set[int] = set()
         new: list[AppliedBatch] = []
-        for position, arrival in enumerate(arrivals):
+        for arrival in arrivals:
+            arrival.is_known = False  # a twin in an earlier try that failed made nothing known
             name = (arrival.address, arrival.identity)
             if name in stored:
-                if arrival.batch is None:  # else it was an earlier try of this very write that did arrive
-                    known.add(position)
+                # a batch that is made already was an earlier try of this very write that did arrive
+                arrival.is_known = arrival.batch is None
                 continue
             if arrival.batch is None:
                 await self._check(arrival)
@@ -174,7 +325,7 @@ class Ingest:
             await self._call(self._store.write, new)
         for address, identity in stored:
             self._recent.add(address, identity)
-        return known
+        return any(batch.points for batch in new)
 
     async def _find_stored(self, arrivals: Iterable[Arrival]) -> set[tuple[Address, str]]:
         """Those that have their row, from memory or by asking the store once for all agents."""
@@ -206,14 +357,14 @@ class Ingest:
             self._register.claim(arrival.address, checked.newcomers if checked else ())
         arrival.settle(checked)
 
-    async def _count(self, arrivals: Sequence[Arrival], known: set[int]) -> None:
+    async def _count(self, arrivals: Sequence[Arrival]) -> None:
         """Count every arrival once, and keep in the quarantine what was set aside."""
         entries: list[Entry] = []
         counts: Counter[Reason] = Counter()
-        for position, arrival in enumerate(arrivals):
+        for arrival in arrivals:
             tally = self._tallies.of(arrival.address)
             tally.received_at = arrival.received_at
-            if position in known:
+            if arrival.is_known:
                 tally.duplicates += 1
                 continue
             tally.note(arrival)
@@ -228,14 +379,18 @@ class Ingest:
         """Acknowledge everything, and send one receipt to each agent and boot."""
         boots: dict[tuple[Address, str], list[Arrival]] = {}
         for arrival in arrivals:
-            await _try_link(arrival.delivery.acknowledge())
+            await arrival.acknowledge(_try_link)
             if arrival.boot:
                 boots.setdefault((arrival.address, arrival.boot), []).append(arrival)
         for (_, boot), group in boots.items():
+            reasons: Counter[Reason] = Counter()
+            for arrival in group:
+                reasons.update(arrival.set_aside_counts())
             receipt = Receipt(
                 boot=boot,
                 applied=to_ranges([arrival.seq for arrival in group if not arrival.trouble]),
                 set_aside=to_ranges([arrival.seq for arrival in group if arrival.trouble]),
+                reasons={reason.value: count for reason, count in reasons.items()},
             )
             await _try_link(group[-1].delivery.reply(receipt))
 
@@ -254,9 +409,10 @@ class Ingest:
                 )
             )
 
-    def _begin_trouble(self, error: StoreError) -> None:
-        if self._trouble_since is None:
-            self._trouble_since = self._clock()
+    def _tell_trouble(self, error: StoreError) -> None:
+        """Said when nothing is taken; one batch that is refused beside others is no trouble of the store."""
+        if not self._is_trouble_told:
+            self._is_trouble_told = True
             logger.error(
                 say(
                     f"存储无法写入：{error}；暂停接收，数据留在各采集代理的缓存中",
@@ -268,9 +424,10 @@ class Ingest:
         if self._trouble_since is not None:
             seconds = max(0.0, self._clock() - self._trouble_since)
             self._trouble_since = None
-            logger.warning(
-                say(f"存储已恢复，中断 {seconds:.0f} 秒", f"the store takes data again after {seconds:.0f} s")
-            )
+            if self._is_trouble_told:
+                text = say(f"存储已恢复，中断 {seconds:.0f} 秒", f"the store takes data again after {seconds:.0f} s")
+                logger.warning(text)
+            self._is_trouble_told = False
 
     def _now(self) -> int:
         return int(self._clock() * 1000)

@@ -12,7 +12,7 @@ import numpy as np
 from agent.catalogue import Catalogue, Text
 from collector.buckets import NOTHING, Buckets, Flags, Holder, answer_all, answer_together, meets_all, quotient
 from collector.intervals import Intervals
-from collector.plan import QuestionPlan, Span, Watch
+from collector.plan import QuestionPlan, Span, Watch, Where
 from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer, Take, least_samples
 from collector.score import cross
 from collector.site_folder import SiteFolder, spans_of
@@ -99,7 +99,7 @@ class Inquiry:
                 return Text("尚无采集源提供该信号", "no source gives this signal yet")
             return Text("尚未见到任何对象，请接入采集", "no subject was seen yet; enrol one")
         if plan.attributes and not self.moment.site.folder.has_register:
-            return Text("缺少资产登记，仅给出暂估", "without a register this is provisional only")
+            return _all_assets(plan.attributes)
         return self._shortage()
 
     def _shortage(self) -> Text | None:
@@ -138,6 +138,20 @@ class Inquiry:
         expectations = [Expectation(subject.key, 0, ((0, 1),)) for subject in self.subjects]
         rows = self._answer(question, expectations, Bounds(0.0, 0.0)) if expectations else ()
         return self._cross({row.subject: Span(row.known, row.known) for row in rows if row.known is not None})
+
+    def rests_on(self) -> Text | None:
+        """What a provisional value rests on while no closed bucket is full, or it would pass for a measurement."""
+        if any(answer.found for answer in self.answers):
+            return None
+        if all(subject.since >= self.question.end for subject in self.subjects):
+            return Text(
+                "此值只取自尚未结束的时间桶，还不计分",
+                "this rests on the bucket that is still open alone, and earns nothing yet",
+            )
+        return Text(
+            "还没有样本足够的已结束时间桶，此值取自尚未结束或样本不足的时间桶，还不计分",
+            "no closed bucket holds enough samples: this rests on the bucket that is still open or on ones with too few, and earns nothing yet",
+        )
 
     def _cross(self, numbers: Mapping[tuple[str, ...], Span | None]) -> Reading:
         """All steps; subjects of which nothing happened go along only where no step follows."""
@@ -255,6 +269,15 @@ class Inquiry:
         wanted = np.where(proven, base, NOBODY_LOOKED)
         turns = np.flatnonzero(np.diff(wanted, prepend=-1))
         return tuple((int(starts[turn]), int(wanted[turn])) for turn in turns)
+
+
+def _all_assets(attributes: Where) -> Text:
+    """Without a register an attribute picks nobody out: the value speaks of all, and must say so beside itself."""
+    picked = [f"{key} = {' | '.join(values)}" for key, values in attributes]
+    return Text(
+        f"取全部已见资产：没有资产登记，无法只看 {'，'.join(picked)}；最多给出暂估",
+        f"all seen assets, since there is no register to tell which have {', '.join(picked)}; provisional at most",
+    )
 
 
 def spell(milliseconds: int, language: str) -> str:

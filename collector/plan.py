@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from agent.catalogue import Catalogue, Field
+from agent.catalogue import unit as unit_of
 from collector.combine import COMBINATIONS, NEVER_SECONDS, Combination
 from collector.query import DAY_MS, Bounds, Question, Take
 from collector.rulebook import Asking, Better, Cap, Criterion, Rulebook, Step, duration_ms, parse_take, parse_watch
@@ -81,6 +82,10 @@ class QuestionPlan:
     watches: tuple[Watch, ...]
     silence: Literal["number", "nothing", "unknown"]
     is_excused: bool
+    unit: str
+    """Of the subjects' numbers, in the scales' words."""
+    number_unit: str
+    """Of the number after the steps."""
 
     def question(self, as_of: int, zone: ZoneInfo, site: str) -> Question:
         """The question over the closed buckets at `as_of` (ms)."""
@@ -226,7 +231,21 @@ def plan_question(asking: Asking, better: Better, catalogue: Catalogue) -> Quest
         watches=tuple(_watch(text, catalogue) for text in asking.watched_by),
         silence=_silence(asking, bucket, field),
         is_excused=asking.excused_by is not None,
+        unit=unit_after(field_name, (bucket, subject), asking),
+        number_unit=unit_after(field_name, (bucket, subject, *(step.take for step in steps)), asking),
     )
+
+
+SCALE_UNITS = {"1": "ratio", "s": "seconds", "bit/s": "bits_per_second"}
+"""The catalogue's unit -> the scales' word for it; whatever else there is is counted."""
+
+
+def unit_after(field_name: str, takes: tuple[Take, ...], asking: Asking) -> str:
+    """The unit of a field after these reductions."""
+    unit = "ratio" if asking.out_of is not None else SCALE_UNITS.get(unit_of(field_name), "count")
+    for take in takes:
+        unit = {"share": "ratio", "age": "seconds", "count": "count"}.get(take.by, unit)
+    return unit
 
 
 def _whole(asking: Asking) -> tuple[str, Take] | None:

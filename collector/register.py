@@ -1,8 +1,10 @@
 """The register: which agent may report which asset. Without one, the first reporter owns an asset."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
+from agent.reasons import MOST_ASSETS
 from agent.wire import Address
 
 
@@ -15,6 +17,9 @@ class Register(Protocol):
     def claim(self, address: Address, assets: Iterable[str]) -> None:
         """An agent's points of assets that have no reporter are about to be stored."""
 
+    def room(self, address: Address) -> int:
+        """How many assets that have no reporter yet the agent may still claim."""
+
     def learn(self, site: str, owners: Mapping[str, str]) -> None:
         """What the store says of a site, asset -> agent that first reported it; the store is always right."""
 
@@ -26,8 +31,11 @@ class Owners:
     and claims whose first points are about to be written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_assets: int = MOST_ASSETS) -> None:
+        self._most_assets = most_assets
         self._owners: dict[str, dict[str, frozenset[str]]] = {}
+        self._counts: dict[str, Counter[str]] = {}
+        """Of each site: how many assets an agent owns."""
 
     def reporters(self, site: str, asset: str) -> Collection[str]:
         """The one owner, or nobody."""
@@ -36,13 +44,20 @@ class Owners:
     def claim(self, address: Address, assets: Iterable[str]) -> None:
         """Make the agent the owner of those that have none."""
         known = self._owners.setdefault(address.site, {})
-        for asset in assets:
-            known.setdefault(asset, frozenset((address.agent,)))
+        new = [asset for asset in assets if asset not in known]
+        known.update((asset, frozenset((address.agent,))) for asset in new)
+        self._counts.setdefault(address.site, Counter())[address.agent] += len(new)
+
+    def room(self, address: Address) -> int:
+        """What is left of the bound; what the store knows beyond it stays the agent's."""
+        owned = self._counts.get(address.site, Counter())[address.agent]
+        return max(0, self._most_assets - owned)
 
     def learn(self, site: str, owners: Mapping[str, str]) -> None:
         """Take over what the store says, also where it contradicts a claim made here."""
         known = self._owners.setdefault(site, {})
         known.update((asset, frozenset((agent,))) for asset, agent in owners.items())
+        self._counts[site] = Counter(agent for agents in known.values() for agent in agents)
 
     def unregistered(self, site: str) -> Mapping[str, str]:
         """All assets of a site with their owners: without a register, none of them is registered."""

@@ -1,25 +1,17 @@
 """What a terminal shows of scores and rules; it only shows what is there."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-import msgspec
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text as Styled
-
-from agent.catalogue import Catalogue, Text
 from agent.catalogue import unit as unit_of
 from agent.language import say
 from collector.evaluate import Rules
-from collector.evidence import CriterionResult, Status
+from collector.evidence import Status
 from collector.plan import Plan, QuestionPlan, SettledStep
 from collector.query import Take
-from collector.rulebook import Asking, Basis, Criterion, Rulebook, Scale
-from collector.score import NodeResult, Scorecard
-from collector.stores import Latest
+from collector.rulebook import Asking, Basis, Criterion, Scale
 
 INDICATORS = ("hospital.data-availability", "hospital.network-security")
 """The two indicators that telemetry scores; every face leads with them and the eleven below."""
@@ -107,78 +99,6 @@ def _digits(value: float, digits: int = 4) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{Decimal(f'{value:.{digits}g}'):f}"
-
-
-def scorecard_table(card: Scorecard) -> RenderableType:
-    """The two indicators and the eleven with their criteria's state, then the index total, small."""
-    table = Table(
-        title=say("基础设施就绪度", "Infrastructure readiness") + f" · {card.site} · {card.as_of}", title_justify="left"
-    )
-    table.add_column(say("指标", "indicator"), overflow="fold")
-    table.add_column(say("得分区间", "low - high"), justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column(say("覆盖", "coverage"), justify="right", no_wrap=True)
-    table.add_column(say("准则", "criteria"), no_wrap=True)
-    for node in card.nodes:
-        if node.id in INDICATORS or node.parent in INDICATORS:
-            table.add_row(*_node_row(node), style="bold" if node.id in INDICATORS else None)
-    total = card.total
-    foot = say(
-        f"城市指数总分 {total.low:.2f} - {total.high:.2f}(其中 86 % 的权重不由遥测评分)",
-        f"city index {total.low:.2f} - {total.high:.2f}, 86 % of its weight outside telemetry",
-    )
-    legend = say("█ 已证实  ░ 未证实  暂估值不计分", "█ proven  ░ not proven; provisional values earn nothing")
-    return Group(table, Styled(foot, style="dim"), Styled(legend, style="dim"))
-
-
-def _node_row(node: NodeResult) -> tuple[str, str, str, str, str]:
-    name = str(node.title) if node.id in INDICATORS else f"  {node.title}"
-    return (
-        name,
-        f"{node.low:.1f} - {node.high:.1f}",
-        bar(node.low, node.high),
-        f"{node.coverage * 100:.0f} %",
-        _criteria_words(node),
-    )
-
-
-def _criteria_words(node: NodeResult) -> str:
-    if not node.criteria:
-        return ""
-    scored = sum(criterion.status == "scored" for criterion in node.criteria)
-    provisional = sum(criterion.provisional is not None for criterion in node.criteria)
-    words = f"{scored}/{len(node.criteria)}"
-    return words + say(f" 暂估 {provisional}", f" +{provisional} provisional") if provisional else words
-
-
-def criteria_table(card: Scorecard) -> Table:
-    """Every criterion of which anything is known, with its value and its reason."""
-    table = Table(title=say("有数据的准则", "criteria with data"), title_justify="left")
-    for zh, en in (("准则", "criterion"), ("状态", "status"), ("值", "value"), ("得分", "points"), ("说明", "note")):
-        table.add_column(say(zh, en), overflow="fold")
-    for criterion in known_criteria(card):
-        table.add_row(criterion.id, status_word(criterion.status), *_criterion_words(criterion))
-    return table
-
-
-def known_criteria(card: Scorecard) -> Iterator[CriterionResult]:
-    """The criteria that are scored or have something provisional."""
-    for node in card.nodes:
-        for criterion in node.criteria:
-            if criterion.status == "scored" or criterion.provisional is not None:
-                yield criterion
-
-
-def _criterion_words(criterion: CriterionResult) -> tuple[str, str, str]:
-    note = str(criterion.reason) if criterion.reason else ""
-    if criterion.provisional is not None:
-        value = show_value(criterion.provisional.value, criterion.unit)
-        return (
-            value,
-            say(f"暂估 {criterion.provisional.points:g}", f"provisional {criterion.provisional.points:g}"),
-            note,
-        )
-    return show_value(criterion.value, criterion.unit), f"{criterion.low:g} - {criterion.high:g}", note
 
 
 def explain_rule(rules: Rules, name: str, query: str | None) -> str:
@@ -322,83 +242,3 @@ def spell_basis(rules: Rules, basis: Basis) -> str:
     note = f" · {basis.note}" if basis.note else ""
     is_said = basis.source == "own" and basis.confidence == "own-judgement"
     return f"{title}{clause}{note}" + ("" if is_said else f" [{say(*confidence)}]")
-
-
-class RuleRow(msgspec.Struct, frozen=True):
-    """One criterion as `rules list` gives it; basis: the confidences of its own basis and of its scale's rungs."""
-
-    id: str
-    kind: str
-    indicator: str
-    weight: float | None
-    title: Text
-    signals: tuple[str, ...]
-    confidence: tuple[str, ...]
-
-
-def list_rules(book: Rulebook) -> list[RuleRow]:
-    """All criteria, in the order of the index; those that no index names come last without a weight."""
-    weights = {counted.id: counted.weight for place in book.places() for counted in place.node.criteria}
-    order = [*weights, *sorted(set(book.criteria) - set(weights))]
-    return [_rule_row(book, name, weights.get(name)) for name in order]
-
-
-def _rule_row(book: Rulebook, name: str, weight: float | None) -> RuleRow:
-    criterion = book.criteria[name]
-    rungs = book.scales[criterion.scale].rungs
-    bases = [*criterion.basis, *(basis for rung in rungs for basis in rung.basis)]
-    confidence = tuple(sorted({basis.confidence for basis in bases}))
-    signals = criterion.signals()
-    return RuleRow(name, criterion.kind, book.indicators[name], weight, criterion.title, signals, confidence)
-
-
-def rules_table(rows: list[RuleRow]) -> Table:
-    """`rules list` for people."""
-    table = Table(title=say(f"{len(rows)} 条准则", f"{len(rows)} criteria"), title_justify="left")
-    for zh, en in (
-        ("指标", "indicator"),
-        ("准则", "criterion"),
-        ("权重", "weight"),
-        ("满分时成立的事", "true at 100 points"),
-    ):
-        table.add_column(say(zh, en), overflow="fold")
-    for row in rows:
-        table.add_row(row.indicator, row.id, "–" if row.weight is None else f"{row.weight:g}", str(row.title))
-    return table
-
-
-FACTS_SHOWN = 16
-
-SCALE_UNITS = {"1": "ratio", "s": "seconds", "bit/s": "bits_per_second"}
-"""The catalogue's unit -> the scales' word for it."""
-
-
-def facts_table(catalogue: Catalogue, facts: Sequence[tuple[str, Latest]]) -> Table:
-    """What was gathered last, a line per thing, bounded; events are not what is now and are left out."""
-    table = Table(title=say("刚采集到的事实", "facts just gathered"), title_justify="left")
-    for zh, en in (("信号", "signal"), ("对象", "of"), ("值", "value")):
-        table.add_column(say(zh, en), overflow="fold")
-    for name, row in facts[:FACTS_SHOWN]:
-        declared = catalogue.measurements[name]
-        tags = " ".join(value for tag, value in sorted(row.tags.items()) if tag in declared.tags)
-        values = [
-            f"{key} {_show_fact(key, value)}"
-            for key, value in row.fields.items()
-            if declared.fields[key].kind != "event"
-        ]
-        table.add_row(say(declared.zh, declared.en), tags or row.tags["asset"], ", ".join(values[:4]))
-    if len(facts) > FACTS_SHOWN:
-        table.add_row("…", "", say(f"另有 {len(facts) - FACTS_SHOWN} 项，见网页", f"{len(facts) - FACTS_SHOWN} more"))
-    return table
-
-
-def _show_fact(field: str, value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    unit = unit_of(field)
-    if unit in SCALE_UNITS:
-        return show_value(value, SCALE_UNITS[unit])
-    if unit in ("B", "B/s"):
-        size = next((size for size in (1e12, 1e9, 1e6, 1e3) if value >= size), 1.0)
-        return f"{_digits(value / size)} {({1e12: 'T', 1e9: 'G', 1e6: 'M', 1e3: 'k', 1.0: ''})[size]}{unit}"
-    return f"{plain(value)} {unit}".strip()

@@ -14,7 +14,7 @@ import msgspec
 from agent.errors import StoreError
 from agent.language import say
 from collector.evaluate import Rules, evaluate, format_time
-from collector.health import Snapshot, read_health
+from collector.health import Commands, Snapshot, read_health
 from collector.inquiry import Site
 from collector.query import HOUR_MS
 from collector.reasons import Reason
@@ -61,7 +61,7 @@ class StoreThreads:
 
 def revise(store: Store, card: Scorecard, as_of: int) -> Scorecard:
     """The scorecard with its revision: the stored one of the same content, else the next; nothing is written."""
-    stored = [row for row in store.scorecards(card.site, as_of) if row.as_of == as_of]
+    stored = store.scorecard_list(card.site, as_of, as_of + 1)
     known = [row.revision for row in stored if row.digest == card.identity()]
     revision = known[0] if known else max((row.revision for row in stored), default=0) + 1
     return msgspec.structs.replace(card, revision=revision)
@@ -75,7 +75,7 @@ def score_at(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:
 class Evaluator:
     """Writes the scorecard of every full hour and keeps the snapshot of now.
 
-    set_aside: what ingest refused so far, by reason. place: the words that name this data on a command line.
+    set_aside: what ingest refused so far, by reason. commands: how a reader asks for the same.
     """
 
     def __init__(
@@ -85,10 +85,10 @@ class Evaluator:
         site: Site,
         set_aside: Callable[[], Mapping[Reason, int]],
         clock: Callable[[], float] = time.time,
-        place: str = "",
+        commands: Commands | None = None,
     ) -> None:
         self._threads, self._rules, self._site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
-        self._place = place
+        self._commands = commands or Commands()
         self.snapshot: Snapshot | None = None
         self.has_snapshot = asyncio.Event()
         self._is_failing = False
@@ -128,7 +128,7 @@ class Evaluator:
             agents=read_health(store, self._site.id, now),
             set_aside=dict(self._set_aside()),
             owners=store.owners(self._site.id),
-            place=self._place,
+            commands=self._commands,
         )
 
     async def _keep_hours(self) -> None:

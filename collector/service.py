@@ -1,12 +1,17 @@
 """A running collector: scorecards, page and command socket over an open intake, from start to a clean end."""
 
 import asyncio
+import shlex
+import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from agent.link import Delivery
 from collector.beside import make_handlers
 from collector.control import ControlServer
+from collector.health import Commands
 from collector.intake import Intake
 from collector.server import Evaluator
 from collector.web.serving import PageServer
@@ -18,7 +23,8 @@ class Service:
     def __init__(self, intake: Intake, page_port: int) -> None:
         place, rules, threads = intake.place, intake.rules, intake.threads
         self._intake = intake
-        self.evaluator = Evaluator(threads, rules, place.site, intake.quarantine.counts, place=place.words)
+        commands = Commands(program_word(sys.argv[0]), place.words)
+        self.evaluator = Evaluator(threads, rules, place.site, intake.quarantine.counts, commands=commands)
         self.page = PageServer(lambda: self.evaluator.snapshot, page_port)
         self._control = ControlServer(place.socket, make_handlers(place, threads, rules, self.page.url))
 
@@ -44,3 +50,10 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+def program_word(started_as: str) -> str:
+    """What starts the program in a shell: its name, or where it lies when no shell would find it, as in a venv."""
+    name = "infravitals"
+    path = Path(started_as).absolute()
+    return shlex.quote(str(path)) if path.name == name and shutil.which(name) is None else name

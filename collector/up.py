@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.logging import RichHandler
 
@@ -16,19 +16,22 @@ from agent.points import Point
 from agent.publish import Publisher
 from agent.rounds import in_thread
 from agent.run import Runner
+from agent.table import display_width
 from agent.wire import Address
 from collector.beside import embedded_place, refuse_second, remember_site
 from collector.embedded import LINK_CAPACITY, Options, agent_name, make_watches, open_spool
 from collector.evaluate import Rules
-from collector.health import Snapshot
+from collector.grid import Grid, Line, draw, dress, fit
 from collector.intake import Intake
-from collector.report import criteria_table, facts_table, scorecard_table
 from collector.ruleset import load_rules
 from collector.service import Service, stop_on_signals
 from collector.stores import Latest, Store
+from collector.tables import criteria_grid, facts_grid, legend, scorecard_grid
 
 DRAIN_SECONDS = 1.0
 SCREEN_SECONDS = 2.0
+FACTS_SHOWN = 16
+"""So many lines of facts where there is no screen to fill."""
 FACTS_MS = 10 * 60_000
 """Facts older than this are not shown as what is now."""
 
@@ -88,31 +91,59 @@ class _Screen:
 
     async def run(self) -> None:
         await self._service.page.started.wait()
-        site = self._intake.place.site.id
-        self._console.print(
-            say(
-                f"网页：{self._service.page.url}   数据：{self._intake.place.data_directory}   站点：{site}   Ctrl-C 结束",
-                f"page: {self._service.page.url}   data: {self._intake.place.data_directory}   site: {site}   Ctrl-C ends",
-            )
-        )
         if self._console.is_terminal:
-            with Live(
-                self._show([], None), console=self._console, auto_refresh=False, vertical_overflow="visible"
-            ) as live:
+            # the alternate screen would swallow the warnings; so the view is kept below the height of the screen
+            with Live(self._view([]), console=self._console, auto_refresh=False, vertical_overflow="crop") as live:
                 while True:
                     await asyncio.sleep(SCREEN_SECONDS)
-                    live.update(self._show(await self._facts(), self._service.evaluator.snapshot), refresh=True)
+                    live.update(self._view(await self._facts()), refresh=True)
+        self._print([Line("   ".join(self._head()))])
         await self._service.evaluator.has_snapshot.wait()
-        self._console.print(self._show(await self._facts(), self._service.evaluator.snapshot))
+        facts = await self._facts()
+        drawn = [draw(grid, None) for grid in self._grids(facts[:FACTS_SHOWN], None)]
+        self._print([line for lines in drawn for line in lines])
+
+    def _print(self, lines: Sequence[Line]) -> None:
+        for text in dress(lines):
+            self._console.print(text, soft_wrap=True)
 
     async def _facts(self) -> Sequence[tuple[str, Latest]]:
         return await self._intake.threads.read(_read_facts, self._intake.threads.store, self._intake.rules)
 
-    def _show(self, facts: Sequence[tuple[str, Latest]], snapshot: Snapshot | None) -> RenderableType:
-        parts: list[RenderableType] = [facts_table(self._intake.rules.catalogue, facts)]
+    def _view(self, facts: Sequence[tuple[str, Latest]]) -> "LiveView":
+        return LiveView(self._head(), lambda width: self._grids(facts, width))
+
+    def _head(self) -> tuple[str, str]:
+        url, place = self._service.page.url, self._intake.place
+        return (
+            say(f"网页：{url}   Ctrl-C 结束", f"page: {url}   Ctrl-C ends"),
+            say(
+                f"站点：{place.site.id}   数据：{place.data_directory}",
+                f"site: {place.site.id}   data: {place.data_directory}",
+            ),
+        )
+
+    def _grids(self, facts: Sequence[tuple[str, Latest]], width: int | None) -> list[Grid]:
+        snapshot = self._service.evaluator.snapshot
+        grids = [facts_grid(self._intake.rules.catalogue, facts)]
         if snapshot is not None:
-            parts += [scorecard_table(snapshot.scorecard), criteria_table(snapshot.scorecard)]
-        return Group(*parts)
+            grids = [scorecard_grid(snapshot.scorecard, width), criteria_grid(snapshot.scorecard), *grids]
+        return grids
+
+
+class LiveView:
+    """What fits the screen of the moment: the head with the page's address always, the tables as far as there is room."""
+
+    def __init__(self, head: Sequence[str], grids: Callable[[int], Sequence[Grid]]) -> None:
+        self._head, self._grids = head, grids
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Ask for the size anew each time: a terminal may be resized."""
+        width, height = console.size
+        one = "   ".join(self._head)
+        head = [one] if display_width(one) <= width else self._head
+        # the cursor stands on a line of its own below the view
+        yield Group(*dress(fit(head, self._grids(width), legend(), width, height - 1)))
 
 
 def _read_facts(store: Store, rules: Rules) -> list[tuple[str, Latest]]:

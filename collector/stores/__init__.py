@@ -60,14 +60,30 @@ class BatchTotals(NamedTuple):
     holes: Sequence[tuple[str, int, int]]
 
 
+class ScorecardRow(NamedTuple):
+    """One revision of a scorecard without its body. why: why the revision exists. summary: whatever a list of many shows.
+
+    Both are the writer's own short texts; a store does not look into them.
+    """
+
+    as_of: int
+    revision: int
+    digest: str
+    written_at: int
+    why: str
+    summary: str
+
+
 class StoredScorecard(NamedTuple):
-    """One revision of a scorecard; `body` is its JSON as it was written."""
+    """One revision of a scorecard; `body` is its JSON as it was written, the rest as in `ScorecardRow`."""
 
     as_of: int
     revision: int
     digest: str
     written_at: int
     body: bytes
+    why: str
+    summary: str
 
 
 class Store(Protocol):
@@ -105,11 +121,19 @@ class Store(Protocol):
     def owners(self, site: str) -> Mapping[str, str]:
         """asset -> the agent that first reported it."""
 
-    def save_scorecard(self, site: str, as_of: int, digest: str, body: bytes, now: int) -> int:
+    def save_scorecard(
+        self, site: str, as_of: int, digest: str, body: bytes, now: int, why: str = "", summary: str = ""
+    ) -> int:
         """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next, written beside."""
 
     def scorecards(self, site: str, since: int) -> list[StoredScorecard]:
         """Stored scorecards with as_of at or after `since`, oldest first."""
+
+    def scorecard_at(self, site: str, as_of: int, revision: int | None = None) -> StoredScorecard | None:
+        """The newest revision at exactly `as_of`, or the one asked for; None when there is none."""
+
+    def scorecard_list(self, site: str, since: int, until: int) -> list[ScorecardRow]:
+        """Every revision with `since` <= as_of < `until`, oldest first, without the bodies: cheap over years."""
 
     def prune(self, now: int) -> int:
         """Delete raw points beyond the catalogue's retention; gives how many rows went."""

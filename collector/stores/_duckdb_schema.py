@@ -5,7 +5,7 @@ from agent.errors import StoreError
 from agent.language import say
 from collector.stores._duckdb_connection import Connection
 
-FORMAT = 1
+FORMAT = 2
 """Rises when an older program could no longer read the file."""
 
 _OWN_TABLES = """
@@ -19,11 +19,18 @@ CREATE TABLE IF NOT EXISTS batch (site VARCHAR, agent VARCHAR, boot VARCHAR, seq
     made_at BIGINT, received_at BIGINT, points BIGINT, set_aside BIGINT);
 CREATE TABLE IF NOT EXISTS gone (site VARCHAR, agent VARCHAR, boot VARCHAR, first BIGINT, last BIGINT, points BIGINT);
 CREATE TABLE IF NOT EXISTS scorecard (site VARCHAR, as_of BIGINT, revision INTEGER, digest VARCHAR,
-    written_at BIGINT, body BLOB);
+    written_at BIGINT, body BLOB, why VARCHAR, summary VARCHAR, is_packed BOOLEAN);
+"""
+_TO_FORMAT_2 = """
+ALTER TABLE scorecard ADD COLUMN why VARCHAR DEFAULT '';
+ALTER TABLE scorecard ADD COLUMN summary VARCHAR DEFAULT '';
+ALTER TABLE scorecard ADD COLUMN is_packed BOOLEAN DEFAULT false;
+UPDATE opening SET format = 2;
 """
 # series: one row per measurement and tags, never pruned; last_seen is the first sight in its newest hour.
 # batch.identity: only where boot is empty (a foreign sender); else it is boot/seq and stands in those columns.
 # gone: sequence numbers that need no batch row: announced as dropped, or their rows pruned (points null then).
+# scorecard.is_packed: whether the body is compressed; those of format 1 stay as they were written.
 # A point's row holds its series' number instead of its tags: five times the rows a second of text columns.
 
 
@@ -66,6 +73,8 @@ def _check_format(connection: Connection) -> None:
             f"written by a newer version (format {found}, this program knows {FORMAT}); upgrade this program",
         )
         raise StoreError(f"{connection.path}: {text}")
+    if found < FORMAT:
+        connection.run(_TO_FORMAT_2)
 
 
 def _present_columns(connection: Connection) -> dict[str, set[str]]:

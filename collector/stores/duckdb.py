@@ -1,7 +1,7 @@
 """The embedded store: one DuckDB file, one process, one thread that writes.
 
 Threads: `write`, `applied`, `save_scorecard` and `prune` belong to one thread. The calls that only read (`buckets`,
-`subjects`, `latest`, `totals`, `owners`, `scorecards`) open a cursor of their own and may come from any thread,
+`subjects`, `latest`, `totals`, `owners`, `scorecards` and its like) open a cursor of their own and may come from any thread,
 also while that one writes: each sees the moment at which it began. Opening and closing wait for nobody: close when
 the readers are done.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from agent.catalogue import Catalogue
 from collector.buckets import Buckets, split
 from collector.query import DAY_MS, Question
-from collector.stores import AppliedBatch, BatchTotals, KnownSubject, Latest, StoredScorecard
+from collector.stores import AppliedBatch, BatchTotals, KnownSubject, Latest, ScorecardRow, StoredScorecard
 from collector.stores._duckdb_connection import MEMORY, Connection
 from collector.stores._duckdb_ledger import Ledger, prune_batches, totals
 from collector.stores._duckdb_questions import (
@@ -32,6 +32,7 @@ from collector.stores._duckdb_questions import (
     subjects_of,
 )
 from collector.stores._duckdb_schema import prepare
+from collector.stores._duckdb_scorecards import card_at, cards_since, rows_between, save
 from collector.stores._duckdb_series import SeriesMemory
 from collector.stores._duckdb_write import PointWriter
 
@@ -171,21 +172,25 @@ class Store:
         """asset -> the agent that first reported it."""
         return dict(self._read(lambda connection: connection.rows(_OWNERS, [site])))
 
-    def save_scorecard(self, site: str, as_of: int, digest: str, body: bytes, now: int) -> int:
+    def save_scorecard(
+        self, site: str, as_of: int, digest: str, body: bytes, now: int, why: str = "", summary: str = ""
+    ) -> int:
         """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next."""
+        card = StoredScorecard(as_of, 0, digest, now, body, why, summary)
         with self._writing() as session, session.connection.transaction():
-            rows = session.connection.rows(_REVISIONS, [site, as_of])
-            known = {stored: int(revision) for revision, stored in rows}
-            if digest in known:
-                return known[digest]
-            revision = max(known.values(), default=0) + 1
-            session.connection.run(_SAVE, [site, as_of, revision, digest, now, body])
-            return revision
+            return save(site, card, session.connection)
 
     def scorecards(self, site: str, since: int) -> list[StoredScorecard]:
         """Stored scorecards with as_of at or after `since`, oldest first."""
-        rows = self._read(lambda connection: connection.rows(_SCORECARDS, [site, since]))
-        return [StoredScorecard(*row) for row in rows]
+        return self._read(lambda connection: cards_since(site, since, connection))
+
+    def scorecard_at(self, site: str, as_of: int, revision: int | None = None) -> StoredScorecard | None:
+        """The newest revision at exactly `as_of`, or the one asked for."""
+        return self._read(lambda connection: card_at(site, as_of, revision, connection))
+
+    def scorecard_list(self, site: str, since: int, until: int) -> list[ScorecardRow]:
+        """Every revision with `since` <= as_of < `until`, oldest first, without the bodies."""
+        return self._read(lambda connection: rows_between(site, since, until, connection))
 
     def prune(self, now: int) -> int:
         """Delete raw points beyond the catalogue's retention and old batch rows; gives how many rows went."""
@@ -221,8 +226,3 @@ def _buckets(question: Question, connection: Connection) -> dict[tuple[str, ...]
 
 
 _OWNERS = "SELECT asset, agent FROM owner WHERE site = ? ORDER BY asset"
-_REVISIONS = "SELECT revision, digest FROM scorecard WHERE site = ? AND as_of = ?"
-_SAVE = "INSERT INTO scorecard VALUES (?, ?, ?, ?, ?, ?)"
-_SCORECARDS = """
-SELECT as_of, revision, digest, written_at, body FROM scorecard WHERE site = ? AND as_of >= ? ORDER BY as_of, revision
-"""

@@ -28,7 +28,10 @@ class SourceRow(NamedTuple):
 
 
 class AgentRow(NamedTuple):
-    """An agent, what is counted of it, and its sources; hint: the command that shows why one fails, or empty."""
+    """An agent, what is counted of it, and its sources.
+
+    hint: the command that shows why a source fails, or empty. silence: what may be behind an agent's silence, or empty.
+    """
 
     name: str
     state: str
@@ -36,6 +39,7 @@ class AgentRow(NamedTuple):
     facts: Sequence[tuple[str, str]]
     sources: Sequence[SourceRow]
     hint: str
+    silence: str
 
 
 def agents_view(snapshot: Snapshot) -> View:
@@ -51,7 +55,7 @@ def agents_view(snapshot: Snapshot) -> View:
             "agents": [_agent_row(agent, snapshot.taken_at) for agent in agents],
             "set_aside": set_aside,
             "owners": sorted(snapshot.owners.items()),
-            "place": snapshot.place,
+            "quarantine": snapshot.commands.spell("quarantine"),
         },
     )
 
@@ -76,7 +80,16 @@ def _agent_row(agent: AgentHealth, now: int) -> AgentRow:
     failing = _failing(agent)
     hint = f"infravitals-agent try {failing[0].source}" if failing else ""
     state, word = ("good", say("在线", "alive")) if agent.is_alive else ("bad", say("静默", "silent"))
-    return AgentRow(agent.agent, state, word, facts, [_source_row(source, now) for source in agent.sources], hint)
+    sources = [_source_row(source, now) for source in agent.sources]
+    return AgentRow(agent.agent, state, word, facts, sources, hint, "" if agent.is_alive else _explain_silence())
+
+
+def _explain_silence() -> str:
+    """An agent whose disk is full can tell us of its losses only afterwards; until then its silence is all there is."""
+    return say(
+        "静默的原因可能是停机、断网，或该机磁盘已满、数据正在丢失；该机上采集代理的日志会说明是哪一种。",
+        "It may be off, cut off, or its disk may be full and points are being lost; the agent's log on that machine says which.",
+    )
 
 
 def _spell_holes(holes: Sequence[tuple[str, int, int]]) -> str:

@@ -104,11 +104,10 @@ def _made_from(snapshot: Snapshot, result: CriterionResult) -> Facts:
 
 
 def _commands(snapshot: Snapshot, result: CriterionResult) -> list[str]:
+    commands = snapshot.commands
     return [
-        " ".join(["infravitals score", snapshot.place, "--as-of", snapshot.scorecard.as_of, "--format json"]).replace(
-            "  ", " "
-        ),
-        f"infravitals rules explain {result.id}",
+        commands.spell("score", "--as-of", snapshot.scorecard.as_of, "--format json"),
+        f"{commands.program} rules explain {result.id}",
     ]
 
 

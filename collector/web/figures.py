@@ -66,7 +66,10 @@ class NodeRow:
 
 @dataclass(frozen=True)
 class CriterionRow:
-    """A criterion as one row; value and points are the provisional ones while it is not scored."""
+    """A criterion as one row; value and points are the provisional ones while it is not scored.
+
+    rests_on: what a provisional value rests on when that is less than a closed bucket, else empty.
+    """
 
     id: str
     title: str
@@ -77,6 +80,7 @@ class CriterionRow:
     bar: Bar
     value: str
     provisional_points: str
+    rests_on: str
     reason: str
 
 
@@ -147,6 +151,7 @@ def criterion_row(result: CriterionResult) -> CriterionRow:
         bar=Bar(result.low, result.high, result.coverage),
         value="" if value is None else show_value(value, result.unit),
         provisional_points=f"{provisional.points:g}" if provisional else "",
+        rests_on=str(provisional.rests_on) if provisional and provisional.rests_on else "",
         reason=str(result.reason) if result.reason else "",
     )
 

@@ -191,13 +191,26 @@ async def test_missing_client_certificate_is_hinted_at(demanding: Broker) -> Non
     assert "it may want TLS or a client certificate" in await trouble_of(demanding)
 
 
-@pytest.mark.parametrize("missing", ["ca", "certificate"])
-async def test_certificate_file_that_is_not_there_is_named(missing: str) -> None:
-    broker = Broker("127.0.0.1", tls=Tls(**{missing: "/nowhere/it.pem"}))
+@pytest.mark.parametrize("missing", ["ca", "certificate", "key"])
+async def test_certificate_file_that_is_not_there_is_named(missing: str, authority: Authority) -> None:
+    own = authority.issue("there")
+    files = {"ca": str(authority.certificate), "certificate": str(own.certificate), "key": str(own.key)}
+    broker = Broker("127.0.0.1", tls=Tls(**files | {missing: "/nowhere/it.pem"}))
     with pytest.raises(LinkError) as trouble:
         async with connect(broker, identifier="probe"):
             pass
-    assert str(trouble.value) == "cannot use the certificate files /nowhere/it.pem: No such file or directory"
+    assert str(trouble.value) == (
+        "cannot read the certificate file /nowhere/it.pem: it does not exist; "
+        f"mend it or change broker.tls.{missing}; it is tried on"
+    )
+
+
+async def test_certificate_file_that_holds_none_is_one_sentence(tmp_path: Path) -> None:
+    empty = tmp_path / "ca.pem"
+    empty.touch()
+    with pytest.raises(LinkError, match=r"cannot use the certificate files .*ca\.pem: .*; they must be PEM"):
+        async with connect(Broker("127.0.0.1", tls=Tls(ca=str(empty))), identifier="probe"):
+            pass
 
 
 async def test_encrypted_key_is_an_error_and_asks_nobody(tmp_path: Path, authority: Authority) -> None:
@@ -221,7 +234,15 @@ def test_secret_is_read_from_a_file_a_variable_or_a_credential(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [
-        (Secret(file="/nowhere/secret"), "cannot read the password file /nowhere/secret"),
+        (
+            Secret(file="/nowhere/secret"),
+            "cannot read the password file /nowhere/secret: it does not exist; "
+            "mend it or change broker.password; it is tried on",
+        ),
+        (
+            Secret(file="/proc"),
+            "cannot read the password file /proc: it is a directory; mend it or change broker.password; it is tried on",
+        ),
         (Secret(env="MQTT_PASSWORD"), "the environment variable MQTT_PASSWORD is not set"),
         (Secret(credential="mqtt"), "no credential mqtt: not started by systemd with LoadCredential"),
     ],
@@ -292,7 +313,10 @@ async def test_second_agent_of_the_same_name_ends_the_session_of_the_first(broke
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (0x8E, "somebody logged in with the same identifier; does the same agent run twice?"),
+        (
+            0x8E,
+            "another agent with the same name is connected; give each agent its own name (`agent` in its configuration)",
+        ),
         (0x95, "a message is larger than it allows; raise its max_packet_size"),
         (0xA0, "it answered with code 0xa0"),
     ],

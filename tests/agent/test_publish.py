@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from servers import Mosquitto, following, until_async
 
-from agent.errors import LinkError
+from agent.broker import Secret
+from agent.errors import LinkError, NameTaken
 from agent.inprocess import InProcessLink
 from agent.language import choose
+from agent.link import Session
 from agent.mqtt import Broker, MqttLink, connect, deliveries
 from agent.points import Point
 from agent.publish import Publisher, wait_seconds
@@ -215,3 +217,138 @@ async def test_bug_in_a_link_is_not_hidden(spool: Spool) -> None:
 
     with pytest.raises(KeyError, match="a bug"):
         await Publisher(spool, BuggyLink(), ADDRESS).run()  # type: ignore[arg-type]
+
+
+TAKEN = "another agent with the same name is connected; give each agent its own name (`agent` in its configuration)"
+
+
+async def test_two_agents_of_one_name_say_so_once_and_take_long_turns(
+    tmp_path: Path, spool: Spool, mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    """mosquitto 2.0 ends the session of the first without a reason; the retained state tells who else was there."""
+    await asyncio.to_thread(mosquitto.start)
+    other = Spool(tmp_path / "other.db", max_bytes=2**23, max_age_seconds=1e9, new_boot=lambda: "boot-b")
+    turns = [publisher(kept, mosquitto.port, taken_wait_seconds=0.4, resend_seconds=0.1) for kept in (spool, other)]
+    for kept in (spool, other):
+        kept.put([point(1)])
+    async with (
+        in_background(collect(mosquitto.port, set())),
+        in_background(turns[0].run()),
+        in_background(turns[1].run()),
+    ):
+        await until_async(lambda: len([record for record in caplog.records if TAKEN in record.getMessage()]) == 2)
+        for number in range(3):  # both get their points through, a turn each
+            for kept, sender in zip((spool, other), turns, strict=True):
+                kept.put([point(number)])
+                sender.wake()
+                assert await sender.drain(20)
+    said = [record.getMessage() for record in caplog.records if record.name == "agent.publish"]
+    assert said.count(f"hospital-a/his-db-1: lost the MQTT broker 127.0.0.1:{mosquitto.port}: {TAKEN}") == 2
+    other.close()
+
+
+async def test_agent_whose_name_is_taken_leaves_the_broker_to_the_other(
+    tmp_path: Path, spool: Spool, mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    await asyncio.to_thread(mosquitto.start)
+    other = Spool(tmp_path / "other.db", max_bytes=2**23, max_age_seconds=1e9, new_boot=lambda: "boot-b")
+    turns = [publisher(kept, mosquitto.port, taken_wait_seconds=3600, resend_seconds=0.1) for kept in (spool, other)]
+    async with in_background(turns[0].run()), in_background(turns[1].run()):
+        await until_async(lambda: TAKEN in caplog.text)
+        await until_async(lambda: sum(sender.is_connected for sender in turns) == 1)
+        [winner] = [sender for sender in turns if sender.is_connected]
+        kept = spool if winner is turns[0] else other
+        async with in_background(collect(mosquitto.port, set())):
+            for number in range(20):
+                kept.put([point(number)])
+                winner.wake()
+                assert await winner.drain(20)
+                assert winner.is_connected
+    other.close()
+
+
+async def broker_that_gives_the_reason(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As MQTT 5 asks of a broker, and newer ones than mosquitto 2.0 do: the end of a session with its reason."""
+    await reader.read(1000)
+    writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
+    await reader.read(1000)
+    writer.write(b"\xe0\x01\x8e")  # DISCONNECT: session taken over
+    await writer.drain()
+    writer.close()
+
+
+async def test_reason_that_the_broker_gives_is_said_at_once(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    server = await asyncio.start_server(broker_that_gives_the_reason, "127.0.0.1", 0)
+    async with server, in_background(publisher(spool, server.sockets[0].getsockname()[1]).run()):
+        await until_async(lambda: caplog.records)
+    assert TAKEN in caplog.text
+
+
+async def test_name_that_nobody_takes_any_more_is_told(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    inner = InProcessLink(ADDRESS, capacity=4)
+    is_first = iter([True, False])
+
+    class TakenOnce:
+        @asynccontextmanager
+        async def session(self) -> AsyncIterator[Session]:
+            if next(is_first):
+                raise NameTaken(TAKEN)
+            async with inner.session() as session:
+                yield session
+
+    sender = Publisher(
+        spool, TakenOnce(), ADDRESS, random=lambda: 0.0, monotonic=lambda: now[0], taken_wait_seconds=0.01
+    )
+    async with in_background(sender.run()):
+        for number in range(2):
+            spool.put([point(number)])
+            sender.wake()
+            delivery = await following(inner.deliveries())
+            now[0] += number
+            await delivery.reply(Receipt(delivery.boot, [(delivery.seq, delivery.seq)], []))
+            assert await sender.drain(20)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"hospital-a/his-db-1: {TAKEN}",
+        "hospital-a/his-db-1: no other agent with this name shows up any more",
+    ]
+
+
+async def test_what_the_collector_set_aside_is_told(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    link = InProcessLink(ADDRESS, capacity=4)
+    sender = Publisher(spool, link, ADDRESS, random=lambda: 0.01)
+    async with in_background(sender.run()):
+        for number in range(2):
+            spool.put([point(number)])
+            sender.wake()
+            delivery = await following(link.deliveries())
+            await delivery.reply(Receipt(delivery.boot, [(number, number)], [], {"not_yours": 1}))
+            assert await sender.drain(20)
+    [record] = caplog.records
+    assert "this agent may not report that asset (not_yours)" in record.getMessage()
+
+
+async def test_files_that_are_not_there_are_told_once_each_and_awaited(
+    spool: Spool, mosquitto: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A secret that is mounted late is no reason to end; a word at every try would fill the log."""
+    await asyncio.to_thread(mosquitto.start)
+    spool.put([point(1)])
+    secret, tries = tmp_path / "secret", 0
+
+    def count_tries() -> float:
+        nonlocal tries
+        tries += 1
+        return 0.0
+
+    broker = Broker("127.0.0.1", port=mosquitto.port, password=Secret(file=str(secret)))
+    sender = Publisher(spool, MqttLink(broker, ADDRESS), ADDRESS, random=count_tries, resend_seconds=0.1)
+    async with in_background(sender.run()), in_background(collect(mosquitto.port, set())):
+        await until_async(lambda: tries > 20)
+        [record] = [record for record in caplog.records if record.name == "agent.publish"]
+        assert record.getMessage() == (
+            f"hospital-a/his-db-1: cannot read the password file {secret}: it does not exist; "
+            "mend it or change broker.password; it is tried on"
+        )
+        secret.write_text("any")
+        assert await sender.drain(20)

@@ -81,6 +81,31 @@ def test_less_than_is_needed_is_no_data_with_a_provisional_value_that_earns_noth
     assert (found.status, found.low, found.high, found.coverage) == ("no_data", 0, 100, 0)
     assert found.provisional is not None and found.provisional.points == 100
     assert found.reason is not None and "1 h" in found.reason.en
+    assert found.provisional.rests_on is not None
+    assert "still open or on ones with too few" in found.provisional.rests_on.en
+
+
+def test_value_from_the_open_bucket_alone_says_so(store: Store, rules: Rules) -> None:
+    site, minute = a_site(), 60_000
+    start = AS_OF + 10 * minute
+    tags = {"asset": "srv-1", "source": "host_cpu", "target": "local"}
+    points = [Point("source_round", tags, {"is_success": 1.0, "interval_seconds": 15.0}, start)]
+    store.write([AppliedBatch(site.id, "srv-1", "", -1, "one", start, start, points, 0, ())])
+    found = completeness(store, rules, site, AS_OF + 20 * minute)
+    assert found.found == 0 and found.provisional is not None and found.provisional.rests_on is not None
+    assert found.provisional.rests_on.en == "this rests on the bucket that is still open alone, and earns nothing yet"
+    assert found.provisional.rests_on.zh == "此值只取自尚未结束的时间桶，还不计分"
+
+
+def test_value_from_closed_buckets_that_do_not_span_enough_needs_no_such_words(store: Store, rules: Rules) -> None:
+    site = a_site()
+    points = [
+        Point("asset_info", {"asset": "srv-1"}, {"is_up": 1.0, "is_virtual": 1.0}, AS_OF - hour * HOUR_MS)
+        for hour in range(1, 48)
+    ]
+    store.write([AppliedBatch(site.id, "srv-1", "", -1, "up", AS_OF, AS_OF, points, 0, ())])
+    found = evaluate_criteria(store, rules, site, AS_OF, ["dr-site-readiness"])["dr-site-readiness"]
+    assert found.found > 0 and found.provisional is not None and found.provisional.rests_on is None
 
 
 def test_what_came_after_as_of_changes_nothing(store: Store, rules: Rules) -> None:
@@ -118,6 +143,11 @@ def test_criterion_on_attributes_is_provisional_at_most_without_a_register(store
     found = evaluate_criteria(store, rules, site, AS_OF, ["redundant-component-health"])["redundant-component-health"]
     assert found.status == "no_data" and found.low == 0
     assert found.provisional is not None and found.provisional.points == 100
+    assert found.reason is not None
+    assert found.reason.zh == "取全部已见资产：没有资产登记，无法只看 criticality = critical；最多给出暂估"
+    assert found.reason.en == (
+        "all seen assets, since there is no register to tell which have criticality = critical; provisional at most"
+    )
 
 
 def test_stored_revision_is_found_again_and_new_content_gets_the_next(store: Store, rules: Rules) -> None:

@@ -17,6 +17,7 @@ from agent.catalogue import load
 from agent.errors import LinkError, StoreError
 from agent.link import Delivery
 from agent.points import Point
+from agent.reasons import MOST_ASSETS
 from agent.wire import Address, Batch, Receipt, encode_batch
 from collector.arrival import receive
 from collector.ingest import Ingest, Pace
@@ -127,13 +128,13 @@ async def test_bytes_that_cannot_be_decoded_are_receipted_and_leave_no_hole(desk
     await desk.take(
         sender.batch(0, [cpu()]), sender.deliver(b"\x00\xff", "boot", 1, 7), sender.batch(2, [cpu(NOW + 1)])
     )
-    assert sender.receipts == [Receipt("boot", [(0, 0), (2, 2)], [(1, 1)])]
+    assert sender.receipts == [Receipt("boot", [(0, 0), (2, 2)], [(1, 1)], {"undecodable": 1})]
     assert sender.acknowledged == [0, 1, 2]
     (totals,) = desk.store.totals()
     assert (totals.batches, totals.points, totals.set_aside, list(totals.holes)) == (3, 2, 7, [])
     assert desk.quarantine.read()[0].payload == b"\x00\xff"
     await desk.take(sender.deliver(b"\x00\xff", "boot", 1, 7))
-    assert sender.receipts[1] == Receipt("boot", [], [(1, 1)])
+    assert sender.receipts[1] == Receipt("boot", [], [(1, 1)], {"undecodable": 1})
     assert reasons(desk.ingest) == {"undecodable": 1}
 
 
@@ -151,14 +152,14 @@ async def test_a_header_that_contradicts_the_properties_sets_the_batch_aside(des
     sender = Sender()
     payload = encode_batch(Batch([cpu()], "boot", 900_000, NOW, NOW, 1))
     await desk.take(sender.deliver(payload, "boot", 0, 1))
-    assert sender.receipts == [Receipt("boot", [], [(0, 0)])]
+    assert sender.receipts == [Receipt("boot", [], [(0, 0)], {"bad_header": 1})]
     assert desk.rows("SELECT seq, points, set_aside FROM batch") == [(0, 0, 1)]
 
 
 async def test_a_batch_with_too_many_points_is_set_aside_whole(desk: Desk) -> None:
     sender = Sender()
     await desk.take(sender.batch(0, [cpu(NOW + number) for number in range(50_001)]))
-    assert sender.receipts == [Receipt("boot", [], [(0, 0)])]
+    assert sender.receipts == [Receipt("boot", [], [(0, 0)], {"too_large": 1})]
     assert reasons(desk.ingest) == {"too_large": 1}
 
 
@@ -173,21 +174,39 @@ async def test_the_first_reporter_owns_an_asset_also_for_a_collector_started_lat
     first, second = Sender(), Sender(Address("hospital", "srv-2"), "boot-2")
     await desk.take(first.batch(0, [cpu()]), second.batch(0, [cpu(NOW + 1), cpu(NOW + 1, asset="srv-2")]))
     assert dict(desk.store.owners("hospital")) == {"srv-1": "srv-1", "srv-2": "srv-2"}
+    assert second.receipts[-1] == Receipt("boot-2", [(0, 0)], [], {"not_yours": 1}), "the agent is told of it"
     later = desk.another()
     await later.run(stream([second.batch(1, [cpu(NOW + 2)])]))
     assert later.counts().set_aside == {Reason.NOT_YOURS: 1}
     assert desk.rows("SELECT count(*) FROM points.host_cpu") == [(2,)]
 
 
+async def test_an_agent_brings_so_many_assets_unasked_and_each_collector_keeps_to_it(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    flood, good = Sender(), Sender(Address("hospital", "srv-2"), "boot-2")
+    await desk.take(flood.batch(0, [cpu(asset=f"made-up-{number}") for number in range(MOST_ASSETS)]))
+    assert reasons(desk.ingest) == {}
+    later = desk.another()
+    for number, ingest in enumerate((desk.ingest, later, later)):
+        points = [cpu(NOW + number, asset=asset) for asset in ("made-up-0", f"one-more-{number}", f"two-more-{number}")]
+        await ingest.run(stream([flood.batch(number + 1, points), good.batch(number, [cpu(asset=f"good-{number}")])]))
+        assert flood.receipts[-1].reasons == {"too_many_assets": 2}, "those that it has stay its own"
+        assert good.receipts[-1].reasons == {}
+    assert later.counts().set_aside == {Reason.TOO_MANY_ASSETS: 4}
+    assert len(desk.store.owners("hospital")) == MOST_ASSETS + 3
+    assert len([record for record in caplog.records if "(too_many_assets)" in record.message]) == 2, "once a collector"
+
+
 async def test_nothing_is_acknowledged_while_the_store_refuses_and_all_of_it_afterwards(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     sender = Sender()
-    desk.refuses = lambda name: name == "write" and desk.calls.count("write") <= 5
     stalled: list[bool] = []
+    desk.refuses = lambda name: name == "write" and not stalled
 
     async def watch() -> None:
-        await until_async(lambda: desk.calls.count("write") >= 3)
+        await until_async(lambda: desk.calls.count("write") >= 8)
         stalled.append(desk.ingest.is_stalled and not sender.acknowledged and not sender.receipts)
 
     async with asyncio.TaskGroup() as group:

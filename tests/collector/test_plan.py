@@ -8,7 +8,8 @@ import pytest
 from agent import catalogue
 from agent.documents import build, parse_document
 from collector.evaluate import format_time, parse_time
-from collector.plan import check, plan_all, window
+from collector.plan import plan_all, window
+from collector.plan_check import check
 from collector.query import DAY_MS, Bounds, Take
 from collector.rulebook import Criterion, Index, Node, Rulebook, Scale
 
@@ -51,11 +52,11 @@ def make_book(better: str = "lower", **words: str) -> tuple[Rulebook, dict[str, 
     criterion = build(document, Criterion)
     index = Index(title=criterion.title, source="own", tree=(Node(id="a", zh="", en="", weight=1),))
     book = Rulebook({"busy": criterion}, {"busy": "here"}, {"a-scale": scale}, index, "x", {}, {})
-    return book, {"here/busy.yaml": document}
+    return book, {"here/busy.yaml": document, "indexes/x.yaml": document}
 
 
 def plan_of(better: str = "lower", **words: str):  # type: ignore[no-untyped-def]
-    return plan_all(make_book(better, **words)[0], catalogue.load())["busy"]
+    return plan_all(make_book(better, **words)[0], catalogue.load())["busy"].main
 
 
 def mistakes_of(**words: str) -> list[str]:
@@ -123,14 +124,16 @@ def test_a_day_that_loses_an_hour_is_still_one_day() -> None:
         ({"EACH": "30s"}, "busy.yaml:12: each 30s is less than 3 intervals of 15 s"),
         ({"OVER": "7m"}, "busy.yaml:11: over 7m is no multiple of each 5m"),
         ({"EACH": "7m", "OVER": "70m"}, "busy.yaml:12: each 7m must divide a day or be whole days"),
-        ({"SUBJECT": "sum"}, "busy.yaml:13: sum needs watched_by, which this version does not have"),
+        ({"BUCKET": "sum"}, "busy.yaml:13: sum needs watched_by"),
+        ({"BUCKET": "age >= 1"}, "busy.yaml:13: age is for subject only"),
+        ({"SUBJECT": "count"}, "busy.yaml:13: count cannot stand in subject"),
         ({"SUBJECT": "share == 0.5"}, "busy.yaml:13: '==' is for 0/1 states only; write >= or <="),
         ({"ACROSS": "[{take: mean, per: [asset]}]"}, "busy.yaml:14: the last step leaves one number: no per"),
         (
             {"ACROSS": "[{take: mean, per: [aset]}, {take: mean}]"},
             "busy.yaml:14: 'aset' is gone after the step before; did you mean 'asset'?",
         ),
-        ({"OVER": "900d", "EACH": "1d"}, "busy.yaml:11: the window 900d is longer than raw points are kept ("),
+        ({"OVER": "1101d", "EACH": "1d"}, "busy.yaml:11: the window 1101d is longer than data is kept (1100 d)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

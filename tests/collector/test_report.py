@@ -1,21 +1,17 @@
 """What a terminal shows, letter by letter."""
 
 import functools
-import io
 import re
 
 import pytest
-from rich.console import Console
 
 from agent import catalogue
 from agent.catalogue import Text
 from agent.language import Language, speaking
 from collector import rulebook
 from collector.evaluate import Rules, prepare
-from collector.evidence import CriterionResult, Provisional
-from collector.report import bar, explain_rule, plain, scorecard_table, show_value, spell_basis
+from collector.report import bar, explain_rule, plain, show_value, spell_basis
 from collector.rulebook import Basis
-from collector.score import Digests, NodeResult, Scorecard, Total
 
 
 @functools.cache
@@ -115,117 +111,6 @@ def test_a_bar_draws_proven_unproven_and_lost(low: float, high: float, drawn: st
     assert bar(low, high, cells=10) == drawn
 
 
-def criterion(number: float, provisional: Provisional | None) -> CriterionResult:
-    return CriterionResult(
-        id="telemetry-completeness",
-        title=Text("采集", "Gathering"),
-        kind="measured",
-        status="no_data" if provisional else "scored",
-        weight=0.5,
-        effective_weight=0.5,
-        low=0 if provisional else number,
-        high=100 if provisional else number,
-        coverage=0,
-        value=None,
-        provisional=provisional,
-        unit="ratio",
-        query=None,
-        window=None,
-        expected=0,
-        found=0,
-        samples=0,
-        subjects=0,
-        worst=(),
-        reason=None,
-        digest="",
-    )
-
-
-def node(name: str, title: Text, low: float, high: float, *criteria: CriterionResult) -> NodeResult:
-    return NodeResult(
-        id=name,
-        title=title,
-        level=name.count(".") + 1,
-        weight=0.5,
-        parent=name.rpartition(".")[0] or None,
-        effective_weight=0.5,
-        cap=None,
-        low=low,
-        high=high,
-        coverage=0.3,
-        status="scored",
-        criteria=criteria,
-    )
-
-
-CARD = Scorecard(
-    site="hospital-a",
-    as_of="2026-03-30T16:00:00Z",
-    revision=1,
-    digests=Digests("", "", "", ""),
-    total=Total(2.22, 97.78, 0.1),
-    nodes=(
-        node("hospital", Text("医院建设", "Hospital"), 10, 90),
-        node("hospital.network-security", Text("网络及安全", "Network and security"), 15.8, 85.8),
-        node(
-            "hospital.network-security.network-management",
-            Text("医疗网络管理", "Network management"),
-            30,
-            80,
-            criterion(60, None),
-            criterion(0, Provisional(1, 100)),
-        ),
-    ),
-)
-
-
-def printed(language: Language) -> str:
-    console = Console(width=100, record=True, file=io.StringIO())
-    with speaking(language):
-        console.print(scorecard_table(CARD))
-    return console.export_text()
-
-
-@pytest.mark.parametrize(
-    ("language", "words", "strange"),
-    [
-        (
-            "zh",
-            (
-                "基础设施就绪度 · hospital-a",
-                "网络及安全",
-                "15.8 - 85.8",
-                "  医疗网络管理",
-                "1/2 暂估 1",
-                "2.22 - 97.78",
-            ),
-            ("Network", "provisional", "city index"),
-        ),
-        (
-            "en",
-            (
-                "Infrastructure readiness · hospital-a",
-                "Network and security",
-                "30.0 - 80.0",
-                "1/2 +1 provisional",
-                "city index 2.22 - 97.78",
-            ),
-            ("网络", "暂估", "已证实"),
-        ),
-    ],
-)
-def test_the_scorecard_is_in_one_language(language: Language, words: tuple[str, ...], strange: tuple[str, ...]) -> None:
-    text = printed(language)
-    assert [word for word in words if word not in text] == []
-    assert [word for word in strange if word in text] == []
-
-
-def test_the_scorecard_shows_the_two_indicators_and_what_is_right_below_them() -> None:
-    text = printed("zh")
-    assert "医疗网络管理" in text
-    assert "医院建设" not in text
-
-
 def test_a_basis_gives_document_clause_note_and_how_sure_that_is() -> None:
     note = Text("第三级：热冗余", "level 3: hot redundancy")
     basis = Basis(source="gbt-22239-2019", clause="8.1.4.9 c", confidence="confirmed", note=note)
@@ -254,7 +139,7 @@ backbone-bandwidth-class · 平台服务器与影像路径上的链路均不低�
   窗口 7d，每 1d 一桶
   样本到桶：最小
   缺失的桶：最坏计 0，最好计 10000000000000
-  至少需要：1d,1 个样本
+  至少需要：1d，1 个样本
 标尺 backbone-bandwidth-class(骨干链路的最低运行速率):
   ≥    10 Gb/s ->   100   医院信息互联互通标准化成熟度测评方案（2020年版） 4.2.1.1, 4.2.1.2 · 三级、四级乙等；万兆为最高选项 [已核对]
 """

@@ -11,7 +11,7 @@ import pytest
 from agent import catalogue
 from agent.documents import FileMistakes
 from agent.language import choose
-from collector import plan, rulebook
+from collector import plan_check, rulebook
 
 CRITERIA = (
     ("auto-recovery-rate", "fault-self-healing", 0.25),
@@ -82,16 +82,6 @@ CRITERIA = (
 )
 """id, indicator, weight inside the indicator: fixed for good."""
 
-WITH_QUESTIONS_TODAY = {
-    "telemetry-completeness",
-    "redundant-component-health",
-    "core-link-peak-util",
-    "backbone-bandwidth-class",
-    "dr-site-readiness",
-    "virtualized-workload-ratio",
-}
-"""What the sources of today can feed; these must not fall back to `awaits`."""
-
 
 @pytest.fixture(autouse=True)
 def english() -> Iterator[None]:
@@ -124,18 +114,13 @@ def test_weights_add_up_to_one_below_every_node() -> None:
 
 def test_shipped_rules_ask_only_for_signals_that_the_catalogue_has() -> None:
     book, documents = rulebook.load()
-    mistakes, _ = plan.check(book, documents, catalogue.load())
+    mistakes, _ = plan_check.check(book, documents, catalogue.load())
     assert mistakes == []
 
 
-def test_what_todays_sources_feed_has_a_question() -> None:
+def test_every_measured_criterion_asks() -> None:
     book, _ = rulebook.load()
-    assert {name for name in WITH_QUESTIONS_TODAY if book.criteria[name].question is None} == set()
-
-
-def test_a_criterion_that_waits_names_the_signals_it_will_ask() -> None:
-    book, _ = rulebook.load()
-    assert [name for name, found in book.criteria.items() if found.awaits and not found.signals] == []
+    assert [name for name, found in book.criteria.items() if found.kind == "measured" and not found.questions()] == []
 
 
 def test_every_scale_and_every_source_is_used() -> None:
@@ -324,9 +309,18 @@ def test_counted_criterion_that_nobody_wrote_is_refused(folder: Path) -> None:
     ]
 
 
-def test_question_and_awaits_together_are_refused(folder: Path) -> None:
-    edit(folder / "memory/used.yaml", "scale: share\n", "scale: share\nawaits: {zh: 待定, en: Later}\n")
-    assert complaints(folder) == ["memory/used.yaml:1: exactly one of question and awaits must be there"]
+def test_measured_criterion_without_a_question_is_refused(folder: Path) -> None:
+    text = (folder / "memory/used.yaml").read_text("utf-8")
+    (folder / "memory/used.yaml").write_text(text[: text.index("question:")], "utf-8")
+    assert complaints(folder) == ["memory/used.yaml:2: exactly one of question and combine must be there"]
+
+
+def test_attested_criterion_with_a_question_and_without_an_end_is_refused(folder: Path) -> None:
+    edit(folder / "memory/used.yaml", "kind: measured", "kind: attested")
+    assert [line.split(": ", 1)[1] for line in complaints(folder)] == [
+        "an attested criterion has no question and no combine",
+        "valid, how long it may hold, belongs to attested criteria alone",
+    ]
 
 
 def test_all_mistakes_of_all_files_come_at_once(folder: Path) -> None:

@@ -6,10 +6,11 @@ from hypothesis import given
 
 from agent.catalogue import Text
 from collector.evidence import CriterionResult, canonical_digest, worst_subjects
-from collector.plan import Step
+from collector.plan import SettledStep as Step
+from collector.plan import Span
 from collector.query import SubjectAnswer, Take, least_samples, percentile_rank, reduce, round9
 from collector.rulebook import Basis, Counted, Index, Node, Rulebook, Rung, Scale
-from collector.score import Span, build_tree, cross, points
+from collector.score import build_tree, cross, points
 
 OWN = (Basis(source="own", confidence="own-judgement"),)
 COVERAGE = Scale(
@@ -74,17 +75,17 @@ def test_nine_digits_make_the_same_number_of_two_sums() -> None:
 def test_four_hundred_switches_weigh_as_one_asset_group() -> None:
     numbers = {("core", str(port)): Span(0.0, 0.0) for port in range(400)} | {("edge", "1"): Span(1.0, 1.0)}
     steps = (Step(Take("mean"), ("asset",)), Step(Take("mean"), ()))
-    assert cross(("asset", "interface"), numbers, steps) == Span(0.5, 0.5)
+    assert cross(("asset", "interface"), numbers, steps) == {(): Span(0.5, 0.5)}
 
 
 def test_without_a_subject_there_is_no_number() -> None:
-    assert cross(("asset",), {}, (Step(Take("min"), ()),)) is None
+    assert cross(("asset",), {}, (Step(Take("min"), ()),)) == {}
 
 
 def result(name: str, low: float, high: float, status: str = "scored", coverage: float = 1.0) -> CriterionResult:
     return CriterionResult(
         id=name, title=Text("", ""), kind="measured", status=status, weight=0, effective_weight=0, low=low, high=high,  # type: ignore[arg-type]
-        coverage=coverage, value=None, provisional=None, unit="ratio", query=None, window=None, expected=0, found=0, samples=0,
+        coverage=coverage, value=None, best_value=None, provisional=None, unit="ratio", query=None, window=None, expected=0, found=0, samples=0,
         subjects=0, worst=(), reason=None, digest="",
     )  # fmt: skip
 
@@ -99,7 +100,7 @@ def test_a_node_is_the_weighted_sum_of_its_children_and_criteria() -> None:
         id="left", zh="左", en="left", weight=0.25, criteria=(Counted(id="a", weight=0.4), Counted(id="b", weight=0.6))
     )
     right = Node(id="right", zh="右", en="right", weight=0.75)
-    total, nodes = build_tree(book(left, right), {"a": result("a", 50, 80), "b": result("b", 100, 100)})
+    total, nodes = build_tree(book(left, right), {"a": result("a", 50, 80), "b": result("b", 100, 100)}, {})
     assert [(node.id, node.low, node.high, node.status) for node in nodes] == [
         ("top", 20.0, 98.0, "scored"),
         ("top.left", 80.0, 92.0, "scored"),

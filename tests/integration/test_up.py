@@ -1,11 +1,18 @@
 """`infravitals up` as a person starts it: gathers, scores, shows, answers beside itself, ends cleanly."""
 
+import contextlib
+import fcntl
+import html
 import json
 import os
+import pty
+import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +99,62 @@ def test_up_shows_figures_answers_commands_beside_it_and_ends_cleanly(tmp_path: 
     assert alone.stdout == beside.stdout
     assert f"http://127.0.0.1:{port}" in (tmp_path / "up.log").read_text()
     assert "Traceback" not in (tmp_path / "up.log").read_text()
+
+
+def test_the_command_on_the_page_gives_the_scorecard_of_the_page_when_it_is_copied(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("infravitals")
+    data, port = tmp_path / "a data directory", free_port()
+    words = ["up", "--data-dir", str(data), "--port", str(port)]
+    environment = {**ENVIRONMENT, "PATH": "/usr/bin:/bin"}  # as after `make up`: nothing leads to the venv
+    process = subprocess.Popen([str(program), *words], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: get(port, "/api/scorecard").startswith(b"{"), 40)
+        page = html.unescape(get(port, "/criterion/telemetry-completeness").decode())
+    finally:
+        process.kill()
+        process.wait()
+    commands = re.findall(
+        r"^\S.*infravitals (?:score|rules) .*$", page.replace('<pre tabindex="0">', "\n"), re.MULTILINE
+    )
+    assert len(commands) == 2
+    done = [subprocess.run(["/bin/sh", "-c", c], env=environment, capture_output=True, text=True) for c in commands]
+    assert [copied.returncode for copied in done] == [0, 0], done
+    assert json.loads(done[0].stdout)["as_of"] in commands[0]
+    assert "telemetry-completeness" in provisional(json.loads(done[0].stdout))
+
+
+def test_up_on_a_small_terminal_shows_the_address_in_every_picture_and_never_scrolls(tmp_path: Path) -> None:
+    """A picture begins by going up as many lines as the one before had; more than the screen has would scroll it."""
+    port, (mine, theirs) = free_port(), pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [*COMMAND, "up", "--data-dir", str(tmp_path / "data"), "--port", str(port)]
+    environment = {**ENVIRONMENT, "TERM": "xterm-256color"}
+    process = subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while shown.count(b"page: http://") < 4 and len(shown) < 100_000:
+            shown += os.read(mine, 65536)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # that is how a terminal says that nobody writes to it any more
+            while os.read(mine, 65536):
+                pass
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(mine)
+    _, *pictures = shown.split(f"page: http://127.0.0.1:{port}/".encode())
+    assert [count for picture in pictures if (count := picture.count(b"\x1b[1A")) >= 24] == []
+    assert [count for picture in pictures if (count := picture.count(b"\n")) >= 24] == []
+    assert any(b"more not shown; the page shows them all" in picture for picture in pictures)
+
+
+def test_the_rules_in_a_pipe_are_one_line_each() -> None:
+    rows = json.loads(infravitals("rules", "list", "--format", "json").stdout)
+    _, *lines = infravitals("rules", "list").stdout.splitlines()
+    assert [line.split()[1] for line in lines] == [row["id"] for row in rows]
+    assert [row["id"] for row, line in zip(rows, lines, strict=True) if not line.endswith(row["title"]["en"])] == []
 
 
 def test_killed_up_starts_again_on_its_data(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """host_disk on recorded tables, with a child that hangs, on mounts that really hang (FUSE), and against df(1)."""
 
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -245,6 +246,77 @@ def test_child_that_ends_without_an_answer_says_nothing_about_the_mount(clock: l
     probe.close()
 
 
+class Unkillable(subprocess.Popen[bytes]):
+    """A child in uninterruptible sleep as its parent sees it: SIGKILL is sent, and nothing happens."""
+
+    def kill(self) -> None:
+        pass
+
+    def let_go(self) -> None:
+        """What the kernel does when the disk answers after all: the signal that waits ends the child."""
+        super().kill()
+        self.wait()
+
+
+class ProbeOfUnkillables(MountProbe):
+    """Asks through children that cannot be killed."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__(0.5, lambda: clock[0])
+        self.started: list[Unkillable] = []
+
+    def _start_child(self) -> subprocess.Popen[bytes]:
+        child = Unkillable(
+            [sys.executable, "-I", "-S", "-c", HANGING_CHILD],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self.started.append(child)
+        return child
+
+
+@pytest.fixture
+def unkillable(clock: list[float]) -> Iterator[ProbeOfUnkillables]:
+    probe = ProbeOfUnkillables(clock)
+    yield probe
+    for child in probe.started:
+        child.let_go()
+    probe.close()
+
+
+def test_stand_in_for_a_mount_whose_asker_cannot_be_killed_is_left_alone_until_the_kernel_lets_go(
+    unkillable: ProbeOfUnkillables, clock: list[float], tmp_path: Path
+) -> None:
+    with pytest.raises(TimeoutError, match="in time"):
+        unkillable.measure(b"/dead")
+    assert unkillable.measure(os.fsencode(tmp_path)).blocks > 0, "another child asks the others"
+    clock[0] += 10 * REST_SECONDS
+    with pytest.raises(TimeoutError, match="left alone"):
+        unkillable.measure(b"/dead")
+    assert len(unkillable.started) == 2
+    unkillable.started[0].let_go()
+    with pytest.raises(TimeoutError, match="in time"):
+        unkillable.measure(b"/dead")
+    assert len(unkillable.started) == 2, "the living child asked"
+
+
+def test_stand_in_for_mounts_that_hang_in_numbers_costs_a_bounded_number_of_children(
+    unkillable: ProbeOfUnkillables, clock: list[float]
+) -> None:
+    for number in range(MAX_CHILDREN):
+        with pytest.raises(TimeoutError, match="in time"):
+            unkillable.measure(f"/dead{number}".encode())
+    clock[0] += REST_SECONDS
+    with pytest.raises(BlockingIOError, match="too many children hang"):
+        unkillable.measure(b"/dead-too")
+    assert [child.poll() for child in unkillable.started] == [None] * MAX_CHILDREN
+
+
+STAND_INS = "test_mount_that_hung_is_asked_again_only_after_a_rest, test_stand_in_for_*"
+
+
 def test_recorded_dead_mount_is_not_responding_and_all_others_are_measured_in_the_same_round(recorded: Opening) -> None:
     child = HANGING_CHILD.replace('b"dead"', 'b"/mnt/pacs"').replace("os.statvfs(bytes", "os.statvfs(b'/' or bytes")
     config = Config(
@@ -271,18 +343,31 @@ def test_recorded_mounts_that_may_hang_wait_for_the_next_round_when_time_is_shor
     assert mounts(rounds.collect()) == ["/", "/boot/efi", "/srv/scan archive", "/var/lib/pgsql"]
 
 
-def rounds_on_hanging_mounts(folder: Path, how: str) -> list[Mapping[str, Any]]:
-    """What host_disk saw, round by round, beside a mount that hangs, in a mount namespace of its own."""
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip(
-            "/dev/fuse is not there or not for us; a child that hangs is tested above with a program that hangs"
-        )
+def in_own_mount_namespace(*words: str) -> subprocess.CompletedProcess[str]:
+    """Python with these words where it may mount what it likes."""
     tests = Path(__file__).parents[2]
     rights = "-m" if os.geteuid() == 0 else "-Urm"
-    script = str(Path(__file__).with_name("rounds_on_hanging_mounts.py"))
-    argv = [program("unshare", "util-linux"), rights, sys.executable, script, str(folder), how]
+    argv = [program("unshare", "util-linux"), rights, sys.executable, *words]
     environment = {"PYTHONPATH": f"{tests}:{tests.parent}", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+
+def lack_of_mounts(folder: Path) -> str | None:
+    """What of this kernel, or of the container, forbids a FUSE mount; None when it works or fails for another reason."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "/dev/fuse is not there or not for us"
+    mount = "import pathlib, sys, hanging_mount\nwith hanging_mount.HangingMount(pathlib.Path(sys.argv[1])): pass"
+    said = in_own_mount_namespace("-c", mount, str(folder / "possible")).stderr.strip()
+    is_forbidden = any(os.strerror(number) in said for number in (errno.EPERM, errno.EACCES, errno.ENODEV))
+    return said.splitlines()[-1] if is_forbidden else None
+
+
+def rounds_on_hanging_mounts(folder: Path, how: str) -> list[Mapping[str, Any]]:
+    """What host_disk saw, round by round, beside a mount that hangs, in a mount namespace of its own."""
+    if lack := lack_of_mounts(folder):
+        pytest.skip(f"the kernel lacks what a hanging mount needs ({lack}); its stand-ins test the same: {STAND_INS}")
+    script = str(Path(__file__).with_name("rounds_on_hanging_mounts.py"))
+    done = in_own_mount_namespace(script, str(folder), how)
     assert done.returncode == 0, done.stderr
     found: list[Mapping[str, Any]] = json.loads(done.stdout)
     return found

@@ -22,7 +22,7 @@ from agent.errors import StoreError
 from agent.points import Point
 from collector.buckets import answer_all, round9_all
 from collector.query import HOUR_MS, Bounds, Expectation, Question, Take, round9
-from collector.stores import AppliedBatch
+from collector.stores import AppliedBatch, StoredScorecard
 from collector.stores._duckdb_questions import quote
 from collector.stores.duckdb import Config, Store
 
@@ -251,8 +251,29 @@ def test_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with Store(Config(path=str(path)), CATALOGUE) as store:
         store._open().connection.run("UPDATE opening SET format = 99")
     assert (
-        refusal(path) == f"{path}: written by a newer version (format 99, this program knows 1); upgrade this program"
+        refusal(path) == f"{path}: written by a newer version (format 99, this program knows 2); upgrade this program"
     )
+
+
+FORMAT_1 = """
+CREATE SCHEMA points;
+CREATE TABLE opening AS SELECT 1::INTEGER AS format, 7::BIGINT AS number;
+CREATE TABLE scorecard (site VARCHAR, as_of BIGINT, revision INTEGER, digest VARCHAR, written_at BIGINT, body BLOB);
+INSERT INTO scorecard VALUES ('main', 5, 1, 'd1', 6, '{"total": 1}'::BLOB);
+"""
+
+
+def test_file_of_format_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "store.duckdb"
+    with duckdb.connect(str(path)) as old:
+        old.execute(FORMAT_1)
+    for _ in range(2):
+        with Store(Config(path=str(path)), CATALOGUE) as store:
+            assert store.save_scorecard("main", 5, "d2", b"{}", 8, "late data") == 2
+            assert store.scorecards("main", 0) == [
+                StoredScorecard(5, 1, "d1", 6, b'{"total": 1}', "", ""),
+                StoredScorecard(5, 2, "d2", 8, b"{}", "late data", ""),
+            ]
 
 
 def test_too_little_memory_is_said(tmp_path: Path) -> None:

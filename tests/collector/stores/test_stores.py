@@ -21,7 +21,7 @@ from linkstore import (
 
 from agent.catalogue import Catalogue
 from collector.query import DAY_MS, HOUR_MS, SubjectAnswer, Take
-from collector.stores import AppliedBatch, Store
+from collector.stores import AppliedBatch, ScorecardRow, Store, StoredScorecard
 
 Opener = Callable[[Catalogue], AbstractContextManager[Store]]
 """Opens the same store again and again, as restarts do."""
@@ -237,6 +237,32 @@ def test_scorecard_revision_is_known_by_its_digest(store: Store) -> None:
     ]
     assert [card.revision for card in store.scorecards("main", START + 1)] == [1]
     assert store.scorecards("elsewhere", 0) == []
+
+
+def test_scorecard_says_why_it_exists_and_its_summary_is_listed_without_the_body(opener: Opener) -> None:
+    with opener(CATALOGUE) as store:
+        store.save_scorecard("main", START, "d1", b"{1}", START + 1)
+        store.save_scorecard("main", START, "d2", b"{2}" * 9999, START + 2, why="迟到的数据", summary='{"low":7.5}')
+        store.save_scorecard("main", START + HOUR_MS, "d1", b"", START + 3, why="new rules")
+    with opener(CATALOGUE) as store:
+        assert store.scorecard_list("main", START, START + HOUR_MS) == [
+            ScorecardRow(START, 1, "d1", START + 1, "", ""),
+            ScorecardRow(START, 2, "d2", START + 2, "迟到的数据", '{"low":7.5}'),
+        ]
+        assert [row.why for row in store.scorecard_list("main", START + 1, START + DAY_MS)] == ["new rules"]
+        assert store.scorecard_list("elsewhere", 0, START + DAY_MS) == []
+
+
+def test_scorecard_at_is_the_newest_revision_or_the_one_asked_for(store: Store) -> None:
+    for digest in ("d1", "d2"):
+        store.save_scorecard("main", START, digest, digest.encode(), START + 1, why=f"why {digest}")
+    newest = store.scorecard_at("main", START)
+    assert newest == StoredScorecard(START, 2, "d2", START + 1, b"d2", "why d2", "")
+    first = store.scorecard_at("main", START, revision=1)
+    assert first == StoredScorecard(START, 1, "d1", START + 1, b"d1", "why d1", "")
+    assert store.scorecard_at("main", START, revision=3) is None
+    assert store.scorecard_at("main", START + 1) is None
+    assert store.scorecard_at("elsewhere", START) is None
 
 
 # -- retention, evolution

@@ -11,7 +11,7 @@ import pytest
 
 from agent.points import Point
 from collector.evaluate import Rules, parse_time
-from collector.health import Snapshot
+from collector.health import Commands, Snapshot
 from collector.inquiry import Site
 from collector.reasons import Reason
 from collector.ruleset import load_rules
@@ -25,6 +25,8 @@ STEP = 900_000
 SPAN = 8 * DAY
 HOSTILE = "eth<script>alert(1)</script>"
 """What a driver or an administrator may call an interface; ids are checked, such names are not."""
+
+COMMANDS = Commands("/opt/infravitals/bin/infravitals", "--data-dir '/srv/a hospital'")
 
 SILENT_SINCE = NOW - 5 * 3_600_000
 
@@ -107,7 +109,7 @@ def look(store: Store, rules: Rules, set_aside: Mapping[Reason, int]) -> Snapsho
     """The collector's own snapshot, taken in a thread of its own: the browser's library keeps a loop in this one."""
     threads = StoreThreads(store)
     site = Site("renmin", ZoneInfo("Asia/Shanghai"))
-    evaluator = Evaluator(threads, rules, site, lambda: set_aside, lambda: NOW / 1000)
+    evaluator = Evaluator(threads, rules, site, lambda: set_aside, lambda: NOW / 1000, COMMANDS)
     with ThreadPoolExecutor(1) as alone:
         shown = alone.submit(lambda: asyncio.run(evaluator.look())).result()
     threads.close()
@@ -134,6 +136,18 @@ def empty_snapshot(rules: Rules) -> Snapshot:
     """What the faces show before any agent has sent anything."""
     module = load_store("duckdb")
     with module.Store(module.Config(path=":memory:"), rules.catalogue) as store:
+        return look(store, rules, {})
+
+
+@pytest.fixture(scope="session")
+def just_begun(rules: Rules) -> Snapshot:
+    """What the faces show when the first agent has sent its first points: no bucket is closed yet."""
+    module = load_store("duckdb")
+    at = NOW - 15_000
+    tags = {"asset": "his-db-01", "source": "host_cpu", "target": "local"}
+    points = [Point("source_round", tags, {"is_success": 1.0, "interval_seconds": 15.0}, at)]
+    with module.Store(module.Config(path=":memory:"), rules.catalogue) as store:
+        store.write([batch("his-db-01", 0, points, at)])
         return look(store, rules, {})
 
 

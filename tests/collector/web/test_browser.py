@@ -13,6 +13,8 @@ from servers import program
 
 from collector.health import Snapshot
 
+PROGRAM, PLACE = "/opt/infravitals/bin/infravitals", "--data-dir '/srv/a hospital'"
+
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -128,8 +130,37 @@ def test_the_evidence_of_a_number_is_that_of_the_scorecard(page: Page, snapshot:
     assert page.locator("#query pre").inner_text().strip() == str(result.query).strip()
     assert page.get_by_text(result.digest, exact=True).is_visible()
     assert page.get_by_text(snapshot.scorecard.digests.rules, exact=True).is_visible()
-    as_of = "infravitals score --as-of 2026-03-31T01:40:20Z --format json"
-    assert page.get_by_text(as_of).is_visible()
+    command = f"{PROGRAM} score {PLACE} --as-of 2026-03-31T01:40:20Z --format json"
+    assert page.get_by_text(command).is_visible()
+    assert page.get_by_text(f"{PROGRAM} rules explain telemetry-completeness").is_visible()
+
+
+def test_the_command_that_shows_what_was_set_aside_names_its_data(page: Page) -> None:
+    page.goto("/agents?lang=en")
+    assert page.get_by_text(f"{PROGRAM} quarantine {PLACE}").is_visible()
+
+
+def test_a_value_from_the_open_bucket_is_not_called_measured(
+    browser: Browser, serving: Callable[..., Any], just_begun: Snapshot
+) -> None:
+    with serving(just_begun).running() as server:
+        page = browser.new_page()
+        page.goto(f"{server.url}criterion/telemetry-completeness?lang=en")
+        assert page.locator(".value").inner_text() == "Provisional value 100 % · 100 points, not counted"
+        expected = "Note: this rests on the bucket that is still open alone, and earns nothing yet."
+        assert page.locator(".rests").inner_text() == expected
+        page.goto(f"{server.url}criterion/telemetry-completeness?lang=zh")
+        assert page.locator(".value").inner_text() == "暂估值 100 % · 100 分，不计分"
+        assert page.locator(".rests").inner_text() == "注意：此值只取自尚未结束的时间桶，还不计分。"
+        page.close()
+
+
+def test_without_a_register_a_value_says_that_it_is_of_all_assets(page: Page) -> None:
+    page.goto("/?lang=en")
+    row = page.locator("tr", has_text="DR servers").last
+    assert "all seen assets, since there is no register to tell which have role = dr" in row.inner_text()
+    page.goto("/criterion/dr-site-readiness?lang=en")
+    assert "all seen assets, since there is no register" in page.locator(".reason").inner_text()
 
 
 def test_the_first_page_names_what_needs_attention(page: Page) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 
+from agent.catalogue import Text
 from agent.language import speaking
-from collector.evidence import CriterionResult
+from collector.evidence import CriterionResult, Provisional
 from collector.health import Snapshot
 from collector.rulebook import Scale
 from collector.web.agents_view import agents_view
@@ -62,6 +63,13 @@ def test_only_the_first_of_many_holes_are_listed(snapshot: Snapshot) -> None:
     assert facts["missing batches"] == "10 (#0, 10–11, 20, 30–31, 40, …)"
 
 
+def test_a_silent_agent_may_be_losing_points_and_only_a_silent_one(snapshot: Snapshot) -> None:
+    with speaking("en"):
+        view: Any = agents_view(snapshot)
+    said = {row.name: "its disk may be full" in row.silence for row in view.values["agents"]}
+    assert said == {"pacs-02": True, "his-db-01": False, "gw-core": False}
+
+
 def with_result(snapshot: Snapshot, name: str, **changes: Any) -> Snapshot:
     """The snapshot with something changed in one criterion's result."""
 
@@ -95,6 +103,14 @@ def test_the_scale_marks_both_ends_of_an_interval(snapshot: Snapshot) -> None:
 
 def test_the_scale_marks_nothing_for_what_is_not_known(snapshot: Snapshot) -> None:
     assert {mark for _, _, mark in rungs(snapshot, "achieved-rto")} == {""}
+
+
+def test_a_provisional_value_says_what_it_rests_on(snapshot: Snapshot) -> None:
+    words = Text("只取自尚未结束的时间桶", "the open bucket alone")
+    shown = with_result(snapshot, "telemetry-completeness", provisional=Provisional(1.0, 100.0, words))
+    with speaking("en"):
+        view: Any = criterion_view(shown, "telemetry-completeness")
+    assert view.values["row"].rests_on == "the open bucket alone"
 
 
 def test_a_scale_that_is_a_line_shows_its_turns(snapshot: Snapshot) -> None:

@@ -1,0 +1,121 @@
+"""`infravitals rules coverage`: which signal feeds which criterion, what this site lacks, what to enrol next. No I/O."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from agent.catalogue import Text
+from collector.evaluate import Rules
+from collector.evidence import CriterionResult
+from collector.plan_check import signals_of
+from collector.score import Scorecard
+
+State = Literal["seen", "not_seen", "no_source"]
+
+
+class SignalRow(msgspec.Struct, frozen=True):
+    """One signal that a criterion asks. sources: which sources give it. state: seen here, gatherable but not seen, or no source yet."""
+
+    signal: str
+    sources: tuple[str, ...]
+    state: State
+
+
+class CriterionRow(msgspec.Struct, frozen=True):
+    """One criterion; weight: of the whole of its indicator. gain: what full marks would add to the indicator's low."""
+
+    id: str
+    title: Text
+    kind: str
+    indicator: str
+    weight: float
+    status: str
+    gain: float
+    signals: tuple[SignalRow, ...]
+    todo: Text | None
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """All criteria in the order of the index, and the ids of those to do next, best first."""
+
+    criteria: tuple[CriterionRow, ...]
+    following: tuple[str, ...]
+
+
+NEXT_SHOWN = 10
+
+
+def measure_coverage(rules: Rules, card: Scorecard, seen: Mapping[str, bool]) -> Coverage:
+    """seen: for every signal asked, whether the store has it."""
+    rows = [
+        _row(rules, node.id, result, seen)
+        for node in card.nodes
+        for result in node.criteria
+        if result.weight > 0 and (result.kind == "measured" or not _is_far(node.id))
+    ]
+    weights = _weights(card)
+    ordered = sorted(rows, key=lambda row: (-row.gain * weights[row.indicator], row.id))
+    following = [row.id for row in ordered if row.gain > 0 and row.todo is not None]
+    return Coverage(tuple(rows), tuple(following[:NEXT_SHOWN]))
+
+
+def _is_far(node: str) -> bool:
+    """Whether an indicator lies outside what this product is about: the city's part of the index."""
+    return not node.startswith(("hospital.data-availability.", "hospital.network-security."))
+
+
+def _weights(card: Scorecard) -> Mapping[str, float]:
+    """Every node's share of the whole index."""
+    shares: dict[str, float] = {}
+    for node in card.nodes:  # parents come first
+        shares[node.id] = node.effective_weight * (shares[node.parent] if node.parent else 1.0)
+    return shares
+
+
+def asked_signals(rules: Rules) -> Sequence[str]:
+    """Every signal that any criterion asks, sorted."""
+    return sorted({signal for criterion in rules.book.criteria.values() for signal in criterion.signals()})
+
+
+def _row(rules: Rules, indicator: str, result: CriterionResult, seen: Mapping[str, bool]) -> CriterionRow:
+    criterion = rules.book.criteria[result.id]
+    names: dict[str, None] = {}
+    for asking in criterion.questions().values():
+        names.update((signal, None) for _, signal in signals_of(asking))
+    signals = tuple(_signal(rules, name, seen.get(name, False)) for name in names)
+    return CriterionRow(
+        id=result.id,
+        title=result.title,
+        kind=result.kind,
+        indicator=indicator,
+        weight=result.weight,
+        status=result.status,
+        gain=round(result.effective_weight * (100 - result.low), 6),
+        signals=signals,
+        todo=_todo(result, signals),
+    )
+
+
+def _signal(rules: Rules, name: str, is_seen: bool) -> SignalRow:
+    measurement, _, field = name.partition(".")
+    sources = rules.catalogue.measurements[measurement].emitters(field)
+    return SignalRow(name, sources, "seen" if is_seen else "not_seen" if sources else "no_source")
+
+
+def _todo(result: CriterionResult, signals: Sequence[SignalRow]) -> Text | None:
+    """What would bring this criterion forward; None where nothing is to be done."""
+    if result.status == "not_applicable":
+        return None
+    if result.kind == "attested":
+        return None if result.status == "scored" else Text("请人证明：infravitals attest add", "have it attested")
+    lacking = [row for row in signals if row.state == "not_seen"]
+    if lacking:
+        sources = "、".join(dict.fromkeys(source for row in lacking for source in row.sources))
+        return Text(f"启用采集源 {sources}", f"switch on {sources.replace('、', ', ')}")
+    if any(row.state == "no_source" for row in signals):
+        names = [row.signal for row in signals if row.state == "no_source"]
+        return Text(f"本版本尚无采集源：{'、'.join(names)}", f"no source yet: {', '.join(names)}")
+    if result.status != "scored":
+        return result.reason
+    return None if result.low >= 100 else Text("改进所示对象", "mend the subjects shown")
