@@ -1,5 +1,8 @@
 """Cases of rules: what a criterion must say of given points, in YAML, run through a real store.
 
+<indicator>/<id>.yaml    the cases of one criterion
+attested/<scale>.yaml    of every attested criterion on that scale: what a value earns, and what an expired one does
+
 as_of: "2026-03-31T00:00:00+08:00"
 cases:
   - name: good
@@ -27,7 +30,7 @@ from collector.evaluate import Rules, evaluate_criteria, parse_time
 from collector.evidence import CriterionResult
 from collector.inquiry import Site
 from collector.query import DAY_MS, HOUR_MS
-from collector.rulebook import DurationText, duration_ms
+from collector.rulebook import DurationText, Rulebook, duration_ms
 from collector.site_folder import Attestation, Calendar, Entry, Exemption, Maintenance, Section, SiteFolder
 from collector.stores import AppliedBatch, Store
 
@@ -35,6 +38,9 @@ TOLERANCE = 1e-6
 ZONE = ZoneInfo("Asia/Shanghai")
 MADE_UP = "case"
 """The source of the signals that no source gives yet."""
+
+SHARED = "attested"
+"""The folder of cases that are the same for all attested criteria on a scale."""
 
 
 class Series(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from"}):
@@ -85,14 +91,14 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One situation and what must come of it."""
 
     name: str
-    given: tuple[Series, ...]
     expect: Expected
+    given: tuple[Series, ...] = ()
     as_of: str | None = None
     site: CaseSite | None = None
 
 
 class CaseFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All cases of one criterion."""
+    """All cases of one criterion, or of all attested criteria on one scale."""
 
     as_of: str
     cases: tuple[Case, ...]
@@ -113,23 +119,32 @@ def run_cases(folder: Path, rules: Rules, store: Store, only: Sequence[str] = ()
     """Every case below `folder`, each as a site of its own in `store`. A criterion without a file, or a file without cases, fails."""
     number = 0
     rules = _with_emitters(rules)
-    for name, indicator in sorted(rules.book.indicators.items()):
+    for name in sorted(rules.book.criteria):
         if only and name not in only:
             continue
-        path = folder / indicator / f"{name}.yaml"
-        try:
-            document = read_document(path)
-            file = build(document, CaseFile)
-        except FileMistakes as error:
-            yield Outcome(name, "-", error.mistakes)
-            continue
-        if not file.cases:
-            yield Outcome(name, "-", (Mistake(str(path), 1, say("没有任何用例", "there is not one case")),))
-        for place, case in enumerate(file.cases):
-            number += 1
-            yield Outcome(
-                name, case.name, tuple(_run(document, place, file, case, rules, store, name, f"case-{number}"))
-            )
+        for path in case_files(folder, rules.book, name):
+            try:
+                document = read_document(path)
+                file = build(document, CaseFile)
+            except FileMistakes as error:
+                yield Outcome(name, "-", error.mistakes)
+                continue
+            if not file.cases:
+                yield Outcome(name, "-", (Mistake(str(path), 1, say("没有任何用例", "there is not one case")),))
+            for place, case in enumerate(file.cases):
+                number += 1
+                mistakes = tuple(_run(document, place, file, case, rules, store, name, f"case-{number}"))
+                yield Outcome(name, case.name, mistakes)
+
+
+def case_files(folder: Path, book: Rulebook, name: str) -> list[Path]:
+    """The files that hold the cases of criterion `name`: its own, and for an attested one those of its scale before it."""
+    own = folder / book.indicators[name] / f"{name}.yaml"
+    criterion = book.criteria[name]
+    if criterion.kind == "measured":
+        return [own]
+    shared = folder / SHARED / f"{criterion.scale}.yaml"
+    return [path for path in (shared, own) if path.exists()] or [own]
 
 
 def _run(

@@ -1,4 +1,4 @@
-"""docs/rules.md against the structs that read the rules: every key is there, and the full example does what it says."""
+"""docs/rules.md against the structs that read the rules: every key is there, and every example does what it says."""
 
 import re
 import shutil
@@ -10,7 +10,10 @@ import pytest
 from agent.language import speaking
 from collector import cases, rulebook
 from collector.cases import run_cases
-from collector.ruleset import load_rules, memory_store
+from collector.combine import ANY_INPUTS, COMBINATIONS, Combination
+from collector.rulebook import Better
+from collector.ruleset import Loaded, load_rules, memory_store
+from collector.site_folder import ATTRIBUTES, SECTION_OF_TAG
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "rules.md"
@@ -19,8 +22,10 @@ STRUCTS = (
     rulebook.Criterion,
     rulebook.Asking,
     rulebook.TakeBoth,
+    rulebook.OutOf,
     rulebook.Step,
     rulebook.Needs,
+    rulebook.Combining,
     rulebook.Scale,
     rulebook.Rung,
     rulebook.Basis,
@@ -28,9 +33,11 @@ STRUCTS = (
     rulebook.Index,
     rulebook.Node,
     rulebook.Counted,
+    rulebook.Cap,
     cases.CaseFile,
     cases.Case,
     cases.Series,
+    cases.CaseSite,
     cases.Expected,
 )
 
@@ -42,10 +49,22 @@ def section(name: str) -> str:
     return re.split(r"\n##+ ", rest)[0]
 
 
-def examples() -> dict[str, str]:
-    """The examples of the page by what their first line says they are."""
-    found = re.findall(r"```yaml\n# (\w+)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    return dict(found)
+def examples(kind: str) -> list[str]:
+    """The examples of the page whose first line says that they are of this kind, in order."""
+    return re.findall(rf"```yaml\n# {kind}\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+
+
+def words_of(struct: type, key: str) -> tuple[str, ...]:
+    """The words that a key may hold, those of a Literal that is there or not among them."""
+    hint = typing.get_type_hints(struct)[key]
+    found = [word for part in (hint, *typing.get_args(hint)) for word in typing.get_args(part)]
+    return tuple(word for word in found if isinstance(word, str))
+
+
+def test_every_struct_of_the_language_is_looked_at() -> None:
+    mine = {name for name, found in vars(rulebook).items() if isinstance(found, type) and found.__module__ == rulebook.__name__
+            and hasattr(found, "__struct_fields__") and not name.startswith("_")}  # fmt: skip
+    assert mine <= {struct.__name__ for struct in STRUCTS}
 
 
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
@@ -61,7 +80,10 @@ def test_every_key_has_its_row_and_every_row_its_key(struct: type[rulebook.Crite
     ("name", "words"),
     [
         ("Criterion", ("measured", "attested")),
-        ("Asking", rulebook.ATTRIBUTES),
+        ("Asking", ATTRIBUTES),
+        ("Asking", words_of(rulebook.Asking, "of")),
+        ("Asking", words_of(rulebook.Asking, "silence")),
+        ("Asking", words_of(rulebook.Asking, "excused_by")),
         ("Scale", typing.get_args(typing.get_type_hints(rulebook.Scale)["unit"])),
         ("Scale", typing.get_args(rulebook.Better)),
         ("Basis", typing.get_args(rulebook.Confidence)),
@@ -71,28 +93,100 @@ def test_every_word_that_a_key_may_hold_is_there(name: str, words: tuple[str, ..
     assert [word for word in words if f"`{word}`" not in section(name)] == []
 
 
+def test_every_tag_that_of_may_name_has_a_section_of_the_register() -> None:
+    assert set(words_of(rulebook.Asking, "of")) == {"asset", "service", "system", "line", "segment"}
+    assert set(words_of(rulebook.Asking, "of")) <= set(SECTION_OF_TAG)
+
+
 def test_the_words_of_take_are_there_and_are_understood() -> None:
     _, _, rest = PAGE.read_text("utf-8").partition("The words of `take`\n")
     table = rest.strip().split("\n\n")[0]
     words = [word for row in table.split("\n")[2:] for word in re.findall("`([^`]+)`", row.split("|")[1])]
-    assert set(words) == {"mean", "min", "max", "last", "p0", "p99", "share >= 0.5", "worst", "sum", "count"}
-    assert [rulebook.parse_take(word).by for word in words if word != "worst"]
+    known = {"mean", "min", "max", "last", "p0", "p99", "share >= 0.5", "age >= 1", "worst", "best", "sum", "count"}
+    assert set(words) - {"subject", "bucket"} == known
+    assert [rulebook.parse_take(word).by for word in words if word not in ("worst", "best")]
 
 
-def test_the_full_example_passes_its_own_cases(tmp_path: Path) -> None:
-    found = examples()
-    places = {
-        "criterion": "rules/servers/memory-headroom.yaml",
-        "scale": "rules/scales/memory-headroom.yaml",
-        "index": "rules/indexes/dei_2021.yaml",
-        "cases": "cases/servers/memory-headroom.yaml",
-    }
-    for kind, place in places.items():
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / place).write_text(found[kind], "utf-8")
-    shutil.copy(ROOT / "rules" / "sources.yaml", tmp_path / "rules")
-    loaded = load_rules(tmp_path / "rules")
+ARROWS: dict[Better | None, str] = {"higher": "↑", "lower": "↓", None: "="}
+
+
+def row_of(name: str, combination: Combination) -> str:
+    """How a combination stands in the page's table."""
+    inputs = " ".join(f"`{key}` {ARROWS[better]}" for key, better in combination.inputs.items())
+    if name in ANY_INPUTS:
+        inputs = "任意名称 any names"
+    result = ("每个 each" if combination.each else "全部 all") + (
+        f" {ARROWS[combination.better]}" if combination.better else ""
+    )
+    return f"| `{name}` | {inputs} | {result} | {combination.title.zh} | {combination.title.en} |"
+
+
+def test_every_function_stands_in_the_table_as_it_is_declared() -> None:
+    _, _, rest = PAGE.read_text("utf-8").partition("### 函数 The functions\n")
+    table = re.findall(r"^\| `.*$", rest.split("```")[0], re.MULTILINE)
+    due = [row_of(name, combination) for name, combination in COMBINATIONS.items()]
+    assert set(ANY_INPUTS) <= set(COMBINATIONS)
+    assert table == due, "put into docs/rules.md:\n" + "\n".join(row for row in due if row not in table)
+
+
+def load_page(folder: Path) -> Loaded:
+    """Every example of the page as the rules of one folder, beside the shipped scales; complaints fly."""
+    rules = folder / "rules"
+    (rules / "indexes").mkdir(parents=True)
+    (rules / "servers").mkdir()
+    shutil.copytree(ROOT / "rules" / "scales", rules / "scales")
+    shutil.copy(ROOT / "rules" / "sources.yaml", rules)
+    [scale], (measured, attested) = examples("scale"), examples("criterion")
+    (rules / "scales" / "memory-headroom.yaml").write_text(scale, "utf-8")
+    (rules / "servers" / "memory-headroom.yaml").write_text(measured, "utf-8")
+    (rules / "servers" / "ups-contract.yaml").write_text(attested, "utf-8")
+    head = measured[: measured.index("question:")]
+    for kind, key in (("question", "question"), ("combine", "combine")):
+        for number, text in enumerate(examples(kind)):
+            body = "".join(f"  {line}\n" for line in text.splitlines())
+            (rules / "servers" / f"{kind}-{number}.yaml").write_text(f"{head}{key}:\n{body}", "utf-8")
+    [index] = examples("index")
+    caps = "".join(f"  -\n{''.join(f'    {line}{chr(10)}' for line in text.splitlines())}" for text in examples("cap"))
+    (rules / "indexes" / "dei_2021.yaml").write_text(f"{index}caps:\n{caps}", "utf-8")
+    return load_rules(rules)
+
+
+def test_every_example_is_a_rule_that_may_be_asked(tmp_path: Path) -> None:
+    book = load_page(tmp_path).rules.book
+    assert [len(examples(kind)) for kind in ("question", "combine", "cap")] == [6, 1, 2]
+    asked = [criterion.question for criterion in book.criteria.values() if criterion.question]
+    for key in ("out_of", "during", "together", "watched_by", "silence", "of", "excused_by", "where"):
+        assert [one for one in asked if getattr(one, key)], f"no example shows {key}"
+    assert [criterion for criterion in book.criteria.values() if criterion.combine]
+    assert [cap for cap in book.index.caps if cap.criterion] and [cap for cap in book.index.caps if cap.question]
+    assert [criterion.not_applicable for criterion in book.criteria.values() if criterion.kind == "attested"] != [None]
+
+
+def test_the_examples_pass_their_own_cases(tmp_path: Path) -> None:
+    loaded = load_page(tmp_path)
+    folder = tmp_path / "cases" / "servers"
+    folder.mkdir(parents=True)
+    names = ("memory-headroom", "ups-contract")
+    for name, text in zip(names, examples("cases"), strict=True):
+        (folder / f"{name}.yaml").write_text(text, "utf-8")
     with speaking("en"), memory_store(loaded.rules.catalogue) as store:
-        outcomes = list(run_cases(tmp_path / "cases", loaded.rules, store))
-    assert [outcome.mistakes for outcome in outcomes] == [(), (), (), ()]
-    assert [outcome.case for outcome in outcomes] == ["good", "bad", "no_data", "sensor_dies"]
+        outcomes = list(run_cases(tmp_path / "cases", loaded.rules, store, names))
+    assert [outcome.mistakes for outcome in outcomes] == [()] * 8
+    assert [outcome.case for outcome in outcomes] == [
+        "good",
+        "bad",
+        "no_data",
+        "sensor_dies",
+        "in_force",
+        "expired",
+        "nobody_attested",
+        "does_not_apply",
+    ]
+
+
+def test_the_zones_that_the_page_names_are_those_of_the_shipped_cap() -> None:
+    [cap] = [cap for cap in rulebook.load()[0].index.caps if cap.id == "clinical-zone-reached"]
+    _, _, rest = PAGE.read_text("utf-8").partition("### 区域的 id Ids of zones\n")
+    named = set(re.findall(r"^\| `([^`]+)` \|", rest.split("\n## ")[0], re.MULTILINE))
+    for asking in cap.questions().values():
+        assert {zone for zones in asking.where.values() for zone in zones} == named

@@ -13,9 +13,9 @@ import pytest
 from agent import catalogue, sources
 from agent.config import read_config as read_agent_config
 from agent.documents import build, read_document
-from collector.cases import CaseFile
+from collector.cases import CaseFile, case_files
 from collector.config import read_config as read_collector_config
-from collector.rulebook import Criterion, Index, Scale, load
+from collector.rulebook import Asking, Cap, Combining, Criterion, Index, Scale, load
 
 ROOT = Path(__file__).parent.parent
 
@@ -159,12 +159,21 @@ def test_every_source_is_named_by_the_catalogue_and_the_other_way_round() -> Non
 
 def test_every_criterion_has_its_cases() -> None:
     book, _ = load()
+    cases = ROOT / "tests" / "rules"
     missing = [
-        f"add tests/rules/{indicator}/{name}.yaml"
-        for name, indicator in book.indicators.items()
-        if not (ROOT / "tests" / "rules" / indicator / f"{name}.yaml").exists()
+        f"add {path.relative_to(ROOT)}"
+        for name in book.criteria
+        for path in case_files(cases, book, name)
+        if not path.exists()
     ]
     assert not missing, "\n" + "\n".join(missing)
+
+
+def test_every_file_of_cases_has_its_criterion() -> None:
+    book, _ = load()
+    cases = ROOT / "tests" / "rules"
+    known = {path for name in book.criteria for path in case_files(cases, book, name)}
+    assert not set(cases.glob("**/*.yaml")) - known
 
 
 def test_the_readme_s_line_names_modules_that_exist() -> None:
@@ -175,7 +184,15 @@ def test_the_readme_s_line_names_modules_that_exist() -> None:
     assert not missing, f"README.md names what is not there: {missing}"
 
 
-STRUCTS: dict[str, type] = {"# criterion": Criterion, "# scale": Scale, "# index": Index, "# cases": CaseFile}
+STRUCTS: dict[str, type] = {
+    "# criterion": Criterion,
+    "# question": Asking,
+    "# combine": Combining,
+    "# scale": Scale,
+    "# index": Index,
+    "# cap": Cap,
+    "# cases": CaseFile,
+}
 """The first line of an example -> the struct that reads it."""
 
 

@@ -90,11 +90,27 @@ def english() -> Iterator[None]:
     choose(None)
 
 
-def test_all_65_criteria_stand_in_their_indicator_with_their_weight() -> None:
+def test_all_65_measured_criteria_stand_in_their_indicator_with_their_weight() -> None:
     book, _ = rulebook.load()
-    counted = tuple((item.id, place.node.id, item.weight) for place in book.places() for item in place.node.criteria)
+    measured = {name for name, criterion in book.criteria.items() if criterion.kind == "measured"}
+    counted = tuple(
+        (item.id, place.node.id, item.weight)
+        for place in book.places()
+        for item in place.node.criteria
+        if item.id in measured
+    )
     assert sorted(counted) == sorted(CRITERIA)
-    assert dict(book.indicators) == {name: indicator for name, indicator, _ in CRITERIA}
+    assert {name: book.indicators[name] for name in measured} == {name: indicator for name, indicator, _ in CRITERIA}
+
+
+def test_every_criterion_counts_or_is_a_document_of_the_indicator_that_it_stands_in() -> None:
+    book, _ = rulebook.load()
+    named = {
+        name: place.node.id
+        for place in book.places()
+        for name in (*(item.id for item in place.node.criteria), *place.node.documents)
+    }
+    assert named == dict(book.indicators)
 
 
 def test_the_index_has_54_leaves_and_76_nodes_on_three_levels() -> None:
@@ -108,7 +124,7 @@ def test_weights_add_up_to_one_below_every_node() -> None:
     groups = [[node.weight for node in book.index.tree]]
     groups += [[child.weight for child in place.node.children] for place in book.places() if place.node.children]
     groups += [[item.weight for item in place.node.criteria] for place in book.places() if place.node.criteria]
-    assert len(groups) == 1 + 4 + 18 + 11
+    assert len(groups) == 1 + 4 + 18 + 54
     assert [round(sum(group), 9) for group in groups] == [1.0] * len(groups)
 
 
@@ -132,6 +148,7 @@ def test_every_scale_and_every_source_is_used() -> None:
 def shipped_bases() -> list[rulebook.Basis]:
     book, _ = rulebook.load()
     bases = [basis for criterion in book.criteria.values() for basis in criterion.basis]
+    bases += [basis for cap in book.index.caps for basis in cap.basis]
     bases += [basis for scale in book.scales.values() for basis in scale.basis]
     return bases + [basis for scale in book.scales.values() for rung in scale.rungs for basis in rung.basis]
 
@@ -244,6 +261,55 @@ def test_smallest_rules_load(folder: Path) -> None:
 def test_a_note_in_one_language_alone_is_refused(folder: Path) -> None:
     edit(folder / "memory/used.yaml", "own-judgement}", "own-judgement, note: {zh: 百分比}}")
     assert complaints(folder) == ["memory/used.yaml:6: key 'en' is missing"]
+
+
+CAP = """\
+caps:
+  - id: low
+    node: memory
+    ceiling: 40
+    title: {zh: 内存用尽, en: Memory is used up}
+    basis: [{source: own, confidence: own-judgement}]
+    criterion: used
+    points_below: 50
+"""
+
+
+def test_a_cap_by_points_loads(folder: Path) -> None:
+    path = folder / "indexes/dei_2021.yaml"
+    path.write_text(path.read_text("utf-8") + CAP, "utf-8")
+    [cap] = rulebook.load(folder)[0].index.caps
+    assert (cap.criterion, cap.points_below, cap.ceiling) == ("used", 50, 40)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("node: memory", "node: memroy", "the tree has no node 'memroy'; did you mean 'memory'?"),
+        ("criterion: used", "criterion: usde", "there is no criterion 'usde'; did you mean 'used'?"),
+        ("source: own", "source: owm", "sources.yaml has no 'owm'; did you mean 'own'?"),
+        (
+            "    points_below: 50\n",
+            "",
+            "a condition is criterion with points_below, or question (or combine) with at_least",
+        ),
+        (
+            "points_below: 50",
+            "points_below: 50\n    at_least: 1",
+            "a condition is criterion with points_below, or question (or combine) with at_least",
+        ),
+    ],
+    ids=["node", "criterion", "source", "half a condition", "two conditions"],
+)
+def test_a_cap_that_says_nothing_clear_is_refused(folder: Path, old: str, new: str, complaint: str) -> None:
+    path = folder / "indexes/dei_2021.yaml"
+    path.write_text(path.read_text("utf-8") + CAP.replace(old, new), "utf-8")
+    assert [line.split(": ", 1)[1] for line in complaints(folder)] == [complaint]
+
+
+def test_a_document_that_is_measured_is_refused(folder: Path) -> None:
+    edit(folder / "indexes/dei_2021.yaml", "    criteria:\n      - {id: used, weight: 1}", "    documents: [used]")
+    assert complaints(folder) == ["indexes/dei_2021.yaml:8: 'used' is no attested criterion"]
 
 
 def test_misspelt_key_is_refused_with_the_near_miss(folder: Path) -> None:
