@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from agent.catalogue import Text
+
 DEFAULT_ZONE = ZoneInfo("Asia/Shanghai")
 EMPTY_DIGEST = hashlib.sha256(b"").hexdigest()
 
@@ -38,7 +40,8 @@ class Entry(NamedTuple):
 
     attributes: of ATTRIBUTES -> values (role may have several). reporters: the agents that may report it (assets).
     since, until: milliseconds; it is a subject from `since` on (None: from its first point) and before `until`.
-    calendar: when it is in service; '' for always. retired: why it left; '' while it is there.
+    calendar: when it is in service; '' for always. retired: why it left; '' while it is there. place: file:line.
+    assets: what a service runs on. provider, partner, committed_bits_per_second: of a link.
     """
 
     id: str
@@ -49,6 +52,12 @@ class Entry(NamedTuple):
     until: int = FOR_EVER
     calendar: str = ""
     retired: str = ""
+    title: Text | None = None
+    assets: tuple[str, ...] = ()
+    provider: str = ""
+    partner: str = ""
+    committed_bits_per_second: float | None = None
+    place: str = ""
 
     def matches(self, wanted: Mapping[str, tuple[str, ...]]) -> bool:
         """Whether every wanted attribute has one of the wanted values."""
@@ -82,7 +91,7 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exemption(NamedTuple):
-    """A subject that one criterion leaves out, with the reason and who said so; `until` in milliseconds."""
+    """A subject that one criterion leaves out, with the reason and who said so; since, until: milliseconds."""
 
     criterion: str
     tag: str
@@ -91,6 +100,7 @@ class Exemption(NamedTuple):
     author: str
     since: int
     until: int
+    place: str = ""
 
 
 class Maintenance(NamedTuple):
@@ -102,6 +112,7 @@ class Maintenance(NamedTuple):
     reason: str
     author: str
     declared: int
+    place: str = ""
 
 
 class Calendar(NamedTuple):
@@ -127,7 +138,8 @@ class SiteFolder:
     calendars: Mapping[str, Calendar] = field(default_factory=dict)
     digest: str = EMPTY_DIGEST
     parts: Mapping[str, str] = field(default_factory=dict)
-    """File -> digest of its content, so that a comparison can name the file that changed."""
+    """File -> digest of its content, so that a comparison can name the file that changed; '' for a document that is gone."""
+    title: Text | None = None
 
     def section(self, tag: str) -> Mapping[str, Entry]:
         """The entries whose ids stand in this tag; nothing for a tag that the register does not know."""
