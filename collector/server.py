@@ -74,7 +74,7 @@ def score_at(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:
 class Evaluator:
     """Writes the scorecard of every full hour and keeps the snapshot of now.
 
-    set_aside: what ingest refused so far, by reason. place: the words that name this data on a command line.
+    site: may be replaced when the site folder changes. set_aside: what ingest refused so far, by reason. place: the words that name this data on a command line.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Evaluator:
         clock: Callable[[], float] = time.time,
         place: str = "",
     ) -> None:
-        self._threads, self._rules, self._site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
+        self._threads, self._rules, self.site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
         self._place = place
         self.snapshot: Snapshot | None = None
         self.has_snapshot = asyncio.Event()
@@ -121,12 +121,12 @@ class Evaluator:
         store = self._threads.store
         return Snapshot(
             taken_at=now,
-            zone=self._site.zone,
+            zone=self.site.zone,
             rules=self._rules,
-            scorecard=score_at(store, self._rules, self._site, now),
-            agents=read_health(store, self._site.id, now),
+            scorecard=score_at(store, self._rules, self.site, now),
+            agents=read_health(store, self.site.id, now),
             set_aside=dict(self._set_aside()),
-            owners=store.owners(self._site.id),
+            owners=store.owners(self.site.id),
             place=self._place,
         )
 
@@ -148,10 +148,10 @@ class Evaluator:
         """
         if not await self._threads.read(self._threads.store.totals):
             return 0
-        card = await self._threads.read(evaluate, self._threads.store, self._rules, self._site, hour)
+        card = await self._threads.read(evaluate, self._threads.store, self._rules, self.site, hour)
         now = int(self._clock() * 1000)
         revision = await self._threads.write(
-            self._threads.store.save_scorecard, self._site.id, hour, card.identity(), msgspec.json.encode(card), now
+            self._threads.store.save_scorecard, self.site.id, hour, card.identity(), msgspec.json.encode(card), now
         )
         log.info(say("%s 的评分已存，修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
         await self._threads.write(self._threads.store.prune, now)

@@ -119,6 +119,7 @@ class _Reader:
         self.ids = {section: tuple(_mapping(register, section)) for section in SECTIONS}
         entries = {section: self._section(register, section) for section in SECTIONS} if register else {}
         attestations = self._list(ATTESTATIONS, Attested, self._attestation)
+        self._refuse_ties(attestations)
         exemptions = self._list(EXEMPTIONS, Exempted, self._exemption)
         maintenance = self._list(MAINTENANCE, Window, self._maintenance)
         return SiteFolder(
@@ -230,6 +231,19 @@ class _Reader:
             expires=period[1],
             place=spot.place,
         )
+
+    def _refuse_ties(self, attestations: Sequence[Attestation]) -> None:
+        """Two of one criterion from one moment on: nobody could say which of them holds."""
+        places: dict[tuple[str, int], str] = {}
+        for one in attestations:
+            before = places.setdefault((one.criterion, one.since), one.place)
+            if before != one.place:
+                file, _, line = one.place.rpartition(":")
+                text = say(
+                    f"'{one.criterion}' 从同一时刻起已有一项证明：{before}",
+                    f"'{one.criterion}' is attested from the same moment on at {before}",
+                )
+                self.files.mistakes.append(Mistake(file, int(line), text))
 
     def _paper(self, spot: Spot, paper: Paper) -> Document:
         """The document as it lies there; one that is gone or was changed is a warning, and does not count."""

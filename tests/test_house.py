@@ -54,14 +54,15 @@ LINE = (
     {"collector.plan", "collector.evidence"},
     {"collector.score"},
     {"collector.evaluate"},
-    {"collector.cases", "collector.ruleset", "collector.health"},
+    {"collector.cases", "collector.ruleset", "collector.health", "collector.site_seen"},
+    {"collector.site_check", "collector.site_draft", "collector.site_views"},
     {"collector.report"},
     {"collector.server", "collector.web"},
     {"collector.beside"},
-    {"collector.intake", "collector.embedded"},
+    {"collector.intake", "collector.embedded", "collector.site_watch"},
     {"collector.service"},
     {"collector.serve", "collector.once", "collector.up"},
-    {"collector.cli"},
+    {"collector.cli", "collector.site_cli", "collector.site_commands"},
 )
 """Stations from left to right; a module imports from its own station or from one further left."""
 
