@@ -239,9 +239,10 @@ class _Reader:
             before = places.setdefault((one.criterion, one.since), one.place)
             if before != one.place:
                 file, _, line = one.place.rpartition(":")
+                first = before.rpartition(":")[2]
                 text = say(
-                    f"'{one.criterion}' 从同一时刻起已有一项证明：{before}",
-                    f"'{one.criterion}' is attested from the same moment on at {before}",
+                    f"第 {first} 行已有 '{one.criterion}' 从同一时刻起的证明",
+                    f"'{one.criterion}' is attested from the same moment on line {first} already",
                 )
                 self.files.mistakes.append(Mistake(file, int(line), text))
 

@@ -16,6 +16,7 @@ from agent.documents import build, read_document
 from collector.cases import CaseFile
 from collector.config import read_config as read_collector_config
 from collector.rulebook import Criterion, Index, Scale, load
+from collector.site_written import KIND_OF_FILE
 
 ROOT = Path(__file__).parent.parent
 
@@ -170,6 +171,7 @@ def test_the_readme_s_line_names_modules_that_exist() -> None:
 
 
 STRUCTS: dict[str, type] = {"# criterion": Criterion, "# scale": Scale, "# index": Index, "# cases": CaseFile}
+STRUCTS |= {f"# {name}": kind for name, kind in KIND_OF_FILE.items()}
 """The first line of an example -> the struct that reads it."""
 
 

@@ -286,6 +286,10 @@ BAD = {
         {"attestations.yaml": ATTESTATION.replace("reason: 双路市电", "reason: ' '")},
         "attestations.yaml:3: 'reason': expected some words, found ' '",
     ),
+    "two attestations from one moment": (
+        {"attestations.yaml": ATTESTATION + ATTESTATION},
+        "attestations.yaml:8: 'ev-power' is attested from the same moment on line 1 already",
+    ),
     "an exemption of nothing": (
         {"exemptions.yaml": EXEMPTION.replace("asset: his-db-1, ", "")},
         "exemptions.yaml:1: exactly one of asset, service, system, line, from_zone, to_zone, segment must be there",
