@@ -53,7 +53,8 @@ class AgentHealth:
 class Snapshot:
     """Everything that the faces show, taken at one moment.
 
-    set_aside: by reason, what this collector ever refused. owners: asset -> agent, none of them registered yet.
+    set_aside: by reason, what this collector ever refused. owners: asset -> agent, of those that no
+    register names.
     """
 
     taken_at: int
@@ -63,6 +64,7 @@ class Snapshot:
     agents: Sequence[AgentHealth]
     set_aside: Mapping[Reason, int]
     owners: Mapping[str, str]
+    has_register: bool = False
     place: str = ""
     """The words that name this data on a command line."""
 

@@ -18,6 +18,7 @@ from collector.health import Snapshot, read_health
 from collector.query import HOUR_MS
 from collector.reasons import Reason
 from collector.score import Scorecard
+from collector.site_folder import SiteFolder
 from collector.stores import Store
 
 T = TypeVar("T")
@@ -29,6 +30,8 @@ LATENESS_MS = 120_000
 FIRST_LOOK_SECONDS = 3.0
 LONGEST_PAUSE_SECONDS = 60.0
 """The live view is taken at growing pauses: soon after the start, later once a minute."""
+
+NO_FOLDER = SiteFolder()
 
 COST_FACTOR = 20
 """The pause is at least this many times what the last look took, so that a large site is not scored all day."""
@@ -74,7 +77,7 @@ def score_at(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:
 class Evaluator:
     """Writes the scorecard of every full hour and keeps the snapshot of now.
 
-    site: may be replaced when the site folder changes. set_aside: what ingest refused so far, by reason. place: the words that name this data on a command line.
+    site, folder: may be replaced when the site folder changes. set_aside: what ingest refused so far, by reason. place: the words that name this data on a command line.
     """
 
     def __init__(
@@ -85,9 +88,10 @@ class Evaluator:
         set_aside: Callable[[], Mapping[Reason, int]],
         clock: Callable[[], float] = time.time,
         place: str = "",
+        folder: SiteFolder = NO_FOLDER,
     ) -> None:
         self._threads, self._rules, self.site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
-        self._place = place
+        self._place, self.folder = place, folder
         self.snapshot: Snapshot | None = None
         self.has_snapshot = asyncio.Event()
         self._is_failing = False
@@ -118,7 +122,7 @@ class Evaluator:
         return self.snapshot
 
     def _snapshot(self, now: int) -> Snapshot:
-        store = self._threads.store
+        store, registered = self._threads.store, self.folder.section("asset")
         return Snapshot(
             taken_at=now,
             zone=self.site.zone,
@@ -126,7 +130,8 @@ class Evaluator:
             scorecard=score_at(store, self._rules, self.site, now),
             agents=read_health(store, self.site.id, now),
             set_aside=dict(self._set_aside()),
-            owners=store.owners(self.site.id),
+            owners={asset: agent for asset, agent in store.owners(self.site.id).items() if asset not in registered},
+            has_register=self.folder.has_register,
             place=self._place,
         )
 

@@ -25,7 +25,9 @@ class Service:
         place, rules, threads = intake.place, intake.rules, intake.threads
         self._watch = SiteWatch(named, place, rules)
         self._intake = intake
-        self.evaluator = Evaluator(threads, rules, place.site, intake.quarantine.counts, place=place.words)
+        self.evaluator = Evaluator(
+            threads, rules, place.site, intake.quarantine.counts, place=place.words, folder=place.folder
+        )
         self.page = PageServer(lambda: self.evaluator.snapshot, page_port)
         self._control = ControlServer(
             place.socket, make_handlers(lambda: self._watch.now, threads, rules, self.page.url)
@@ -48,7 +50,7 @@ class Service:
 
     def _take_site(self, place: Place) -> None:
         self._intake.register.folder = place.folder
-        self.evaluator.site = place.site
+        self.evaluator.site, self.evaluator.folder = place.site, place.folder
 
     async def _read_seen(self) -> Seen:
         threads, catalogue = self._intake.threads, self._intake.rules.catalogue

@@ -51,6 +51,7 @@ def agents_view(snapshot: Snapshot) -> View:
             "agents": [_agent_row(agent, snapshot.taken_at) for agent in agents],
             "set_aside": set_aside,
             "owners": sorted(snapshot.owners.items()),
+            "has_register": snapshot.has_register,
             "place": snapshot.place,
         },
     )

@@ -1,12 +1,17 @@
 """An asset is taken from the reporters that the register names; without one, the first reporter owns it."""
 
-from deliveries import NOW, cpu
+from pathlib import Path
+
+from deliveries import NOW, Sender, cpu, stream
 
 from agent.catalogue import load
 from agent.wire import Address, Batch, Decoded
+from collector.beside import embedded_place, read_site
 from collector.check import Checker
+from collector.intake import Intake
 from collector.reasons import Reason
 from collector.register import Owners, Registered
+from collector.ruleset import load_rules
 from collector.site_folder import Entry, SiteFolder
 
 ONE, TWO = Address("hospital", "srv-1"), Address("hospital", "srv-2")
@@ -85,3 +90,21 @@ def test_a_new_register_holds_from_the_next_batch_on() -> None:
     assert len(checker.check(TWO, batch, NOW).points) == 0
     register.folder = registered(a=("srv-2",)).folder
     assert len(checker.check(TWO, batch, NOW).points) == 1
+
+
+async def test_ingest_sets_aside_what_the_site_folder_gives_to_another_and_stores_it_once_it_does_not(
+    tmp_path: Path,
+) -> None:
+    rules = load_rules().rules
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "register.yaml").write_text("assets:\n  srv-1: {reporters: [gateway]}\n")
+    place, _ = read_site(embedded_place(tmp_path, "hospital"), rules)
+    sender = Sender(ONE)
+    with Intake(place, rules) as intake:
+        await intake.ingest.run(stream([sender.batch(0, [cpu()])]))
+        intake.register.folder = SiteFolder()
+        await intake.ingest.run(stream([sender.batch(1, [cpu(NOW + 1)])]))
+        counts = intake.ingest.counts()
+        (totals,) = intake.threads.store.totals()
+    assert counts.set_aside == {Reason.NOT_YOURS: 1}
+    assert (totals.points, totals.set_aside) == (1, 1)

@@ -189,6 +189,16 @@ def test_a_criterion_that_no_rule_has_is_a_mistake_of_the_folder(run: Run, site:
     assert err == f"{site}/exemptions.yaml:1: there is no criterion 'link-qualty'; did you mean 'link-quality'?\n"
 
 
+def test_check_of_a_configuration_reads_its_site_folder(run: Run, site: Path) -> None:
+    config = site.parent / "collector.yaml"
+    config.write_text("site: hospital\nbroker: {host: broker.local}\nsite_folder: site\n")
+    (site / "calendars.yaml").write_text("busy: {}\n")
+    status, _, err = run("check", "-c", config)
+    assert (status, err) == (2, f"{site}/calendars.yaml:1: the calendar names no day and hours\n")
+    (site / "calendars.yaml").unlink()
+    assert run("check", "-c", config)[0] == 0
+
+
 def test_show_gives_one_entry_as_of_a_time(run: Run, site: Path) -> None:
     (site / "register.yaml").write_text(REGISTER)
     for as_of, state in (("2020-06-01", "in_service"), ("2021-01-01", "retired")):
