@@ -4,10 +4,11 @@ The one place that imports the YAML library. YAML 1.2: `on` is a text, `1:30` to
 """
 
 import difflib
+import io
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -111,6 +112,31 @@ def parse_document(text: str, file: str) -> Document:
     if reader.mistakes:
         raise FileMistakes(reader.mistakes)
     return Document(file, value, reader.lines)
+
+
+def write_document(value: Any) -> str:
+    """Plain values as YAML, in their own order."""
+    return _dump(YAML(typ="rt"), value)
+
+
+def edit_document(text: str, edit: Callable[[Any], Any]) -> str:
+    """`text` after `edit`, which changes its value in place or gives the one for an empty text; comments and order stay.
+
+    A list stands below its key without indentation afterwards; the text must be YAML.
+    """
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    value = yaml.load(text)
+    edited = edit(value)
+    kept = text if value is None else ""  # of a file of comments alone the library keeps nothing
+    return (kept + "\n" if kept and not kept.endswith("\n") else kept) + _dump(yaml, edited)
+
+
+def _dump(yaml: YAML, value: Any) -> str:
+    yaml.width = 4096  # a sentence stays on its line
+    written = io.StringIO()
+    yaml.dump(value, written)
+    return written.getvalue()
 
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")

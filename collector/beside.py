@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from agent import catalogue
+from agent.documents import FileMistakes, Mistake
 from agent.errors import InfravitalsError, StoreError
 from agent.language import Language, current, say, speaking
 from collector.answers import ANSWERS, Answer
@@ -19,8 +20,12 @@ from collector.control import Reply, ask
 from collector.evaluate import Rules
 from collector.inquiry import Site
 from collector.quarantine import Quarantine
+from collector.reasons import Reason
 from collector.ruleset import DEFAULT_ZONE, load_rules
 from collector.server import StoreThreads, score_at
+from collector.site_check import check_against_rules
+from collector.site_files import read_site_folder
+from collector.site_seen import find_set_aside, read_seen
 from collector.stores import Store, load_store
 
 ANSWER_SECONDS = 300.0
@@ -28,11 +33,18 @@ ANSWER_SECONDS = 300.0
 
 HELLO_SECONDS = 5.0
 
+MOST_REFUSED = 1000
+"""Entries of the quarantine that are looked at for who reports in another's name."""
+
 REMEMBERED = "site.json"
+SITE_FOLDER = "site"
 
 
 class Place(NamedTuple):
-    """Where a collector keeps its things, and whose they are. words: what names it on a command line."""
+    """Where a collector keeps its things, and whose they are. words: what names it on a command line.
+
+    site_folder: where the hospital's own files are, None for nowhere; what they say is in `site` once `read_site` has read them.
+    """
 
     site: Site
     data_directory: Path
@@ -40,6 +52,7 @@ class Place(NamedTuple):
     store_kind: str
     store_config: object
     words: str
+    site_folder: Path | None = None
 
     @property
     def socket(self) -> Path:
@@ -63,11 +76,18 @@ class NoCollector(InfravitalsError):
 
 class _Remembered(msgspec.Struct):
     site: str
+    site_folder: str | None = None
 
 
-def embedded_place(data_directory: Path, site: str | None, rules_directory: Path | None = None) -> Place:
-    """The place of the all-in-one command; it remembers the site's name. Raises NoCollector when told another one."""
-    known = _remembered_site(data_directory)
+def embedded_place(
+    data_directory: Path, site: str | None, rules_directory: Path | None = None, site_folder: Path | None = None
+) -> Place:
+    """The place of the all-in-one command; it remembers the site's name. Raises NoCollector when told another one.
+
+    site_folder: None means `site` in the data directory when that is there.
+    """
+    remembered = _remembered(data_directory)
+    known = remembered.site if remembered else None
     if site and known and site != known:
         raise NoCollector(
             say(
@@ -79,21 +99,24 @@ def embedded_place(data_directory: Path, site: str | None, rules_directory: Path
     config = module.Config(path=str(data_directory / "store.duckdb"))
     named = Site(site or known or "local", ZoneInfo(DEFAULT_ZONE))
     words = f"--data-dir {shlex.quote(str(data_directory.absolute()))}"
-    return Place(named, data_directory, rules_directory, "duckdb", config, words)
+    usual = data_directory / SITE_FOLDER
+    folder = site_folder or (usual if usual.is_dir() else None)
+    return Place(named, data_directory, rules_directory, "duckdb", config, words, folder)
 
 
-def _remembered_site(data_directory: Path) -> str | None:
+def _remembered(data_directory: Path) -> _Remembered | None:
     try:
-        return msgspec.json.decode((data_directory / REMEMBERED).read_bytes(), type=_Remembered).site
+        return msgspec.json.decode((data_directory / REMEMBERED).read_bytes(), type=_Remembered)
     except (OSError, msgspec.DecodeError):
         return None
 
 
 def remember_site(place: Place) -> None:
-    """Write down whose data this is. Raises StoreError when the directory cannot be written."""
+    """Write down whose data this is and where its site folder lies. Raises StoreError when the directory cannot be written."""
+    folder = str(place.site_folder.absolute()) if place.site_folder else None
     try:
         place.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (place.data_directory / REMEMBERED).write_bytes(msgspec.json.encode(_Remembered(place.site.id)))
+        (place.data_directory / REMEMBERED).write_bytes(msgspec.json.encode(_Remembered(place.site.id, folder)))
     except OSError as error:
         text = say(
             f"无法写入数据目录 {place.data_directory}:{error.strerror}；请检查权限与空间，或换一个数据目录（--data-dir 或 data_directory）",
@@ -102,25 +125,48 @@ def remember_site(place: Place) -> None:
         raise StoreError(text) from error
 
 
+def has_data(data_directory: Path) -> bool:
+    """Whether the all-in-one command keeps its data there."""
+    return _remembered(data_directory) is not None
+
+
 def find_place(config: Path | None, data_directory: Path) -> Place:
     """The place that a command's arguments name. Raises NoCollector when there is no data, FileMistakes for the file."""
     if config is not None:
         return place_of(read_config(config))
-    if _remembered_site(data_directory) is None:
+    remembered = _remembered(data_directory)
+    if remembered is None:
         raise NoCollector(
             say(
                 f"{data_directory} 中没有数据；请先运行 infravitals up，或用 --data-dir / -c 指明位置",
                 f"there is no data in {data_directory}; run infravitals up first, or name the place by --data-dir or -c",
             )
         )
-    return embedded_place(data_directory, None)
+    folder = Path(remembered.site_folder) if remembered.site_folder else None
+    return embedded_place(data_directory, None, site_folder=folder)
 
 
 def place_of(config: CollectorConfig) -> Place:
     """The place that a collector's configuration names."""
     site = Site(config.site, ZoneInfo(config.time_zone))
     store, words = config.store, f"-c {shlex.quote(str(config.file.absolute()))}"
-    return Place(site, config.data_directory, config.rules_directory, store.kind, store.config, words)
+    return Place(
+        site, config.data_directory, config.rules_directory, store.kind, store.config, words, config.site_folder
+    )
+
+
+def read_site(place: Place, rules: Rules) -> tuple[Place, list[Mistake]]:
+    """The place with what its site folder says, and what is worth a warning in that.
+
+    Raises FileMistakes with all mistakes of the folder, also those against the rules.
+    """
+    if place.site_folder is None:
+        return place, []
+    folder, warnings = read_site_folder(place.site_folder, place.site.zone)
+    mistakes = check_against_rules(folder, rules.book)
+    if mistakes:
+        raise FileMistakes(mistakes)
+    return place._replace(site=Site(place.site.id, folder.zone, folder)), warnings
 
 
 def refuse_second(place: Place) -> None:
@@ -143,6 +189,10 @@ class _ScoreQuestion(msgspec.Struct):
 
 class _QuarantineQuestion(msgspec.Struct):
     form: str
+    language: Language
+
+
+class _SeenQuestion(msgspec.Struct):
     language: Language
 
 
@@ -174,8 +224,14 @@ def ask_store(place: Place, name: str, arguments: Mapping[str, object]) -> bytes
 
 def _answer_from_file(place: Place, name: str, arguments: Mapping[str, object]) -> bytes:
     rules = load_rules(place.rules_directory).rules
+    place, _ = read_site(place, rules)
     with place.store() as store:
         return ANSWERS[name](store, rules, place.site, arguments)
+
+
+def ask_seen(place: Place) -> bytes:
+    """The JSON of what the store has seen: assets with their reporters, names in tags, what was set aside as another's."""
+    return _ask_or_do(place, "seen", _SeenQuestion(current()), lambda: _seen_from_file(place))
 
 
 def _ask_or_do(place: Place, command: str, question: msgspec.Struct, otherwise: Callable[[], bytes]) -> bytes:
@@ -194,8 +250,22 @@ def _ask(place: Place, command: str, question: msgspec.Struct) -> bytes | None:
 
 def _score_from_file(place: Place, as_of: int | None) -> bytes:
     rules = load_rules(place.rules_directory).rules
+    place, _ = read_site(place, rules)
     with place.store() as store:
         return score_bytes(store, rules, place.site, as_of)
+
+
+def _seen_from_file(place: Place) -> bytes:
+    with place.store() as store:
+        return seen_bytes(store, place)
+
+
+def seen_bytes(store: Store, place: Place) -> bytes:
+    """What the store has seen, as the JSON that every way of asking gives."""
+    seen = read_seen(store, catalogue.load(), place.site.id, int(time.time() * 1000))
+    with Quarantine(place.quarantine) as quarantine:
+        refused = find_set_aside(quarantine.read(MOST_REFUSED, Reason.NOT_YOURS), place.site.id)
+    return msgspec.json.encode(msgspec.structs.replace(seen, set_aside=refused))
 
 
 def score_bytes(store: Store, rules: Rules, site: Site, as_of: int | None) -> bytes:
@@ -212,18 +282,22 @@ def read_quarantine(place: Place, form: str) -> bytes:
 Handlers = Mapping[str, Callable[[Mapping[str, object]], Awaitable[Reply]]]
 
 
-def make_handlers(place: Place, threads: StoreThreads, rules: Rules, url: str) -> Handlers:
-    """What a running server answers over its socket."""
+def make_handlers(place_now: Callable[[], Place], threads: StoreThreads, rules: Rules, url: str) -> Handlers:
+    """What a running server answers over its socket. place_now: the place with the site folder as it is by then."""
 
     async def score(arguments: Mapping[str, object]) -> Reply:
         question = msgspec.convert(arguments, _ScoreQuestion)
         with speaking(question.language):
-            return Reply(await threads.read(score_bytes, threads.store, rules, place.site, question.as_of), 0)
+            return Reply(await threads.read(score_bytes, threads.store, rules, place_now().site, question.as_of), 0)
 
     async def quarantine(arguments: Mapping[str, object]) -> Reply:
         question = msgspec.convert(arguments, _QuarantineQuestion)
         with speaking(question.language):
-            return Reply(await threads.read(read_quarantine, place, question.form), 0)
+            return Reply(await threads.read(read_quarantine, place_now(), question.form), 0)
+
+    async def seen(arguments: Mapping[str, object]) -> Reply:
+        with speaking(msgspec.convert(arguments, _SeenQuestion).language):
+            return Reply(await threads.read(seen_bytes, threads.store, place_now()), 0)
 
     async def hello(arguments: Mapping[str, object]) -> Reply:
         return Reply(f"pid {os.getpid()}, {url}".encode(), 0)
@@ -232,9 +306,9 @@ def make_handlers(place: Place, threads: StoreThreads, rules: Rules, url: str) -
         async def reply(arguments: Mapping[str, object]) -> Reply:
             question = msgspec.convert(arguments, _StoreQuestion)
             with speaking(question.language):
-                return Reply(await threads.read(answer, threads.store, rules, place.site, question.arguments), 0)
+                return Reply(await threads.read(answer, threads.store, rules, place_now().site, question.arguments), 0)
 
         return reply
 
     of_the_store = {name: answering(answer) for name, answer in ANSWERS.items()}
-    return {"score": score, "quarantine": quarantine, "hello": hello, **of_the_store}
+    return {"score": score, "quarantine": quarantine, "seen": seen, "hello": hello, **of_the_store}

@@ -12,6 +12,7 @@ from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, en
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError
 from agent.language import say
+from collector import site_cli
 from collector.evidence_cli import add_commands, add_rules_commands
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def build_parser() -> Parser:
     _add_as_of(score)
     add_format(score, ("table", "json"))
     _add_rules(add("rules", _no_command, "查看、检查、测试评分规则", "list, check, test and explain the rules"))
+    site_cli.add_commands(add, _default_data())
     check = add("check", _check_config, "检查 collector.yaml，不打开任何连接", "check a collector.yaml; opens nothing")
     _add_config(check)
     add("sample", _sample, "打印带注释的 collector.yaml 样例", "print a commented collector.yaml")
@@ -100,6 +102,8 @@ def _epilog() -> str:
   infravitals score --as-of 2026-03-31T00:00:00+08:00
   infravitals rules explain telemetry-completeness 这条准则怎么算、依据是什么
   infravitals serve -c collector.yaml              医院里的采集中心
+  infravitals register draft -o site/register.yaml 按已采到的数据写出资产登记初稿
+  infravitals register check --site-folder site    检查站点目录
 
 退出码：0 正常；1 遇到问题或用例不符；2 文件或命令行有误""",
         """examples:
@@ -108,6 +112,8 @@ def _epilog() -> str:
   infravitals score --as-of 2026-03-31T00:00:00+08:00
   infravitals rules explain telemetry-completeness how a criterion is computed, and on what basis
   infravitals serve -c collector.yaml              the collector of a hospital
+  infravitals register draft -o site/register.yaml a first asset register from what was seen
+  infravitals register check --site-folder site    check a site folder
 
 exit codes: 0 ok; 1 trouble, or a case that fails; 2 a file or the command line is wrong""",
     )
@@ -143,6 +149,7 @@ def _add_up(parser: Parser) -> None:
         metavar=say("目录", "DIR"),
         help=say("规则目录(默认随程序提供)", "the rules (the shipped ones)"),
     )
+    site_cli.add_folder(parser)
     _add_as_of(parser)
     add_format(parser, ("table", "json"))
 
@@ -286,7 +293,7 @@ def _up(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return WRONG
-    wanted = Options(options.data_dir, options.site, options.port, options.rules)
+    wanted = Options(options.data_dir, options.site, options.port, options.rules, options.site_folder)
     if options.once:
         from collector.once import once
 
@@ -427,7 +434,7 @@ def _rules_explain(options: argparse.Namespace) -> int:
 def _check_config(options: argparse.Namespace) -> int:
     from collector.config import read_config
 
-    read_config(options.config)
+    site_cli.check_folder(read_config(options.config))
     print(say(f"{options.config}：没有问题", f"{options.config}: in order"))
     return OK
 

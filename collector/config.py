@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -13,6 +12,7 @@ from agent.catalogue import explain_id, is_id
 from agent.documents import Document, FileMistakes, Mistake, find_mistakes, nearest, read_document
 from agent.language import say
 from agent.logs import LogConfig
+from collector.site_times import explain_zone, find_zone
 from collector.stores import load_store
 from collector.stores import names as store_names
 
@@ -46,6 +46,7 @@ class CollectorFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     receive_maximum: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 64
     page: PageConfig = PageConfig()
     rules_directory: str | None = None
+    site_folder: str | None = None
     time_zone: str = DEFAULT_ZONE
     log: LogConfig = LogConfig()
 
@@ -62,7 +63,7 @@ class StoreSection:
 class CollectorConfig:
     """A configuration without mistakes; relative directories are taken from where the file stands.
 
-    rules_directory: None means the shipped rules.
+    rules_directory: None means the shipped rules. site_folder: None means that there is none.
     """
 
     file: Path
@@ -74,6 +75,7 @@ class CollectorConfig:
     receive_maximum: int
     page: PageConfig
     rules_directory: Path | None
+    site_folder: Path | None
     time_zone: str
     log: LogConfig
 
@@ -100,6 +102,7 @@ def _settle(file: CollectorFile, path: Path) -> CollectorConfig:
         receive_maximum=file.receive_maximum,
         page=file.page,
         rules_directory=folder / file.rules_directory if file.rules_directory else None,
+        site_folder=folder / file.site_folder if file.site_folder else None,
         time_zone=file.time_zone,
         log=file.log,
     )
@@ -120,12 +123,8 @@ def _find_mistakes(document: Document) -> Iterator[Mistake]:
     site, zone = document.value.get("site"), document.value.get("time_zone")
     if isinstance(site, str) and not is_id(site):
         yield document.mistake(("site",), explain_id("site", site))
-    if isinstance(zone, str) and not _is_zone(zone):
-        text = say(
-            f"'time_zone': 系统中没有时区 '{zone}'；应如 Asia/Shanghai，并已安装 tzdata",
-            f"'time_zone': this system knows no zone '{zone}'; expected one like Asia/Shanghai, with tzdata installed",
-        )
-        yield document.mistake(("time_zone",), text)
+    if isinstance(zone, str) and find_zone(zone) is None:
+        yield document.mistake(("time_zone",), explain_zone(zone))
     page = document.value.get("page")
     host = page.get("host") if isinstance(page, dict) else None
     if isinstance(host, str) and host not in LOOPBACK:
@@ -161,14 +160,6 @@ def _find_store_mistakes(document: Document, section: object) -> Iterator[Mistak
 
 def _without_kind(section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key != "kind"}
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of the database, such as `Asia`
-        return False
-    return True
 
 
 def sample() -> str:
@@ -217,7 +208,10 @@ broker:
 # 评分规则的目录；缺省为随程序提供的规则
 # rules_directory: /etc/infravitals/rules
 
-# 站点所在时区，决定一天从何时开始
+# 站点目录：登记、证明、豁免、维护、日历，见 docs/site-folder.md
+# site_folder: /etc/infravitals/site
+
+# 站点所在时区，决定一天从何时开始；站点目录的 site.yaml 写明时以它为准
 # time_zone: {DEFAULT_ZONE}
 
 # 日志，写到标准错误；level 为 debug、info、warning 或 error,format 为 line(给人看)或 json
@@ -265,7 +259,10 @@ broker:
 # the rules; by default the shipped ones
 # rules_directory: /etc/infravitals/rules
 
-# the site's time zone: where a day begins
+# the site folder: register, attestations, exemptions, maintenance, calendars, see docs/site-folder.md
+# site_folder: /etc/infravitals/site
+
+# the site's time zone: where a day begins; what the site folder's site.yaml says goes before
 # time_zone: {DEFAULT_ZONE}
 
 # the log, on stderr; level is debug, info, warning or error, format is line (for people) or json

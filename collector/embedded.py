@@ -25,6 +25,7 @@ class Options(NamedTuple):
     site: str | None
     port: int
     rules_directory: Path | None
+    site_folder: Path | None = None
 
 
 def agent_name() -> str:

@@ -15,7 +15,8 @@ from collector.intervals import Intervals
 from collector.plan import QuestionPlan, Span, Watch, Where
 from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer, Take, least_samples
 from collector.score import cross
-from collector.site_folder import SiteFolder, spans_of
+from collector.site_files import spans_of
+from collector.site_folder import SiteFolder
 from collector.stores import Store
 from collector.subjects import Chosen, Subject, choose_subjects
 

@@ -7,18 +7,19 @@ from collector.beside import Place
 from collector.evaluate import Rules
 from collector.ingest import Ingest
 from collector.quarantine import Quarantine
-from collector.register import Owners
+from collector.register import Registered
 from collector.server import StoreThreads
 
 
 class Intake:
-    """Store, quarantine and ingest: what takes deliveries. A context manager.
+    """Store, quarantine, register and ingest: what takes deliveries. A context manager.
 
     Opening raises one sentence when the store is held, damaged, or its directory cannot be written.
     """
 
     def __init__(self, place: Place, rules: Rules) -> None:
         self.place, self.rules = place, rules
+        self.register = Registered(place.site.id, place.site.folder)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -27,7 +28,7 @@ class Intake:
             self.quarantine = stack.enter_context(Quarantine(self.place.quarantine))
             self.threads = StoreThreads(store)
             stack.callback(self.threads.close)
-            self.ingest = Ingest(store, self.threads.write, self.rules.catalogue, Owners(), self.quarantine)
+            self.ingest = Ingest(store, self.threads.write, self.rules.catalogue, self.register, self.quarantine)
             self._stack = stack.pop_all()
         return self
 

@@ -16,7 +16,7 @@ from agent.rounds import in_thread
 from agent.run import gather_once, points_of_round
 from agent.spool import Spool
 from agent.wire import Address
-from collector.beside import ask_running_score, embedded_place, remember_site, score_bytes
+from collector.beside import ask_running_score, embedded_place, read_site, remember_site, score_bytes
 from collector.embedded import LINK_CAPACITY, Options, agent_name, make_watches, open_spool
 from collector.intake import Intake
 from collector.ruleset import load_rules
@@ -31,12 +31,15 @@ def once(options: Options, as_of: int | None) -> bytes:
 
     Where `up` runs on this data already, it gathers by itself and is asked for the scorecard.
     """
-    place = embedded_place(options.data_directory, options.site, options.rules_directory)
+    place = embedded_place(options.data_directory, options.site, options.rules_directory, options.site_folder)
     running = ask_running_score(place, as_of)
     if running is not None:
         return running
-    remember_site(place)
     rules = load_rules(options.rules_directory).rules
+    place, warnings = read_site(place, rules)
+    remember_site(place)
+    for warning in warnings:
+        log.warning("%s", warning)
     with Intake(place, rules) as intake:
         asyncio.run(_gather_into(intake))
         return score_bytes(intake.threads.store, rules, place.site, as_of)

@@ -6,10 +6,11 @@ from typing import Protocol
 
 from agent.reasons import MOST_ASSETS
 from agent.wire import Address
+from collector.site_folder import SiteFolder
 
 
 class Register(Protocol):
-    """Who may report an asset; a register file and `Owners` answer alike."""
+    """Who may report an asset; `Registered` and `Owners` answer alike."""
 
     def reporters(self, site: str, asset: str) -> Collection[str]:
         """The agents that may report `asset`; empty when nobody has been named yet."""
@@ -62,3 +63,41 @@ class Owners:
     def unregistered(self, site: str) -> Mapping[str, str]:
         """All assets of a site with their owners: without a register, none of them is registered."""
         return {asset: next(iter(agents)) for asset, agents in self._owners.get(site, {}).items()}
+
+
+class Registered:
+    """The register of a site folder: an asset is taken from the agents that it names.
+
+    A registered asset that names none is taken from the agent of its own name and from its first reporter; one that is not
+    registered, from its first reporter. A retired asset that goes on reporting is stored: what it says may be wanted once
+    the mistake is found, and `register check` says so. Of other sites it knows nothing, there the first reporter owns.
+
+    folder: may be replaced while points come in; the next batch is held against the new one.
+    """
+
+    def __init__(self, site: str, folder: SiteFolder) -> None:
+        self._site = site
+        self._owners = Owners()
+        self.folder = folder
+
+    def reporters(self, site: str, asset: str) -> Collection[str]:
+        """The agents that the register names, else the owner."""
+        owners = self._owners.reporters(site, asset)
+        entry = self.folder.section("asset").get(asset) if site == self._site else None
+        if entry is None:
+            return owners
+        if entry.reporters:
+            return entry.reporters
+        return {asset, *owners} if owners else owners  # nobody yet: the first one is about to claim it
+
+    def claim(self, address: Address, assets: Iterable[str]) -> None:
+        """Make the agent the first reporter of those that have none."""
+        self._owners.claim(address, assets)
+
+    def room(self, address: Address) -> int:
+        """What the agent may still claim of what the register does not give to somebody."""
+        return self._owners.room(address)
+
+    def learn(self, site: str, owners: Mapping[str, str]) -> None:
+        """Take over what the store says."""
+        self._owners.learn(site, owners)

@@ -12,7 +12,7 @@ from agent.language import say
 from agent.link import Delivery
 from agent.logs import set_up_logging
 from agent.mqtt import deliveries
-from collector.beside import place_of, refuse_second, remember_site
+from collector.beside import Place, place_of, read_site, refuse_second, remember_site
 from collector.config import CollectorConfig
 from collector.intake import Intake
 from collector.ruleset import load_rules
@@ -26,23 +26,26 @@ LONGEST_WAIT_SECONDS = 60.0
 def run(config: CollectorConfig) -> int:
     """Collect until SIGTERM or SIGINT; gives the exit code. A broker that is down is waited for."""
     set_up_logging(config.log)
-    place = place_of(config)
-    remember_site(place)
-    refuse_second(place)
-    loaded = load_rules(place.rules_directory)
+    named = place_of(config)
+    refuse_second(named)
+    loaded = load_rules(named.rules_directory)
+    place, warnings = read_site(named, loaded.rules)
+    remember_site(named)
+    for warning in warnings:
+        log.warning("%s", warning)
     text = say(
         "%d 条准则所问的信号尚无采集源，见 infravitals rules check",
         "nobody emits yet what %d criteria ask, see infravitals rules check",
     )
     log.info(text, len(loaded.warnings))
     with Intake(place, loaded.rules) as intake:
-        asyncio.run(_run(intake, config))
+        asyncio.run(_run(intake, named, config))
     return 0
 
 
-async def _run(intake: Intake, config: CollectorConfig) -> None:
+async def _run(intake: Intake, named: Place, config: CollectorConfig) -> None:
     stop = stop_on_signals()
-    service = Service(intake, config.page.port)
+    service = Service(intake, named, config.page.port)
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(service.run(_follow_broker(config)), name="service")
         await service.page.started.wait()

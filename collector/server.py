@@ -81,7 +81,8 @@ def score_at(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:
 class Evaluator:
     """Writes the scorecard of every full hour and keeps the snapshot of now.
 
-    set_aside: what ingest refused so far, by reason. commands: how a reader asks for the same.
+    site: may be replaced when the site folder changes. set_aside: what ingest refused so far, by reason. commands: how a
+    reader asks for the same.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Evaluator:
         clock: Callable[[], float] = time.time,
         commands: Commands | None = None,
     ) -> None:
-        self._threads, self._rules, self._site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
+        self._threads, self._rules, self.site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
         self._commands = commands or Commands()
         self.snapshot: Snapshot | None = None
         self.has_snapshot = asyncio.Event()
@@ -125,19 +126,23 @@ class Evaluator:
         return self.snapshot
 
     def _snapshot(self, now: int) -> Snapshot:
-        store = self._threads.store
-        card = score_at(store, self._rules, self._site, now)
+        store, folder = self._threads.store, self.site.folder
+        card = score_at(store, self._rules, self.site, now)
         return Snapshot(
             taken_at=now,
-            zone=self._site.zone,
+            zone=self.site.zone,
             rules=self._rules,
             scorecard=card,
-            agents=read_health(store, self._site.id, now),
+            agents=read_health(store, self.site.id, now),
             set_aside=dict(self._set_aside()),
-            owners=store.owners(self._site.id),
-            folder=self._site.folder,
-            coverage=measure_coverage(self._rules, card, seen_signals(store, self._rules, self._site)),
-            history=read_history(store, self._site.id, now - HISTORY_MS),
+            owners={
+                asset: agent
+                for asset, agent in store.owners(self.site.id).items()
+                if asset not in folder.section("asset")
+            },
+            folder=folder,
+            coverage=measure_coverage(self._rules, card, seen_signals(store, self._rules, self.site)),
+            history=read_history(store, self.site.id, now - HISTORY_MS),
             commands=self._commands,
         )
 
@@ -159,12 +164,12 @@ class Evaluator:
         """
         if not await self._threads.read(self._threads.store.totals):
             return 0
-        card = await self._threads.read(evaluate, self._threads.store, self._rules, self._site, hour)
+        card = await self._threads.read(evaluate, self._threads.store, self._rules, self.site, hour)
         why = await self._threads.read(self._why, card, hour)
         now = int(self._clock() * 1000)
         body, summary = msgspec.json.encode(card), summarize(card)
         revision = await self._threads.write(
-            self._threads.store.save_scorecard, self._site.id, hour, card.identity(), body, now, why, summary
+            self._threads.store.save_scorecard, self.site.id, hour, card.identity(), body, now, why, summary
         )
         log.info(say("%s 的评分已存，修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
         await self._threads.write(self._threads.store.prune, now)
@@ -172,7 +177,7 @@ class Evaluator:
 
     def _why(self, card: Scorecard, hour: int) -> str:
         """Why this hour's scorecard is not the stored one; empty when none is."""
-        stored = self._threads.store.scorecard_at(self._site.id, hour)
+        stored = self._threads.store.scorecard_at(self.site.id, hour)
         if stored is None or stored.digest == card.identity():
             return ""
         return explain_revision(msgspec.json.decode(stored.body, type=Scorecard), card)

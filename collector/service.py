@@ -5,28 +5,37 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from agent.link import Delivery
-from collector.beside import make_handlers
+from collector.beside import Place, make_handlers
 from collector.control import ControlServer
 from collector.intake import Intake
 from collector.server import Evaluator
+from collector.site_seen import Seen, read_seen
+from collector.site_watch import SiteWatch
 from collector.snapshot import Commands
 from collector.web.serving import PageServer
 
 
 class Service:
-    """Scorecards, page and command socket over an open intake."""
+    """Scorecards, page, command socket and a look at the site folder over an open intake.
 
-    def __init__(self, intake: Intake, page_port: int) -> None:
+    named: the place as it was named, so that its site folder is read anew as it was read first.
+    """
+
+    def __init__(self, intake: Intake, named: Place, page_port: int) -> None:
         place, rules, threads = intake.place, intake.rules, intake.threads
+        self._watch = SiteWatch(named, place, rules)
         self._intake = intake
         commands = Commands(program_word(sys.argv[0]), place.words)
         self.evaluator = Evaluator(threads, rules, place.site, intake.quarantine.counts, commands=commands)
         self.page = PageServer(lambda: self.evaluator.snapshot, page_port)
-        self._control = ControlServer(place.socket, make_handlers(place, threads, rules, self.page.url))
+        self._control = ControlServer(
+            place.socket, make_handlers(lambda: self._watch.now, threads, rules, self.page.url)
+        )
 
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
         """Take deliveries until they end or this is cancelled; then end the rest."""
@@ -35,12 +44,22 @@ class Service:
                 group.create_task(self.page.run(), name="page"),
                 group.create_task(self._control.run(), name="control"),
                 group.create_task(self.evaluator.run(), name="evaluator"),
+                group.create_task(self._watch.run(self._take_site, self._read_seen), name="site-folder"),
             ]
             try:
                 await self._intake.ingest.run(deliveries)
             finally:
                 for task in side:
                     task.cancel()
+
+    def _take_site(self, place: Place) -> None:
+        self._intake.register.folder = place.site.folder
+        self.evaluator.site = place.site
+
+    async def _read_seen(self) -> Seen:
+        threads, catalogue = self._intake.threads, self._intake.rules.catalogue
+        now = int(time.time() * 1000)
+        return await threads.read(read_seen, threads.store, catalogue, self._intake.place.site.id, now)
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -3,7 +3,6 @@
 A site folder is YAML under version control, deployed to every collector like the rules; `site_files` reads it.
 """
 
-import datetime
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,8 @@ from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
+
+from agent.catalogue import Text
 
 DEFAULT_ZONE = ZoneInfo("Asia/Shanghai")
 EMPTY_DIGEST = hashlib.sha256(b"").hexdigest()
@@ -39,7 +40,8 @@ class Entry(NamedTuple):
 
     attributes: of ATTRIBUTES -> values (role may have several). reporters: the agents that may report it (assets).
     since, until: milliseconds; it is a subject from `since` on (None: from its first point) and before `until`.
-    calendar: when it is in service; '' for always. retired: why it left; '' while it is there.
+    calendar: when it is in service; '' for always. retired: why it left; '' while it is there. place: file:line.
+    assets: what a service runs on. provider, partner, committed_bits_per_second: of a link.
     """
 
     id: str
@@ -50,6 +52,12 @@ class Entry(NamedTuple):
     until: int = FOR_EVER
     calendar: str = ""
     retired: str = ""
+    title: Text | None = None
+    assets: tuple[str, ...] = ()
+    provider: str = ""
+    partner: str = ""
+    committed_bits_per_second: float | None = None
+    place: str = ""
 
     def matches(self, wanted: Mapping[str, tuple[str, ...]]) -> bool:
         """Whether every wanted attribute has one of the wanted values."""
@@ -83,7 +91,7 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exemption(NamedTuple):
-    """A subject that one criterion leaves out, with the reason and who said so; `until` in milliseconds."""
+    """A subject that one criterion leaves out, with the reason and who said so; since, until: milliseconds."""
 
     criterion: str
     tag: str
@@ -92,6 +100,7 @@ class Exemption(NamedTuple):
     author: str
     since: int
     until: int
+    place: str = ""
 
 
 class Maintenance(NamedTuple):
@@ -103,6 +112,7 @@ class Maintenance(NamedTuple):
     reason: str
     author: str
     declared: int
+    place: str = ""
 
 
 class Calendar(NamedTuple):
@@ -128,7 +138,8 @@ class SiteFolder:
     calendars: Mapping[str, Calendar] = field(default_factory=dict)
     digest: str = EMPTY_DIGEST
     parts: Mapping[str, str] = field(default_factory=dict)
-    """File -> digest of its content, so that a comparison can name the file that changed."""
+    """File -> digest of its content, so that a comparison can name the file that changed; '' for a document that is gone."""
+    title: Text | None = None
 
     def section(self, tag: str) -> Mapping[str, Entry]:
         """The entries whose ids stand in this tag; nothing for a tag that the register does not know."""
@@ -145,21 +156,3 @@ class SiteFolder:
         for window in self.maintenance:
             if identity in window.ids:
                 yield window.start, window.end
-
-
-def spans_of(calendar: Calendar, zone: ZoneInfo, start: int, end: int) -> tuple[tuple[int, int], ...]:
-    """The hours of a calendar from `start` to `end` (ms), ascending and apart; neighbours that touch are one."""
-    day = datetime.datetime.fromtimestamp(start / 1000, zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    spans: list[tuple[int, int]] = []
-    while day.timestamp() * 1000 < end:
-        hours = () if day.date().isoformat() in calendar.holidays else calendar.hours.get(day.weekday(), ())
-        for first, until in sorted(hours):
-            begins, ends = (
-                int((day + datetime.timedelta(minutes=minute)).timestamp() * 1000) for minute in (first, until)
-            )
-            if spans and spans[-1][1] >= begins:
-                spans[-1] = (spans[-1][0], ends)
-            else:
-                spans.append((begins, ends))
-        day += datetime.timedelta(days=1)
-    return tuple(spans)

@@ -18,7 +18,7 @@ from agent.rounds import in_thread
 from agent.run import Runner
 from agent.table import display_width
 from agent.wire import Address
-from collector.beside import embedded_place, refuse_second, remember_site
+from collector.beside import Place, embedded_place, read_site, refuse_second, remember_site
 from collector.embedded import LINK_CAPACITY, Options, agent_name, make_watches, open_spool
 from collector.evaluate import Rules
 from collector.grid import Grid, Line, draw, dress, fit
@@ -27,6 +27,8 @@ from collector.ruleset import load_rules
 from collector.service import Service, stop_on_signals
 from collector.stores import Latest, Store
 from collector.tables import criteria_grid, facts_grid, legend, scorecard_grid
+
+log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 1.0
 SCREEN_SECONDS = 2.0
@@ -38,21 +40,24 @@ FACTS_MS = 10 * 60_000
 
 def run(options: Options) -> int:
     """Gather, store, score and show until Ctrl-C; gives the exit code."""
-    place = embedded_place(options.data_directory, options.site, options.rules_directory)
-    remember_site(place)
-    refuse_second(place)
+    named = embedded_place(options.data_directory, options.site, options.rules_directory, options.site_folder)
+    refuse_second(named)
     rules = load_rules(options.rules_directory).rules
+    place, warnings = read_site(named, rules)
+    remember_site(named)
     console = Console()
     handler = RichHandler(console=console, show_path=False, show_level=True, markup=False)
     logging.basicConfig(level="WARNING", format="%(message)s", handlers=[handler], force=True)
+    for warning in warnings:
+        log.warning("%s", warning)
     with Intake(place, rules) as intake:
-        asyncio.run(_run(intake, options.port, console))
+        asyncio.run(_run(intake, named, options.port, console))
     return 0
 
 
-async def _run(intake: Intake, port: int, console: Console) -> None:
+async def _run(intake: Intake, named: Place, port: int, console: Console) -> None:
     stop = stop_on_signals()
-    service = Service(intake, port)
+    service = Service(intake, named, port)
     address = Address(intake.place.site.id, agent_name())
     link = InProcessLink(address, LINK_CAPACITY)
     spool = open_spool(intake.place)

@@ -1,4 +1,4 @@
-"""docs/rules.md against the structs that read the rules: every key is there, and every example does what it says."""
+"""docs/rules.md and docs/site-folder.md against the structs that read the files: every key is there, the examples do what they say."""
 
 import re
 import shutil
@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from agent.language import speaking
-from collector import cases, rulebook
+from collector import cases, rulebook, site_written
 from collector.cases import run_cases
 from collector.combine import ANY_INPUTS, COMBINATIONS, Combination
 from collector.rulebook import Better
 from collector.ruleset import Loaded, load_rules, memory_store
+from collector.site_files import read_site_folder
 from collector.site_folder import ATTRIBUTES, SECTION_OF_TAG
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "rules.md"
+SITE_PAGE = ROOT / "docs" / "site-folder.md"
 
 STRUCTS = (
     rulebook.Criterion,
@@ -42,10 +44,26 @@ STRUCTS = (
 )
 
 
-def section(name: str) -> str:
+SITE_STRUCTS = (
+    site_written.RegisterFile,
+    site_written.Registered,
+    site_written.Retired,
+    site_written.Asset,
+    site_written.Service,
+    site_written.Link,
+    site_written.Attested,
+    site_written.Paper,
+    site_written.Exempted,
+    site_written.Window,
+    site_written.Week,
+    site_written.SiteFile,
+)
+
+
+def section(name: str, page: Path = PAGE) -> str:
     """What stands under the heading of a struct."""
-    _, found, rest = PAGE.read_text("utf-8").partition(f"\n### `{name}`\n")
-    assert found, f"add to docs/rules.md: ### `{name}`"
+    _, found, rest = page.read_text("utf-8").partition(f"\n### `{name}`\n")
+    assert found, f"add to {page}: ### `{name}`"
     return re.split(r"\n##+ ", rest)[0]
 
 
@@ -190,3 +208,25 @@ def test_the_zones_that_the_page_names_are_those_of_the_shipped_cap() -> None:
     named = set(re.findall(r"^\| `([^`]+)` \|", rest.split("\n## ")[0], re.MULTILINE))
     for asking in cap.questions().values():
         assert {zone for zones in asking.where.values() for zone in zones} == named
+
+
+@pytest.mark.parametrize("struct", SITE_STRUCTS, ids=lambda struct: struct.__name__)
+def test_every_key_of_the_site_folder_has_its_row(struct: type[site_written.Registered]) -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|", section(struct.__name__, SITE_PAGE), re.MULTILINE)
+    keys = set(struct.__struct_encode_fields__)
+    if struct is not site_written.Registered and issubclass(struct, site_written.Registered):
+        keys -= set(site_written.Registered.__struct_encode_fields__)  # they stand in its own table
+    missing = [f"add to `{struct.__name__}` in {SITE_PAGE}: | `{key}` | … | … |" for key in keys - set(rows)]
+    assert not missing, "\n" + "\n".join(missing)
+    assert not set(rows) - keys, f"{SITE_PAGE}: `{struct.__name__}` has no such keys"
+
+
+def test_the_examples_of_the_site_folder_are_one_folder_without_mistakes(tmp_path: Path) -> None:
+    found = re.findall(r"```yaml\n# ([a-z.]+)\n(.*?)```", SITE_PAGE.read_text("utf-8"), re.DOTALL)
+    assert {name for name, _ in found} == set(site_written.FILES)
+    for name, text in found:
+        (tmp_path / name).write_text(text, "utf-8")
+    folder, warnings = read_site_folder(tmp_path)
+    assert (folder.has_register, len(folder.attestations), warnings) == (True, 1, [])
+    book, _ = rulebook.load()
+    assert {one.criterion for one in (*folder.attestations, *folder.exemptions)} <= set(book.criteria)

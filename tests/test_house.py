@@ -16,6 +16,7 @@ from agent.documents import build, read_document
 from collector.cases import CaseFile, case_files
 from collector.config import read_config as read_collector_config
 from collector.rulebook import Asking, Cap, Combining, Criterion, Index, Scale, load
+from collector.site_written import KIND_OF_FILE
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +44,9 @@ LINE = (
     {"collector.query"},
     {"collector.buckets"},
     {"collector.stores", "collector.site_folder"},
+    {"collector.site_times"},
+    {"collector.site_written"},
+    {"collector.site_spots"},
     {"collector.site_files", "collector.site_edit"},
     {"collector.reasons", "collector.register"},
     {"collector.check", "collector.tally", "collector.quarantine", "collector.arrival"},
@@ -54,7 +58,8 @@ LINE = (
     {"collector.subjects", "collector.intervals"},
     {"collector.inquiry"},
     {"collector.evaluate"},
-    {"collector.cases", "collector.ruleset", "collector.health"},
+    {"collector.cases", "collector.ruleset", "collector.health", "collector.site_seen"},
+    {"collector.site_check", "collector.site_draft", "collector.site_views"},
     {"collector.grid", "collector.report"},
     {"collector.tables"},
     {"collector.explain", "collector.compare", "collector.coverage", "collector.history"},
@@ -62,11 +67,10 @@ LINE = (
     {"collector.server", "collector.web"},
     {"collector.answers"},
     {"collector.beside"},
-    {"collector.intake", "collector.embedded"},
+    {"collector.intake", "collector.embedded", "collector.site_watch"},
     {"collector.service"},
     {"collector.serve", "collector.once", "collector.up"},
-    {"collector.evidence_cli"},
-    {"collector.cli"},
+    {"collector.cli", "collector.evidence_cli", "collector.site_cli", "collector.site_commands"},
 )
 """Stations from left to right; a module imports from its own station or from one further left."""
 
@@ -193,6 +197,7 @@ STRUCTS: dict[str, type] = {
     "# cap": Cap,
     "# cases": CaseFile,
 }
+STRUCTS |= {f"# {name}": kind for name, kind in KIND_OF_FILE.items()}
 """The first line of an example -> the struct that reads it."""
 
 

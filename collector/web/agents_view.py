@@ -57,6 +57,7 @@ def agents_view(snapshot: Snapshot) -> View:
             "set_aside": set_aside,
             "owners": sorted(snapshot.owners.items()),
             "quarantine": snapshot.commands.spell("quarantine"),
+            "has_register": snapshot.folder.has_register,
         },
     )
 

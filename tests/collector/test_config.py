@@ -33,14 +33,18 @@ def test_the_least_file_has_all_defaults(tmp_path: Path) -> None:
     assert (config.store.kind, config.store.config.path) == ("duckdb", "/var/lib/infravitals/infravitals.duckdb")
     assert (config.page, config.log) == (PageConfig(host="127.0.0.1", port=8650), LogConfig())
     assert (config.share_group, config.receive_maximum) == ("infravitals", 64)
-    assert (config.rules_directory, config.time_zone) == (None, "Asia/Shanghai")
+    assert (config.rules_directory, config.site_folder, config.time_zone) == (None, None, "Asia/Shanghai")
 
 
 def test_relative_directories_are_taken_from_where_the_file_stands(tmp_path: Path) -> None:
-    text = LEAST + "data_directory: data\nrules_directory: my-rules\nstore: {kind: duckdb, path: points.duckdb}\n"
+    text = (
+        LEAST
+        + "data_directory: data\nrules_directory: my-rules\nsite_folder: site\nstore: {kind: duckdb, path: points.duckdb}\n"
+    )
     config = read_config(write(tmp_path, text))
     assert config.data_directory == tmp_path / "data"
     assert config.rules_directory == tmp_path / "my-rules"
+    assert config.site_folder == tmp_path / "site"
     assert config.store.config.path == str(tmp_path / "data" / "points.duckdb")
 
 

@@ -32,10 +32,10 @@ def infravitals(*words: str | Path, timeout_seconds: float = 60) -> subprocess.C
 
 
 @contextmanager
-def running_up(data: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
+def running_up(data: Path, port: int, *words: str) -> Iterator["subprocess.Popen[str]"]:
     """`up` on `data`, ended by pid."""
     log = (data.parent / "up.log").open("w")
-    command = [*COMMAND, "up", "--data-dir", str(data), "--port", str(port)]
+    command = [*COMMAND, "up", "--data-dir", str(data), "--port", str(port), *words]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT, text=True)
     try:
         yield process
@@ -226,3 +226,25 @@ def test_typo_in_a_rule_is_refused_with_file_line_and_the_nearest_right_key(tmp_
 def test_time_in_the_future_is_refused(tmp_path: Path) -> None:
     found = infravitals("up", "--once", "--as-of", "2999-01-01T00:00:00Z", "--data-dir", tmp_path)
     assert (found.returncode, "future" in found.stderr) == (2, True)
+
+
+def test_a_site_folder_is_in_force_from_the_start_and_beside_a_running_up(tmp_path: Path) -> None:
+    data, port, site = tmp_path / "data", free_port(), tmp_path / "site"
+    site.mkdir()
+    (site / "register.yaml").write_text("assets:\n  somebody-else: {reporters: [somebody-else]}\n")
+    with running_up(data, port, "--site-folder", str(site)) as process:
+        until(lambda: get(port, "/api/scorecard").startswith(b"{"), 40)
+        card = json.loads(get(port, "/api/scorecard"))
+        checked = infravitals("register", "check", "--data-dir", data)
+        assert checked.returncode == 0, checked.stderr
+        assert "is not registered" in checked.stdout and "'somebody-else' is registered and never" in checked.stdout
+        drafted = infravitals("register", "draft", "--data-dir", data)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    alone = infravitals("score", "--as-of", card["as_of"], "--format", "json", "--data-dir", data)
+    assert json.loads(alone.stdout)["digests"] == card["digests"]
+    assert drafted.stdout == infravitals("register", "draft", "--data-dir", data).stdout
+    (site / "register.yaml").write_text("asets: {}\n")
+    broken = infravitals("up", "--once", "--data-dir", data, "--site-folder", site)
+    assert broken.returncode == 2
+    assert f"{site}/register.yaml:1: unknown key 'asets'; did you mean 'assets'?" in broken.stderr
