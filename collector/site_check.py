@@ -50,7 +50,7 @@ def explain_not_applicable(name: str, criterion: Criterion) -> str | None:
     if getattr(criterion, "not_applicable", None) is not None:
         return None
     return say(
-        f"准则 '{name}' 没有写明何时可以不适用(not_applicable),不能证明为不适用",
+        f"准则 '{name}' 没有写明何时可以不适用（not_applicable），不能证明为不适用",
         f"criterion '{name}' does not say when it may be not applicable (not_applicable), so nobody can attest that",
     )
 
@@ -106,7 +106,7 @@ def find_retired(folder: SiteFolder, seen: Seen) -> Iterator[Mistake]:
             yield at(
                 entry.place,
                 say(
-                    f"资产 '{asset.id}' 已于 {until} 退出，但仍在上报(最近 {last}，由 {reporters});请停掉采集，或改正登记",
+                    f"资产 '{asset.id}' 已于 {until} 退出，但仍在上报（最近 {last}，由 {reporters}）；请停掉采集，或改正登记",
                     f"asset '{asset.id}' left on {until} and still reports (last {last}, by {reporters}); stop its agent or mend the register",
                 ),
             )
@@ -119,7 +119,7 @@ def _unregistered(folder: SiteFolder, register: str, seen: Seen) -> Iterator[Mis
                 register,
                 1,
                 say(
-                    f"资产 '{asset.id}' 在上报(由 {asset.owner}),但没有登记",
+                    f"资产 '{asset.id}' 在上报（由 {asset.owner}），但没有登记",
                     f"asset '{asset.id}' reports (by {asset.owner}) and is not registered",
                 ),
             )

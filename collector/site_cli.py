@@ -76,7 +76,7 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar=say("目录", "DIR"),
         help=say(
-            "站点目录(默认由配置指明，或数据目录下的 site)",
+            "站点目录（默认由配置指明，或数据目录下的 site）",
             "the site folder (as configured, or site in the data directory)",
         ),
     )
@@ -92,7 +92,7 @@ def _below(parent: Parser, default_data: Path) -> Add:
         add_folder(child)
         _add_data(child, default_data)
         _option(
-            child, "--rules", ("目录", "DIR"), ("规则目录(默认随程序提供)", "the rules (the shipped ones)"), type=Path
+            child, "--rules", ("目录", "DIR"), ("规则目录（默认随程序提供）", "the rules (the shipped ones)"), type=Path
         )
         return child
 
@@ -129,7 +129,7 @@ def _option(parser: argparse._ActionsContainer, name: str, value: Said, about: S
 
 def _add_register(add: Add) -> None:
     draft = add("draft", _do("draft"), "按已采到的数据写出登记初稿", "write a first register from what was seen")
-    about = ("写到文件，已有的不覆盖(默认打印)", "write it there, never over a file (default: print it)")
+    about = ("写到文件，已有的不覆盖（默认打印）", "write it there, never over a file (default: print it)")
     _option(draft, "-o", ("文件", "FILE"), about, dest="output", type=Path)
     check = add(
         "check",
@@ -140,7 +140,7 @@ def _add_register(add: Add) -> None:
     add_format(check, ("text", "json"))
     show = add("show", _do("show"), "查看登记，或其中一项", "show the register, or one entry of it")
     _option(show, "id", ("名称", "ID"), ("只看这一项", "this entry alone"), nargs="?")
-    _option(show, "--as-of", TIME, ("某一时刻的情况(默认现在)", "as of a time (now)"), type=_moment)
+    _option(show, "--as-of", TIME, ("某一时刻的情况（默认现在）", "as of a time (now)"), type=_moment)
     add_format(show, ("table", "json", "yaml"))
 
 
@@ -160,8 +160,8 @@ def _add_attest(add: Add) -> None:
     add_format(shown, ("table", "json", "yaml"))
     renew = add("renew", _do("renew"), "续期：另加一项，原有的保留", "renew: one more, the old one stays")
     _option(renew, "criterion", CRITERION, ("准则", "the criterion"))
-    _option(renew, "--author", NAME, ("证明人(默认不变)", "who vouches for it (as before)"))
-    _option(renew, "--role", ("职务", "R"), ("证明人的职务(默认不变)", "the author's office (as before)"))
+    _option(renew, "--author", NAME, ("证明人（默认不变）", "who vouches for it (as before)"))
+    _option(renew, "--role", ("职务", "R"), ("证明人的职务（默认不变）", "the author's office (as before)"))
     _add_times(renew)
     expire = add("expire", _do("expire"), "从现在起不再有效", "end it now")
     _option(expire, "criterion", CRITERION, ("准则", "the criterion"))
@@ -170,7 +170,7 @@ def _add_attest(add: Add) -> None:
 def _add_times(parser: Parser) -> None:
     about = ("文件，复制到 documents/ 并记下摘要", "a paper, copied into documents/ with its digest")
     _option(parser, "--document", ("文件", "FILE"), about, type=Path)
-    _option(parser, "--from", DAY, ("从何时起(默认今天)", "from when on (today)"), dest="since", type=_moment)
+    _option(parser, "--from", DAY, ("从何时起（默认今天）", "from when on (today)"), dest="since", type=_moment)
     _option(parser, "--expires", DAY, ("何时到期", "when it expires"), required=True, type=_moment)
 
 
@@ -204,7 +204,7 @@ def _moment(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             say(
-                f"'{text}' 不是日期(2026-01-01)，也不是带时区的时刻(2026-01-01T08:00:00+08:00)",
+                f"'{text}' 不是日期（2026-01-01），也不是带时区的时刻（2026-01-01T08:00:00+08:00）",
                 f"'{text}' is neither a date (2026-01-01) nor a time with its offset (2026-01-01T08:00:00+08:00)",
             )
         ) from error

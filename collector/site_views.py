@@ -229,7 +229,7 @@ def attestations_table(rows: Sequence[AttestationRow]) -> Table:
         ("状态", "state"),
         ("数值", "value"),
         ("到期", "expires"),
-        ("还有(天)", "days left"),
+        ("还有（天）", "days left"),
         ("证明人", "author"),
     )
     table = _table(say(f"证明 {len(rows)} 项", f"{len(rows)} attestations"), titles)

@@ -22,7 +22,7 @@ Id = Annotated[
     msgspec.Meta(
         pattern=f"^{ID_PATTERN}$",
         description=(
-            "由小写字母、数字和连字符组成的名称，以字母或数字开头，最长 63 个字符 / "
+            "小写字母、数字和连字符组成的名称，以字母或数字开头，最长 63 个字符 / "
             "a name of small letters, digits and hyphens, a letter or digit first, at most 63"
         ),
     ),
