@@ -98,7 +98,7 @@ class Inquiry:
             if not self.moment.catalogue.measurements[plan.measurement].emitters(plan.field):
                 return Text("尚无采集源提供该信号", "no source gives this signal yet")
             return Text("尚未见到任何对象，请接入采集", "no subject was seen yet; enrol one")
-        if plan.attributes and not self.moment.site.folder.has_register:
+        if (plan.attributes or plan.of != "asset") and not self.moment.site.folder.has_register:
             return Text("缺少资产登记，仅给出暂估", "without a register this is provisional only")
         return self._shortage()
 
@@ -158,6 +158,8 @@ class Inquiry:
 
     def _answer(self, question: Question, expectations: Sequence[Expectation], bounds: Bounds) -> list[SubjectAnswer]:
         found = self._buckets(question)
+        if self.plan.whole is not None:  # a share of no events is no number, unlike a count of none
+            question = msgspec.structs.replace(question, bucket=Take("mean"))
         if self.plan.together is not None:
             return answer_together(question, found, expectations, bounds, self.plan.together)
         return answer_all(question, found, expectations, bounds)
