@@ -58,7 +58,8 @@ def _ascending(bucket: Integers) -> Integers:
 class Held(NamedTuple):
     """What is known of one subject, an element per bucket of the window.
 
-    values: NaN where no value is held. quiet: somebody watched and nothing happened. expected: the bucket counts.
+    values: NaN where no value is held. quiet: somebody watched and nothing happened, or there was nothing to be a share of.
+    expected: the bucket counts.
     """
 
     values: Floats
@@ -96,7 +97,9 @@ class Holder:
         if self._is_counting:
             values[quiet] = 0.0  # nothing seen where somebody watched is a number here
             quiet[:] = False
-        held = expected & ~np.isnan(values) & (samples >= least)
+        enough = expected & (samples >= least)
+        held = enough & ~np.isnan(values)
+        quiet |= enough & (samples > 0) & np.isnan(values)  # a share of nothing: seen, and no number
         return Held(values, held, quiet, expected, samples)
 
     def _mask(self, spans: Spans) -> Flags:
@@ -163,20 +166,23 @@ def _merge(take: Take, matrix: Floats) -> Floats:
 
 
 def quotient(part: Buckets, whole: Buckets, is_event: bool) -> Buckets:
-    """Bucket by bucket `part` of `whole`, at most 1; where the whole is 0 there is no value.
+    """Bucket by bucket `part` of `whole`, at most 1; NaN where the whole is 0: that is known, and gives no number.
 
     An absent part is 0 for events (each that is not known to be one of the part is none) and missing otherwise.
     """
-    there = whole.values > 0
-    positions, values, samples = whole.positions[there], whole.values[there], whole.samples[there]
+    positions, values, samples = whole
     at = np.searchsorted(part.positions, positions)
     has_part = np.zeros(len(positions), np.bool_)
     inside = at < len(part.positions)
     has_part[inside] = part.positions[at[inside]] == positions[inside]
     parts = np.zeros(len(positions))
     parts[has_part] = part.values[at[has_part]]
-    kept = np.ones(len(positions), np.bool_) if is_event else has_part
-    return Buckets(positions[kept], round9_all(np.clip(parts[kept] / values[kept], 0.0, 1.0)), samples[kept])
+    kept = np.ones(len(positions), np.bool_) if is_event else has_part | (values <= 0)
+    parts, values = parts[kept], values[kept]
+    shares = np.full(len(parts), np.nan)
+    there = values > 0
+    shares[there] = round9_all(np.clip(parts[there] / values[there], 0.0, 1.0))
+    return Buckets(positions[kept], shares, samples[kept])
 
 
 def _answer(question: Question, holder: Holder, subject: tuple[str, ...], held: Held, bounds: Bounds) -> SubjectAnswer:

@@ -238,8 +238,10 @@ def _batch(site: str, as_of: int, over_ms: int, series: Series, measurement: str
     if measurement == "source_round":
         fields.setdefault("interval_seconds", every / 1000)
     points = [Point(measurement, tags, fields, time) for time in range(start, end, every)]
-    emitters = catalogue.measurements[measurement].emitters(next(iter(series.fields)))
-    if emitters and measurement != "source_round":
+    declared, first = catalogue.measurements[measurement], next(iter(series.fields))
+    emitters = declared.emitters(first)
+    is_event = declared.fields[first].kind == "event"  # nobody owes events: rounds would prove that somebody looked
+    if emitters and measurement != "source_round" and not is_event:
         round_tags = {"asset": tags["asset"], "source": emitters[0], "target": "local"}
         reported: dict[str, Any] = {"interval_seconds": every / 1000, "is_success": 1.0}
         points += [

@@ -227,7 +227,9 @@ def take_containment_level(row: Row) -> float | None:
         return None
     if after is None or row.number("contained") < 1 or after > HOUR:
         return 1.0
-    return 3.0 if row.number("automatic") >= 1 and after <= 300 else 2.0
+    automatic = row.values["automatic"]
+    is_automatic = row.is_best if automatic is None else automatic >= 1  # nobody said how: unknown
+    return 3.0 if is_automatic and after <= 300 else 2.0
 
 
 @_for_each(
@@ -277,8 +279,8 @@ def _is_proper_copy(copy: Row) -> bool:
 
 @_for_all(
     "pooled-share",
-    "池化容量占比；全部为 0 但都有双控时取 0.001，未全部双控或分布式时不超过 0.89",
-    "the pooled share of capacity; 0.001 when none is pooled but all have two controllers; at most 0.89 unless all do",
+    "池化容量占比，有池化时至少 0.002；没有池化但都有双控时取 0.001；未全部双控或分布式时不超过 0.89",
+    "the pooled share of capacity, at least 0.002 when any is; 0.001 when none is but all have two controllers; at most 0.89 unless all have two or are distributed",
     {"size": None, "virtualised": "higher", "dual": "higher", "distributed": "higher", "synchronous": "higher"},
     "higher",
 )
@@ -297,7 +299,7 @@ def take_pooled_share(rows: Sequence[Row]) -> float | None:
         share = 1.0 if is_best and any(unknown) else share if is_best or (all(unknown) and whole) else 0.0
     if share == 0:
         return 0.001 if all(row.number("dual") >= 1 for row in rows) else 0.0
-    return share if is_redundant else min(share, 0.89)
+    return max(0.002, share if is_redundant else min(share, 0.89))
 
 
 @_for_all(

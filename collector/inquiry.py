@@ -12,7 +12,7 @@ import numpy as np
 from agent.catalogue import Catalogue, Text
 from collector.buckets import NOTHING, Buckets, Flags, Holder, answer_all, answer_together, meets_all, quotient
 from collector.intervals import Intervals
-from collector.plan import QuestionPlan, Span, Watch, Where
+from collector.plan import QuestionPlan, Span, Watch
 from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer, Take, least_samples
 from collector.score import cross
 from collector.site_files import spans_of
@@ -99,8 +99,8 @@ class Inquiry:
             if not self.moment.catalogue.measurements[plan.measurement].emitters(plan.field):
                 return Text("尚无采集源提供该信号", "no source gives this signal yet")
             return Text("尚未见到任何对象，请接入采集", "no subject was seen yet; enrol one")
-        if plan.attributes and not self.moment.site.folder.has_register:
-            return _all_assets(plan.attributes)
+        if (plan.attributes or plan.of != "asset") and not self.moment.site.folder.has_register:
+            return _all_seen(plan)
         return self._shortage()
 
     def _shortage(self) -> Text | None:
@@ -173,6 +173,8 @@ class Inquiry:
 
     def _answer(self, question: Question, expectations: Sequence[Expectation], bounds: Bounds) -> list[SubjectAnswer]:
         found = self._buckets(question)
+        if self.plan.whole is not None:  # a share of no events is no number, unlike a count of none
+            question = msgspec.structs.replace(question, bucket=Take("mean"))
         if self.plan.together is not None:
             return answer_together(question, found, expectations, bounds, self.plan.together)
         return answer_all(question, found, expectations, bounds)
@@ -272,9 +274,14 @@ class Inquiry:
         return tuple((int(starts[turn]), int(wanted[turn])) for turn in turns)
 
 
-def _all_assets(attributes: Where) -> Text:
-    """Without a register an attribute picks nobody out: the value speaks of all, and must say so beside itself."""
-    picked = [f"{key} = {' | '.join(values)}" for key, values in attributes]
+def _all_seen(plan: QuestionPlan) -> Text:
+    """Without a register nobody is picked out and nobody is missed: the value speaks of all, and must say so beside itself."""
+    if not plan.attributes:
+        return Text(
+            "取全部已见对象：没有登记，不知道还应有谁；最多给出暂估",
+            "all that was seen, since there is no register to tell who else should be there; provisional at most",
+        )
+    picked = [f"{key} = {' | '.join(values)}" for key, values in plan.attributes]
     return Text(
         f"取全部已见资产：没有资产登记，无法只看 {'，'.join(picked)}；最多给出暂估",
         f"all seen assets, since there is no register to tell which have {', '.join(picked)}; provisional at most",

@@ -7,9 +7,9 @@ from agent.catalogue import RESERVED_TAGS, Catalogue, Field, Measurement
 from agent.documents import Document, Mistake, Path_, nearest
 from agent.language import say
 from collector.combine import ANY_INPUTS, COMBINATIONS, Combination
-from collector.plan import settle
+from collector.plan import settle, settle_steps
 from collector.query import DAY_MS, NAME
-from collector.rulebook import Asking, Cap, Combining, Criterion, Rulebook, Step, duration_ms, parse_watch
+from collector.rulebook import Asking, Better, Cap, Combining, Criterion, Rulebook, Step, duration_ms, parse_watch
 from collector.site_folder import ATTRIBUTES
 
 KEPT_DAYS = 1100
@@ -34,23 +34,28 @@ def check(
     warnings: list[Mistake] = []
     for name, criterion in sorted(book.criteria.items()):
         document = documents[f"{book.indicators[name]}/{name}.yaml"]
-        _check_asks(_Spot(document, ()), criterion, catalogue, mistakes, warnings)
+        _check_asks(_Spot(document, ()), criterion, book.scales[criterion.scale].better, catalogue, mistakes, warnings)
     index = documents[f"indexes/{book.index_name}.yaml"]
     for number, cap in enumerate(book.index.caps):
-        _check_asks(_Spot(index, ("caps", number)), cap, catalogue, mistakes, warnings)
+        _check_asks(_Spot(index, ("caps", number)), cap, "lower", catalogue, mistakes, warnings)
     return mistakes, warnings
 
 
 def _check_asks(
-    spot: _Spot, asks: Criterion | Cap, catalogue: Catalogue, mistakes: list[Mistake], warnings: list[Mistake]
+    spot: _Spot,
+    asks: Criterion | Cap,
+    better: Better,
+    catalogue: Catalogue,
+    mistakes: list[Mistake],
+    warnings: list[Mistake],
 ) -> None:
-    """All questions of a criterion or of a cap's condition."""
+    """All questions of a criterion or of a cap's condition, whose number is better in this direction."""
     is_input = asks.combine is not None
     for name, asking in asks.questions().items():
         path: Path_ = ("combine", "of", name) if is_input else ("question",)
         _check_one(_Spot(spot.document, (*spot.path, *path)), asking, catalogue, is_input, mistakes, warnings)
     if asks.combine is not None:
-        mistakes += _check_combining(_Spot(spot.document, (*spot.path, "combine")), asks.combine)
+        mistakes += _check_combining(_Spot(spot.document, (*spot.path, "combine")), asks.combine, better)
 
 
 def _check_one(
@@ -236,12 +241,19 @@ def check_steps(
         yield document.mistake((*path, len(across) - 1), text)
 
 
-def _check_combining(spot: _Spot, combining: Combining) -> Iterator[Mistake]:
+def _check_combining(spot: _Spot, combining: Combining, better: Better) -> Iterator[Mistake]:
     combination = COMBINATIONS.get(combining.by)
     if combination is None:
         text = say(f"没有函数 '{combining.by}'", f"there is no function '{combining.by}'")
         yield spot.mistake(text + nearest(combining.by, COMBINATIONS), "by")
         return
+    direction = settle_steps(combining.across, better)[1]
+    if combination.better not in (None, direction):
+        text = say(
+            f"{combining.by} 的结果与标尺方向相反",
+            f"what {combining.by} gives is better {combination.better}, the scale's number is better {direction}",
+        )
+        yield spot.mistake(text, "by")
     if combining.by not in ANY_INPUTS:
         yield from _check_inputs(spot, combining, combination)
     left = {name: left_labels(asking) for name, asking in combining.of.items()}

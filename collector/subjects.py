@@ -76,8 +76,8 @@ def _seen(store: Store, plan: QuestionPlan, question: Question, as_of: int) -> I
     where = dict(question.where)
     rows = {row.subject: row for row in store.subjects(plan.measurement, plan.per, where, as_of)}
     for watch in plan.watches:
-        if not set(plan.per) <= set(watch.tags):
-            continue
+        if watch.measurement == "source_round" or not set(plan.per) <= set(watch.tags):
+            continue  # every asset has rounds: they prove that somebody looked, not that there is something to see
         known = {tag: values for tag, values in where.items() if tag == "site" or tag in watch.tags}
         for row in store.subjects(watch.measurement, plan.per, known, as_of):
             before = rows.get(row.subject)

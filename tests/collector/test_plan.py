@@ -147,5 +147,7 @@ def test_a_question_that_cannot_be_asked_is_refused_with_its_line(
 def test_the_shipped_rules_load_without_a_mistake() -> None:
     from collector.ruleset import check_rules
 
-    mistakes, _, count = check_rules(Path(__file__).parents[2] / "rules")
-    assert (mistakes, count) == ([], 65)
+    folder = Path(__file__).parents[2] / "rules"
+    mistakes, _, count = check_rules(folder)
+    files = [path for path in folder.glob("*/*.yaml") if path.parent.name not in ("scales", "indexes")]
+    assert (mistakes, count) == ([], len(files))

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -226,31 +225,21 @@ def test_the_folder_in_the_data_directory_is_found(run: Run, data: Path) -> None
     assert (status, [row["id"] for row in json.loads(out)]) == (0, ["a"])
 
 
-@pytest.fixture
-def rules(tmp_path: Path) -> Path:
-    """Rules of which `dr-site-readiness` is attested on its scale, and `link-quality` may be not applicable."""
-    folder = tmp_path / "rules"
-    shutil.copytree(ROOT / "rules", folder)
-    (path,) = folder.glob("*/dr-site-readiness.yaml")
-    path.write_text(path.read_text("utf-8").replace("kind: measured", "kind: attested"), "utf-8")
-    return folder
-
-
 WHO = ("--author", "张三", "--role", "主任", "--reason", "第三级", "--expires", "2099-01-01")
 """Who attests, and until when."""
 
 
-def test_attest_add_writes_what_the_scale_can_hold(run: Run, site: Path, rules: Path, tmp_path: Path) -> None:
+def test_attest_add_writes_what_the_scale_can_hold(run: Run, site: Path, tmp_path: Path) -> None:
     (tmp_path / "paper.pdf").write_bytes(b"paper")
-    words = ("attest", "add", "dr-site-readiness", *WHO, "--site-folder", site, "--rules", rules)
+    words = ("attest", "add", "ev-dr-location", *WHO, "--site-folder", site)
     status, _, err = run(*words, "--value", 1.5)
-    assert (status, "dr-site-readiness" in err, (site / "attestations.yaml").exists()) == (2, True, False)
+    assert (status, "ev-dr-location" in err, (site / "attestations.yaml").exists()) == (2, True, False)
     status, out, err = run(*words, "--value", 1, "--document", tmp_path / "paper.pdf")
-    assert (status, out, err) == (0, "dr-site-readiness attested\n", "")
+    assert (status, out, err) == (0, "ev-dr-location attested\n", "")
     written = read_document(site / "attestations.yaml").value[0]
     assert list(written) == ["criterion", "value", "reason", "author", "role", "document", "from", "expires"]
     (site / "documents" / "paper.pdf").unlink()
-    status, out, _ = run("attest", "list", "--site-folder", site, "--rules", rules, "--format", "json")
+    status, out, _ = run("attest", "list", "--site-folder", site, "--format", "json")
     assert (status, json.loads(out)[0]["state"]) == (0, "document_gone")
 
 
@@ -260,32 +249,30 @@ def test_attest_add_writes_what_the_scale_can_hold(run: Run, site: Path, rules: 
         (("link-quality", "--value", "1"), "criterion 'link-quality' is measured; it takes no attested value"),
         (("link-qualty", "--value", "1"), "there is no criterion 'link-qualty'; did you mean 'link-quality'?"),
         (
-            ("dr-site-readiness", "--value", "-1"),
-            "scale coverage of criterion 'dr-site-readiness' has no -1: expected 0 to 1",
+            ("ev-dr-location", "--value", "-1"),
+            "scale coverage of criterion 'ev-dr-location' has no -1: expected 0 to 1",
         ),
     ],
 )
-def test_what_cannot_be_attested_is_one_sentence(
-    run: Run, site: Path, rules: Path, words: tuple[str, ...], sentence: str
-) -> None:
-    status, _, err = run("attest", "add", *words, *WHO, "--site-folder", site, "--rules", rules)
+def test_what_cannot_be_attested_is_one_sentence(run: Run, site: Path, words: tuple[str, ...], sentence: str) -> None:
+    status, _, err = run("attest", "add", *words, *WHO, "--site-folder", site)
     assert (status, len(err.splitlines())) == (2, 1)
     assert err.startswith(sentence)
 
 
-def test_an_attestation_that_expires_before_it_begins_is_refused(run: Run, site: Path, rules: Path) -> None:
-    words = ("attest", "add", "dr-site-readiness", *WHO, "--site-folder", site, "--rules", rules, "--value", 1)
+def test_an_attestation_that_expires_before_it_begins_is_refused(run: Run, site: Path) -> None:
+    words = ("attest", "add", "ev-dr-location", *WHO, "--site-folder", site, "--value", 1)
     status, _, err = run(*words, "--from", "2099-01-02")
     assert (status, len(err.splitlines())) == (2, 1)
     assert "'expires' is 2099-01-01; it must be after 'from', 2099-01-02" in err
 
 
-def test_renew_keeps_the_old_one_and_expire_ends_the_new_one(run: Run, site: Path, rules: Path) -> None:
-    where = ("--site-folder", site, "--rules", rules)
+def test_renew_keeps_the_old_one_and_expire_ends_the_new_one(run: Run, site: Path) -> None:
+    where = ("--site-folder", site)
     (site / "attestations.yaml").write_text(
         """\
 # 证明 / attestations
-- criterion: dr-site-readiness
+- criterion: ev-dr-location
   value: 1
   reason: x
   author: y  # the head of IT
@@ -296,27 +283,27 @@ def test_renew_keeps_the_old_one_and_expire_ends_the_new_one(run: Run, site: Pat
         "utf-8",
     )
     _, out, _ = run("attest", "list", *where, "--due", 30, "--format", "json")
-    assert [(row["criterion"], row["state"]) for row in json.loads(out)] == [("dr-site-readiness", "expired")]
-    assert run("attest", "renew", "dr-site-readiness", "--expires", "2099-01-01", *where)[0] == 0
+    assert [(row["criterion"], row["state"]) for row in json.loads(out)] == [("ev-dr-location", "expired")]
+    assert run("attest", "renew", "ev-dr-location", "--expires", "2099-01-01", *where)[0] == 0
     _, out, _ = run("attest", "list", *where, "--due", 30, "--format", "json")
     assert json.loads(out) == []
-    status, _, err = run("attest", "expire", "dr-site-readiness", *where)
+    status, _, err = run("attest", "expire", "ev-dr-location", *where)
     assert (status, err) == (0, "")
     _, out, _ = run("attest", "list", *where, "--format", "json")
     assert json.loads(out)[0]["state"] == "expired"
-    status, _, err = run("attest", "expire", "dr-site-readiness", *where)
+    status, _, err = run("attest", "expire", "ev-dr-location", *where)
     assert (status, "does not hold now" in err) == (2, True)
     text = (site / "attestations.yaml").read_text("utf-8")
     assert text.startswith("# 证明 / attestations\n") and "author: y  # the head of IT\n" in text
-    assert text.count("criterion: dr-site-readiness") == 2
+    assert text.count("criterion: ev-dr-location") == 2
     status, _, err = run("attest", "renew", "link-quality", "--expires", "2099-01-01", *where)
     assert (status, err.startswith("there is no attestation of 'link-quality'")) == (2, True)
 
 
-def test_attested_criteria_without_an_attestation_are_listed(run: Run, site: Path, rules: Path) -> None:
-    _, out, _ = run("attest", "list", "--site-folder", site, "--rules", rules, "--format", "json")
-    assert ("dr-site-readiness", "missing") in [(row["criterion"], row["state"]) for row in json.loads(out)]
-    assert run("attest", "list", "--site-folder", site, "--rules", rules)[0] == 0
+def test_attested_criteria_without_an_attestation_are_listed(run: Run, site: Path) -> None:
+    _, out, _ = run("attest", "list", "--site-folder", site, "--format", "json")
+    assert ("ev-dr-location", "missing") in [(row["criterion"], row["state"]) for row in json.loads(out)]
+    assert run("attest", "list", "--site-folder", site)[0] == 0
 
 
 def test_maintenance_is_announced_beforehand_or_not_at_all(run: Run, site: Path) -> None:

@@ -45,10 +45,10 @@ def edit(place: Place, text: str) -> None:
 def test_an_edit_is_read_at_the_next_look(place: Place) -> None:
     watching = watch(place)
     assert not watching.look()
-    digest = watching.now.site.digest
+    digest = watching.now.site.folder.digest
     edit(place, BEFORE.replace("one", "two"))
     assert watching.look()
-    assert (reporters(watching), watching.now.site.digest != digest) == (("two",), True)
+    assert (reporters(watching), watching.now.site.folder.digest != digest) == (("two",), True)
     assert not watching.look()
 
 

@@ -145,7 +145,7 @@ def test_the_scorecard_keeps_ids_and_english_words_whole_at_every_width(width: i
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
-@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("width", [50, 80, 120])
 def test_the_list_of_rules_never_cuts_an_id_on_a_terminal(language: Language, width: int) -> None:
     rows = list_rules(shipped().book)
     with speaking(language):
