@@ -18,13 +18,10 @@ from collector.health import Snapshot, read_health
 from collector.query import HOUR_MS
 from collector.reasons import Reason
 from collector.score import Scorecard
-from collector.stores import Store
+from collector.stores import LATENESS_MS, Store
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-LATENESS_MS = 120_000
-"""As-of H is evaluated this long after H, so that what is on its way has arrived."""
 
 FIRST_LOOK_SECONDS = 3.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -144,7 +141,7 @@ class Evaluator:
     async def keep(self, hour: int) -> int:
         """Evaluate a full hour and store its scorecard; gives the revision, 0 while there are no points at all.
 
-        Points beyond their retention go then too.
+        The buckets that it read are kept for the next hour, and points beyond their retention go.
         """
         if not await self._threads.read(self._threads.store.totals):
             return 0
@@ -154,6 +151,7 @@ class Evaluator:
             self._threads.store.save_scorecard, self._site.id, hour, card.identity(), msgspec.json.encode(card), now
         )
         log.info(say("%s 的评分已存，修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
+        await self._threads.write(self._threads.store.keep)
         await self._threads.write(self._threads.store.prune, now)
         return revision
 
