@@ -116,20 +116,16 @@ def read_buckets(question: Question, now: int | None, source: Source) -> tuple[d
         return {}, []
     plan = _plan(wide, subjects, source)
     fresh = _raw(wide, plan.missing, source)
-    renewed = _renewed(wide, plan, subjects, source)
+    untouched, again = _renewed(wide, plan, subjects, source)
     usable = _decode(plan.usable)
-    log.debug(
-        "%s.%s: %d raw samples, %d kept buckets",
-        question.measurement,
-        question.field,
-        *(fresh.samples.sum() + renewed.samples.sum(), len(usable.values)),
-    )
+    raw, from_kept = fresh.samples.sum() + again.samples.sum(), len(usable.values) + len(untouched.values)
+    log.debug("%s.%s: %d raw samples, %d kept buckets", question.measurement, question.field, raw, from_kept)
     made: list[KeptChunk] = []
     if now is not None:
         keepable = [one for one in plan.missing if one.is_whole and one.is_closed(now) and one.start >= plan.raw_from]
-        again = [chunk for chunk, _ in plan.stale if chunk.is_closed(now)]
-        made = _encode(wide, fresh, keepable, now) + _encode(wide, renewed, again, now)
-    rows = _moved(join([usable, renewed, fresh]), (question.start - wide.start) // question.each_ms)
+        renewable = [chunk for chunk, _ in plan.stale if chunk.is_closed(now)]
+        made = _encode(wide, fresh, keepable, now) + _encode(wide, join([untouched, again]), renewable, now)
+    rows = _moved(join([usable, untouched, again, fresh]), (question.start - wide.start) // question.each_ms)
     return {subjects.tags[number]: buckets for number, buckets in split(rows, question.bucket_count())}, made
 
 
@@ -235,16 +231,16 @@ def _raw(question: Question, chunks: Sequence[Chunk], source: Source) -> Rows:
     return rows.where(is_wanted[rows.positions])
 
 
-def _renewed(question: Question, plan: _Plan, subjects: Subjects, source: Source) -> Rows:
-    """The buckets of the stale chunks: the late assets' from raw points, the others' as they were kept."""
+def _renewed(question: Question, plan: _Plan, subjects: Subjects, source: Source) -> tuple[Rows, Rows]:
+    """The buckets of the stale chunks: those of the others as they were kept, and the late assets' from raw points."""
     if not plan.stale:
-        return NO_ROWS
+        return NO_ROWS, NO_ROWS
     place = question.per.index("asset")
     late = np.array([number for number, tags in subjects.tags.items() if tags[place] in plan.assets], np.int64)
     kept = _decode(plan.stale)
     narrowed = msgspec.structs.replace(question, where=(*question.where, ("asset", tuple(sorted(plan.assets)))))
     again = _raw(narrowed, [chunk for chunk, _ in plan.stale], source)
-    return join([kept.where(~np.isin(kept.subjects, late)), again])
+    return kept.where(~np.isin(kept.subjects, late)), again
 
 
 def _encode(question: Question, rows: Rows, chunks: Sequence[Chunk], now: int) -> list[KeptChunk]:
