@@ -28,30 +28,64 @@ class Buckets(NamedTuple):
 NOTHING = Buckets(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
 
 
-def split(bucket: Integers, values: Floats, samples: Integers, buckets_each: int) -> Iterator[tuple[int, Buckets]]:
-    """Each subject's number and buckets from unordered rows; `bucket` is subject's number x buckets_each + position.
+class Rows(NamedTuple):
+    """Buckets of many subjects in no order: the subject's number, the position in the window, rounded value, raw samples."""
 
-    A row whose value is NaN holds none and is left out.
-    """
-    holds = ~np.isnan(values)
-    if not holds.all():
-        bucket, values, samples = bucket[holds], values[holds], samples[holds]
-    order = _ascending(bucket)
-    bucket, values, samples = bucket[order], round9_all(values[order]), samples[order]
-    subjects = bucket // buckets_each
-    starts = np.flatnonzero(np.diff(subjects, prepend=-1))
-    for start, end in zip(starts, np.append(starts, len(subjects))[1:], strict=True):
-        number = int(subjects[start])
-        yield number, Buckets(bucket[start:end] - number * buckets_each, values[start:end], samples[start:end])
+    subjects: Integers
+    positions: Integers
+    values: Floats
+    samples: Integers
+
+    def take(self, order: Integers) -> "Rows":
+        """The rows in this order."""
+        return Rows(self.subjects[order], self.positions[order], self.values[order], self.samples[order])
+
+    def where(self, chosen: Flags) -> "Rows":
+        """The chosen rows."""
+        return self if chosen.all() else self.take(np.flatnonzero(chosen))
 
 
-def _ascending(bucket: Integers) -> Integers:
-    """The order that sorts `bucket`, whose numbers are all different and mostly fill their range."""
-    cells = int(bucket.max(initial=-1)) + 1
-    if cells > 8 * len(bucket):
-        return np.argsort(bucket)
+def join(parts: Sequence[Rows]) -> Rows:
+    """The rows of all parts."""
+    if len(parts) < 2:
+        return parts[0] if parts else NO_ROWS
+    subjects, positions, values, samples = zip(*parts, strict=True)
+    return Rows(*map(np.concatenate, (subjects, positions, values, samples)))
+
+
+NO_ROWS = Rows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
+
+
+def split(rows: Rows, buckets_each: int) -> Iterator[tuple[int, Buckets]]:
+    """Each subject's number and buckets; positions are below `buckets_each`."""
+    rows = rows.take(_ascending(_dense(rows.subjects) * buckets_each + rows.positions))
+    starts = np.flatnonzero(np.diff(rows.subjects, prepend=-1))
+    for start, end in zip(starts, np.append(starts, len(rows.subjects))[1:], strict=True):
+        within = slice(start, end)
+        yield int(rows.subjects[start]), Buckets(rows.positions[within], rows.values[within], rows.samples[within])
+
+
+def by_position(rows: Rows) -> Rows:
+    """The same rows, ascending by position."""
+    places = _dense(rows.subjects)
+    return rows.take(_ascending(rows.positions * (int(places.max(initial=0)) + 1) + places))
+
+
+def _dense(numbers: Integers) -> Integers:
+    """For each of `numbers` its place among the different ones of them: no gaps between the numbers of subjects."""
+    is_present = np.zeros(int(numbers.max(initial=-1)) + 1, np.bool_)
+    is_present[numbers] = True
+    places: Integers = (np.cumsum(is_present) - 1)[numbers]
+    return places
+
+
+def _ascending(numbers: Integers) -> Integers:
+    """The order that sorts `numbers`, which are all different and mostly fill their range."""
+    cells = int(numbers.max(initial=-1)) + 1
+    if cells > 8 * len(numbers):
+        return np.argsort(numbers)
     place = np.full(cells, -1, np.int64)  # each number has a place of its own: ten times as fast as comparing
-    place[bucket] = np.arange(len(bucket))
+    place[numbers] = np.arange(len(numbers))
     return place[place >= 0]
 
 

@@ -80,10 +80,13 @@ def format_time(milliseconds: int) -> str:
     return moment.isoformat(timespec="milliseconds" if milliseconds % 1000 else "seconds").replace("+00:00", "Z")
 
 
-def evaluate(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:
-    """The scorecard at `as_of` (ms), revision 0. Raises StoreError when the store is in trouble."""
-    results = evaluate_criteria(store, rules, site, as_of, sorted(rules.book.criteria))
-    caps = evaluate_caps(store, rules, site, as_of, results)
+def evaluate(store: Store, rules: Rules, site: Site, as_of: int, now: int | None = None) -> Scorecard:
+    """The scorecard at `as_of` (ms), revision 0. Raises StoreError when the store is in trouble.
+
+    now: the time of reading, when the store shall remember closed buckets to keep; it changes no byte.
+    """
+    results = evaluate_criteria(store, rules, site, as_of, sorted(rules.book.criteria), now)
+    caps = evaluate_caps(store, rules, site, as_of, results, now)
     total, nodes = build_tree(rules.book, results, caps)
     lines = [*(f"{name}={result.digest}" for name, result in results.items())]
     lines += [f"cap {cap.id}={one.name}:{one.digest}" for cap in caps.values() for one in cap.questions]
@@ -93,26 +96,31 @@ def evaluate(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:
 
 
 def evaluate_criteria(
-    store: Store, rules: Rules, site: Site, as_of: int, names: Sequence[str]
+    store: Store, rules: Rules, site: Site, as_of: int, names: Sequence[str], now: int | None = None
 ) -> dict[str, CriterionResult]:
     """These criteria at `as_of`, not yet weighted."""
     plans = [rules.plans[name] for name in names if name in rules.plans]
-    moment = _moment(store, rules, site, as_of, plans)
+    moment = _moment(store, rules, site, as_of, plans, now)
     return {name: _criterion(moment, rules, name) for name in names}
 
 
 def evaluate_caps(
-    store: Store, rules: Rules, site: Site, as_of: int, results: Mapping[str, CriterionResult]
+    store: Store,
+    rules: Rules,
+    site: Site,
+    as_of: int,
+    results: Mapping[str, CriterionResult],
+    now: int | None = None,
 ) -> dict[str, CapResult]:
     """Every cap of the index; results: the criteria that conditions speak of."""
-    moment = _moment(store, rules, site, as_of, list(rules.caps.values()))
+    moment = _moment(store, rules, site, as_of, list(rules.caps.values()), now)
     return {cap.id: _cap(moment, rules, cap, results) for cap in rules.book.index.caps}
 
 
-def _moment(store: Store, rules: Rules, site: Site, as_of: int, plans: Sequence[Plan]) -> Moment:
+def _moment(store: Store, rules: Rules, site: Site, as_of: int, plans: Sequence[Plan], now: int | None) -> Moment:
     longest = max((plan.over_ms for plan in plans), default=0)
-    intervals = Intervals.read(store, site.id, as_of - longest - HOUR_MS, as_of) if plans else Intervals({})
-    return Moment(store, rules.catalogue, site, intervals, as_of)
+    intervals = Intervals.read(store, site.id, as_of - longest - HOUR_MS, as_of, now) if plans else Intervals({})
+    return Moment(store, rules.catalogue, site, intervals, as_of, now)
 
 
 def _criterion(moment: Moment, rules: Rules, name: str) -> CriterionResult:

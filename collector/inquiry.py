@@ -35,14 +35,19 @@ class Site:
 
 @dataclass(frozen=True)
 class Moment:
-    """Where and when something is asked; as_of in milliseconds."""
+    """Where and when something is asked; as_of and now (see `evaluate`) in milliseconds."""
 
     store: Store
     catalogue: Catalogue
     site: Site
     intervals: Intervals
     as_of: int
+    now: int | None = None
     _calendars: dict[tuple[str, int, int], Spans | None] = field(default_factory=dict)
+
+    def buckets(self, question: Question) -> Mapping[tuple[str, ...], Buckets]:
+        """The store's buckets."""
+        return self.store.buckets(question, self.now)
 
     def calendar(self, name: str, start: int, end: int) -> Spans | None:
         """The hours of a calendar of the site; None when it has none of that name."""
@@ -180,11 +185,11 @@ class Inquiry:
         return answer_all(question, found, expectations, bounds)
 
     def _buckets(self, question: Question) -> Mapping[tuple[str, ...], Buckets]:
-        part = self.moment.store.buckets(question)
+        part = self.moment.buckets(question)
         if self.plan.whole is None:
             return part
         name, take = self.plan.whole
-        whole = self.moment.store.buckets(msgspec.structs.replace(question, field=name, bucket=take))
+        whole = self.moment.buckets(msgspec.structs.replace(question, field=name, bucket=take))
         return {key: quotient(part.get(key, NOTHING), one, self.plan.is_event) for key, one in whole.items()}
 
     def _expect(self, subject: Subject, watched: Mapping[tuple[str, ...], Flags] | None) -> Expectation:
@@ -251,7 +256,7 @@ class Inquiry:
         )
         holder = Holder(question)
         proofs: dict[tuple[str, ...], Flags] = {}
-        for key, found in self.moment.store.buckets(question).items():
+        for key, found in self.moment.buckets(question).items():
             tags = dict(zip(watch.tags, key, strict=True))
             least = self.moment.least(
                 watch.measurement, watch.field, tags["asset"], tags.get("source", ""), question.each_ms

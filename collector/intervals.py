@@ -19,7 +19,7 @@ class Intervals:
         self._runs = runs
 
     @classmethod
-    def read(cls, store: Store, site: str, start: int, as_of: int) -> "Intervals":
+    def read(cls, store: Store, site: str, start: int, as_of: int, now: int | None = None) -> "Intervals":
         """The intervals in force between `start` and `as_of`; within an hour the longest counts."""
         take = Take("max")
         start -= start % HOUR_MS
@@ -35,7 +35,7 @@ class Intervals:
             take,
         )
         starts = question.starts()
-        found = store.buckets(question)
+        found = store.buckets(question, now)
         return cls({(asset, source): _turns(buckets, starts) for (asset, source), buckets in found.items()})
 
     def of(self, asset: str, sources: Sequence[str], otherwise: float) -> Runs:

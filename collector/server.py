@@ -22,13 +22,10 @@ from collector.query import HOUR_MS
 from collector.reasons import Reason
 from collector.score import Scorecard
 from collector.snapshot import Commands, Snapshot
-from collector.stores import Store
+from collector.stores import LATENESS_MS, Store
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-LATENESS_MS = 120_000
-"""As-of H is evaluated this long after H, so that what is on its way has arrived."""
 
 FIRST_LOOK_SECONDS = 3.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -36,6 +33,9 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 HISTORY_MS = 30 * 24 * HOUR_MS
 """How far back the live view lists stored scorecards."""
+
+REVISED_MS = 24 * HOUR_MS
+"""How far back scorecards are evaluated again when points came late; an agent that was cut off longer shows in the newest."""
 
 COST_FACTOR = 20
 """The pause is at least this many times what the last look took, so that a large site is not scored all day."""
@@ -99,6 +99,7 @@ class Evaluator:
         self.snapshot: Snapshot | None = None
         self.has_snapshot = asyncio.Event()
         self._is_failing = False
+        self._late_since = int(clock() * 1000) - REVISED_MS
 
     async def run(self) -> None:
         """Both for ever."""
@@ -152,6 +153,7 @@ class Evaluator:
             hour = (now - LATENESS_MS) // HOUR_MS * HOUR_MS
             try:
                 await self.keep(hour)
+                await self.revise_late(hour)
             except StoreError as error:
                 self._complain(error)
             due = hour + HOUR_MS + LATENESS_MS
@@ -160,11 +162,12 @@ class Evaluator:
     async def keep(self, hour: int) -> int:
         """Evaluate a full hour and store its scorecard; gives the revision, 0 while there are no points at all.
 
-        Points beyond their retention go then too.
+        The buckets that it read are kept for the next hour, and points beyond their retention go.
         """
         if not await self._threads.read(self._threads.store.totals):
             return 0
-        card = await self._threads.read(evaluate, self._threads.store, self._rules, self.site, hour)
+        read_at = int(self._clock() * 1000)
+        card = await self._threads.read(evaluate, self._threads.store, self._rules, self.site, hour, read_at)
         why = await self._threads.read(self._why, card, hour)
         now = int(self._clock() * 1000)
         body, summary = msgspec.json.encode(card), summarize(card)
@@ -172,8 +175,25 @@ class Evaluator:
             self._threads.store.save_scorecard, self.site.id, hour, card.identity(), body, now, why, summary
         )
         log.info(say("%s 的评分已存，修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
+        await self._threads.write(self._threads.store.keep)
         await self._threads.write(self._threads.store.prune, now)
         return revision
+
+    async def revise_late(self, newest: int) -> list[int]:
+        """Evaluate again the stored hours before `newest` whose data came late; gives them, oldest first.
+
+        Each becomes a revision beside what was stored, or nothing where the late points change no byte.
+        """
+        asked_at = int(self._clock() * 1000)
+        late = await self._threads.read(self._threads.store.late_hours, self.site.id, self._late_since)
+        earliest = min((row.hour for row in late), default=newest)
+        since = max(earliest + HOUR_MS, newest - REVISED_MS)
+        stored = await self._threads.read(self._threads.store.scorecard_list, self.site.id, since, newest)
+        hours = sorted({row.as_of for row in stored})
+        for hour in hours:
+            await self.keep(hour)
+        self._late_since = asked_at
+        return hours
 
     def _why(self, card: Scorecard, hour: int) -> str:
         """Why this hour's scorecard is not the stored one; empty when none is."""

@@ -127,7 +127,7 @@ def newest_attestations(folder: SiteFolder) -> Mapping[str, Attestation]:
 def attestation_rows(folder: SiteFolder, book: Rulebook, now: int, due_days: int | None = None) -> list[AttestationRow]:
     """The newest attestation of each criterion, what expires first at the top; attested criteria without any at the end.
 
-    due_days: only what does not count now or will not in so many days.
+    due_days: only what somebody once attested and what does not count now or will not in so many days.
     """
     rows = [_attestation_row(folder, book, one, now) for one in newest_attestations(folder).values()]
     rows.sort(key=lambda row: (row.days is None, row.days, row.criterion))
@@ -137,7 +137,8 @@ def attestation_rows(folder: SiteFolder, book: Rulebook, now: int, due_days: int
             rows.append(AttestationRow(name, criterion.title, "missing"))
     if due_days is None:
         return rows
-    return [row for row in rows if row.state != "valid" or (row.days is not None and row.days <= due_days)]
+    begun = [row for row in rows if row.state != "missing"]
+    return [row for row in begun if row.state != "valid" or (row.days is not None and row.days <= due_days)]
 
 
 def _attestation_row(folder: SiteFolder, book: Rulebook, one: Attestation, now: int) -> AttestationRow:

@@ -1,4 +1,4 @@
-"""Stores: one file per database; this folder is the list. Every store passes test_stores.py and test_answers.py of tests/collector/stores/."""
+"""Stores: one file per database; this folder is the list. Every store passes test_stores.py, test_answers.py and test_kept.py of tests/collector/stores/."""
 
 import importlib
 import pkgutil
@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, Protocol, Self
 from agent.points import Point
 from collector.buckets import Buckets
 from collector.query import Question
+
+LATENESS_MS = 120_000
+"""How long after its end an hour is still open, so that what is on its way arrives in time."""
 
 
 class AppliedBatch(NamedTuple):
@@ -86,6 +89,18 @@ class StoredScorecard(NamedTuple):
     summary: str
 
 
+class LateHour(NamedTuple):
+    """Points of an asset came that lie in a UTC hour that was over for LATENESS_MS by then, or that had been read for keeping.
+
+    hour: its start. received: the end of the minute in which the newest of them came.
+    """
+
+    measurement: str
+    asset: str
+    hour: int
+    received: int
+
+
 class Store(Protocol):
     """A place for points that can answer questions. All calls block; the collector runs them in its one store thread.
 
@@ -101,8 +116,22 @@ class Store(Protocol):
     def applied(self, site: str, agent: str, identities: Sequence[str]) -> set[str]:
         """Which of these batches have their `batch` row already."""
 
-    def buckets(self, question: Question) -> Mapping[tuple[str, ...], Buckets]:
-        """The found buckets of every subject that has any; what follows from them is arithmetic outside the store."""
+    def buckets(self, question: Question, now: int | None = None) -> Mapping[tuple[str, ...], Buckets]:
+        """The found buckets of every subject that has any; what follows from them is arithmetic outside the store.
+
+        Closed buckets come from those that are kept, the others from raw points: the same bytes either way. now: the time of
+        this reading; what it computes of hours that are over for LATENESS_MS is remembered for `keep`. None: nothing is.
+        """
+
+    def keep(self) -> int:
+        """Keep what `buckets` remembered, in the writing thread; gives how many buckets' worth of rows were written.
+
+        A store that is never told to keep answers the same, only slower. What came since a bucket was read is not kept wrong:
+        late points mark their hour, and a kept bucket over an hour marked since is read again.
+        """
+
+    def late_hours(self, site: str, since: int) -> list[LateHour]:
+        """The hours of `site` that got late points at or after `since`; ask next time since the time of this asking."""
 
     def compiled(self, question: Question) -> str:
         """The question as this store's query, values in place, for a person to read or run again."""
@@ -136,7 +165,7 @@ class Store(Protocol):
         """Every revision with `since` <= as_of < `until`, oldest first, without the bodies: cheap over years."""
 
     def prune(self, now: int) -> int:
-        """Delete raw points beyond the catalogue's retention; gives how many rows went."""
+        """Delete raw points beyond the catalogue's retention and kept buckets after three years; gives how many rows went."""
 
 
 def names() -> list[str]:

@@ -77,6 +77,12 @@ class Connection:
             # DuckDB finds the argument `incoming` by its name: that saves a statement that registers it, 0.3 ms each
             self._raw.execute(f"INSERT INTO {table} ({names}) SELECT * FROM incoming")  # noqa: S608  # names are checked
 
+    def delete(self, table: str, incoming: Mapping[str, NDArray[Any]]) -> None:
+        """The rows of `table` that agree with a row of `incoming` in all its columns, in bulk."""
+        agree = " AND ".join(f'{table}."{name}" = incoming."{name}"' for name in incoming)
+        with _explained(self.path):
+            self._raw.execute(f"DELETE FROM {table} USING incoming WHERE {agree}")  # noqa: S608  # names are checked
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing; when it ends without an error the rows are safe against kill -9."""

@@ -2,6 +2,7 @@
 
 # ruff: noqa: S608  # a name enters the text only when it is checked, a value never
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -15,6 +16,8 @@ Span = tuple[int, int]
 
 MOST_SPANS = 16
 SLICE_MS = 3 * DAY_MS
+SLICE_GROUPS = 150_000
+"""Buckets of all subjects."""
 
 
 class Statement(NamedTuple):
@@ -42,11 +45,30 @@ def quote(value: object) -> str:
 
 
 def subjects_of(question: Question) -> Statement:
-    """Rows (subject's number, how many series it has, its `per` tags...), one per subject, ascending."""
-    inner = _wanted(question.measurement, question.where, question.per)
-    tags = "".join(f", tag_{tag}" for tag in question.per)
-    sql = f"SELECT subject, count(*){tags} FROM ({inner.sql}) AS wanted GROUP BY subject{tags} ORDER BY subject"
-    return Statement(sql, inner.parameters)
+    """Rows (number of the first series, how many there are, first and last seen, `per` tags...), one per subject, in their order.
+
+    The place of a subject is the number that `buckets_of` gives it; the first series stays the same for good.
+    """
+    conditions, parameters = _conditions(question.measurement, question.where)
+    tags = [_tag(tag) for tag in question.per]
+    names = "".join(f", {tag} AS tag_{number}" for number, tag in enumerate(tags))
+    order = ", ".join(f"tag_{number}" for number, _ in enumerate(tags)) or "()"
+    sql = f"""
+SELECT min(id), count(*), min(first_seen), max(last_seen){names} FROM series WHERE {conditions}
+GROUP BY {order} HAVING count(*) > 0 {f"ORDER BY {order}" if tags else ""}"""
+    return Statement(sql, parameters)
+
+
+def late_of(question: Question) -> Statement:
+    """Rows (asset, hour, received) of the marks that concern the question: the newest of each asset and hour."""
+    conditions = ["measurement = ?", "hour > ?", "hour < ?"]
+    parameters: list[object] = [question.measurement, question.start - HOUR_MS, question.end]
+    for tag, values in question.where:
+        if tag in ("site", "asset"):
+            conditions.append(f"{tag} IN (SELECT unnest(?::VARCHAR[]))")
+            parameters.append(list(values))
+    sql = f"SELECT asset, hour, max(received) FROM late WHERE {' AND '.join(conditions)} GROUP BY asset, hour"
+    return Statement(sql, parameters)
 
 
 def buckets_of(question: Question, window: Span, doubles: Sequence[Span], is_shared: bool) -> Statement:
@@ -68,21 +90,19 @@ GROUP BY bucket"""
     return Statement(sql, [*wanted.parameters, *sample_parameters])
 
 
-def slices_of(question: Question, connection: Connection) -> list[Span]:
-    """The question's window in slices of some days, without those before anything was first seen or after it was last.
+def slices_of(question: Question, spans: Sequence[Span], subjects: int) -> list[Span]:
+    """The spans, cut at bucket edges into slices of some days at most.
 
-    The groups of one slice fit the processor's cache: of 8.6 M samples the means take four fifths of the time so,
-    percentiles three fifths. A young store answers a question over a year as fast as one over a day.
+    The groups of one slice fit the processor's cache: of 43 M samples of 5,000 subjects the hourly means take five eighths
+    of the time so, percentiles two thirds.
     """
-    conditions, parameters = _conditions(question.measurement, question.where)
-    sql = f"SELECT min(first_seen), max(last_seen) FROM series WHERE {conditions}"
-    [(first, last)] = connection.rows(sql, parameters)
-    if first is None:
-        return []
     starts = question.starts()
-    cuts = [*starts[:: max(1, SLICE_MS // question.each_ms)], question.end]
-    until = (last // HOUR_MS + 1) * HOUR_MS  # last_seen is kept to the hour
-    return [(start, end) for start, end in pairwise(cuts) if end > first and start < until]
+    step = max(1, min(SLICE_MS // question.each_ms, SLICE_GROUPS // subjects))
+    slices: list[Span] = []
+    for start, end in spans:
+        cuts = [*starts[bisect_left(starts, start) : bisect_left(starts, end) : step], end]
+        slices.extend(pairwise(cuts))
+    return slices
 
 
 def spans_with_doubles(question: Question, connection: Connection) -> list[Span]:

@@ -18,6 +18,10 @@ CREATE TABLE IF NOT EXISTS double_hour (measurement VARCHAR, hour BIGINT);
 CREATE TABLE IF NOT EXISTS batch (site VARCHAR, agent VARCHAR, boot VARCHAR, seq BIGINT, identity VARCHAR,
     made_at BIGINT, received_at BIGINT, points BIGINT, set_aside BIGINT);
 CREATE TABLE IF NOT EXISTS gone (site VARCHAR, agent VARCHAR, boot VARCHAR, first BIGINT, last BIGINT, points BIGINT);
+CREATE TABLE IF NOT EXISTS kept (question VARCHAR, measurement VARCHAR, start BIGINT, finish BIGINT, made_at BIGINT,
+    places BLOB, samples BLOB, "values" BLOB);
+CREATE TABLE IF NOT EXISTS late (measurement VARCHAR, site VARCHAR, asset VARCHAR, hour BIGINT, received BIGINT);
+CREATE TABLE IF NOT EXISTS pruned (measurement VARCHAR, before BIGINT);
 CREATE TABLE IF NOT EXISTS scorecard (site VARCHAR, as_of BIGINT, revision INTEGER, digest VARCHAR,
     written_at BIGINT, body BLOB, why VARCHAR, summary VARCHAR, is_packed BOOLEAN);
 """
@@ -30,6 +34,8 @@ UPDATE opening SET format = 2;
 # series: one row per measurement and tags, never pruned; last_seen is the first sight in its newest hour.
 # batch.identity: only where boot is empty (a foreign sender); else it is boot/seq and stands in those columns.
 # gone: sequence numbers that need no batch row: announced as dropped, or their rows pruned (points null then).
+# kept: a chunk of buckets of all subjects in a row, as `_kept` packs it; DuckDB compresses the three blobs on its own.
+# pruned: one row per measurement whose points were pruned, and before when; format 1 did not write it down.
 # scorecard.is_packed: whether the body is compressed; those of format 1 stay as they were written.
 # A point's row holds its series' number instead of its tags: five times the rows a second of text columns.
 
@@ -75,6 +81,8 @@ def _check_format(connection: Connection) -> None:
         raise StoreError(f"{connection.path}: {text}")
     if found < FORMAT:
         connection.run(_TO_FORMAT_2)
+        for name in _present_columns(connection):
+            connection.run(f"INSERT INTO pruned SELECT '{name}', min(time) FROM points.{name} HAVING count(*) > 0")  # noqa: S608
 
 
 def _present_columns(connection: Connection) -> dict[str, set[str]]:

@@ -11,6 +11,7 @@ from agent.catalogue import Catalogue
 from agent.points import Value
 from collector.stores import AppliedBatch
 from collector.stores._duckdb_connection import Connection
+from collector.stores._duckdb_kept import LateMarks
 from collector.stores._duckdb_schema import count_writer
 from collector.stores._duckdb_series import SeriesMemory
 
@@ -30,8 +31,9 @@ class _Group(NamedTuple):
 class PointWriter:
     """Writes points; the later of two values for one identity has the greater `written`."""
 
-    def __init__(self, catalogue: Catalogue, series: SeriesMemory) -> None:
+    def __init__(self, catalogue: Catalogue, series: SeriesMemory, late: LateMarks) -> None:
         self._series = series
+        self._late = late
         self._written = 0
         """Rises with every row and, since the file counts its writers, across restarts; 0 before the first write."""
         self._labels = {
@@ -46,9 +48,13 @@ class PointWriter:
         groups: dict[Shape, _Group] = {}
         for batch in batches:
             self._sort(batch, groups)
+        self._late.begin(max(batch.received_at for batch in batches))
         for (measurement, *fields), group in groups.items():
-            connection.insert(f"points.{measurement}", self._columns(measurement, fields, group))
+            columns = self._columns(measurement, fields, group)
+            self._late.watch(measurement, columns["series"], columns["time"])
+            connection.insert(f"points.{measurement}", columns)
         self._series.write(connection)
+        self._late.write(connection)
 
     def _sort(self, batch: AppliedBatch, groups: dict[Shape, _Group]) -> None:
         """Puts a batch's points into their groups: the innermost loop of the whole collector."""

@@ -1,7 +1,7 @@
 """The embedded store: one DuckDB file, one process, one thread that writes.
 
-Threads: `write`, `applied`, `save_scorecard` and `prune` belong to one thread. The calls that only read (`buckets`,
-`subjects`, `latest`, `totals`, `owners`, `scorecards` and its like) open a cursor of their own and may come from any thread,
+Threads: `write`, `applied`, `keep`, `save_scorecard` and `prune` belong to one thread. The calls that only read (`buckets`,
+`late_hours`, `subjects`, `latest`, `totals`, `owners`, `scorecards` and its like) open a cursor of their own and may come from any thread,
 also while that one writes: each sees the moment at which it began. Opening and closing wait for nobody: close when
 the readers are done.
 """
@@ -12,21 +12,27 @@ from contextlib import contextmanager
 from typing import Annotated, NamedTuple, Self, TypeVar
 
 import msgspec
-import numpy as np
 
 from agent.catalogue import Catalogue
-from collector.buckets import Buckets, split
+from collector.buckets import Buckets
 from collector.query import DAY_MS, Question
-from collector.stores import AppliedBatch, BatchTotals, KnownSubject, Latest, ScorecardRow, StoredScorecard
+from collector.stores import (
+    AppliedBatch,
+    BatchTotals,
+    KnownSubject,
+    LateHour,
+    Latest,
+    ScorecardRow,
+    StoredScorecard,
+)
 from collector.stores._duckdb_connection import MEMORY, Connection
+from collector.stores._duckdb_kept import LateMarks, Reader, late_hours, note_pruned, prune_kept
 from collector.stores._duckdb_ledger import Ledger, prune_batches, totals
 from collector.stores._duckdb_questions import (
-    Span,
     Statement,
     buckets_of,
     newest_rows,
     seen_subjects,
-    slices_of,
     spans_with_doubles,
     spell,
     subjects_of,
@@ -35,6 +41,7 @@ from collector.stores._duckdb_schema import prepare
 from collector.stores._duckdb_scorecards import card_at, cards_since, rows_between, save
 from collector.stores._duckdb_series import SeriesMemory
 from collector.stores._duckdb_write import PointWriter
+from collector.stores._kept import Fresh, read_buckets
 
 BATCH_RETENTION_DAYS = 370
 T = TypeVar("T")
@@ -55,6 +62,7 @@ class _Session(NamedTuple):
 
     connection: Connection
     series: SeriesMemory
+    late: LateMarks
     points: PointWriter
     ledger: Ledger
 
@@ -67,6 +75,7 @@ class Store:
         self._catalogue = catalogue
         self._session: _Session | None = None
         self._opening = threading.Lock()
+        self._fresh = Fresh()
 
     def __enter__(self) -> Self:
         self._open()
@@ -93,7 +102,8 @@ class Store:
     def _begin(self, connection: Connection) -> _Session:
         prepare(connection, self._catalogue)
         series = SeriesMemory(connection, self._catalogue)
-        return _Session(connection, series, PointWriter(self._catalogue, series), Ledger(connection))
+        late = LateMarks(connection, series, self._fresh)
+        return _Session(connection, series, late, PointWriter(self._catalogue, series, late), Ledger(connection))
 
     @contextmanager
     def _writing(self) -> Iterator[_Session]:
@@ -125,22 +135,37 @@ class Store:
             with session.connection.transaction():
                 session.points.write(new, session.connection)
                 session.ledger.write(new, session.connection)
+            self._fresh.wrote()
 
     def applied(self, site: str, agent: str, identities: Sequence[str]) -> set[str]:
         """Which of these batches have their `batch` row already."""
         session = self._open()
         return session.ledger.known(site, agent, identities, session.connection)
 
-    def buckets(self, question: Question) -> Mapping[tuple[str, ...], Buckets]:
-        """The found buckets of every subject that has any."""
+    def buckets(self, question: Question, now: int | None = None) -> Mapping[tuple[str, ...], Buckets]:
+        """The found buckets of every subject that has any; closed ones from what is kept, the others from raw points."""
         question.check()
-        return self._read(lambda connection: _buckets(question, connection))
+        seen = self._fresh.seen()  # before the snapshot, which then shows at least that
+        found, made = self._read(lambda connection: read_buckets(question, now, Reader(connection)))
+        self._fresh.remember(seen, made)
+        return found
 
     def compiled(self, question: Question) -> str:
         """The question as DuckDB's SQL, values in place, for a person to read or run again; its rows are the buckets."""
         question.check()
-        window = (question.start, question.end)
-        return spell(self._read(lambda connection: _statements(question, [window], connection)[0]))
+        return spell(self._read(lambda connection: _compile(question, connection)))
+
+    def keep(self) -> int:
+        """Keep what `buckets` remembered; gives how many chunks were written."""
+        with self._writing() as session:
+            chunks = self._fresh.take()
+            if chunks:
+                session.late.keep(chunks, session.connection)
+            return len(chunks)
+
+    def late_hours(self, site: str, since: int) -> list[LateHour]:
+        """The hours of `site` that got late points at or after `since`, sorted."""
+        return self._read(lambda connection: late_hours(site, since, connection))
 
     def subjects(
         self, measurement: str, per: Sequence[str], where: Mapping[str, Sequence[str]], until: int
@@ -193,36 +218,30 @@ class Store:
         return self._read(lambda connection: rows_between(site, since, until, connection))
 
     def prune(self, now: int) -> int:
-        """Delete raw points beyond the catalogue's retention and old batch rows; gives how many rows went."""
+        """Delete what is beyond its retention: raw points, batch rows, kept buckets, marks; gives how many rows went."""
         with self._writing() as session:
             with session.connection.transaction():
                 gone = prune_batches(now - BATCH_RETENTION_DAYS * DAY_MS, session.connection)
+                gone += prune_kept(now, session.connection)
                 for name, measurement in self._catalogue.measurements.items():
-                    before = now - measurement.retention_days * DAY_MS
-                    gone += session.connection.rows(f"DELETE FROM points.{name} WHERE time < ?", [before])[0][0]  # noqa: S608
+                    gone += _prune_points(name, now - measurement.retention_days * DAY_MS, session.connection)
+            session.late.forget(now)
             session.series.settle_marks(session.connection)
-            return int(gone)
+            return gone
 
 
-def _statements(question: Question, windows: Sequence[Span], connection: Connection) -> list[Statement]:
-    """The queries of the question's buckets in each window, no costlier than what the store holds makes necessary."""
-    is_shared = any(count > 1 for _, count, *_ in connection.rows(*subjects_of(question)))
+def _prune_points(measurement: str, before: int, connection: Connection) -> int:
+    gone = int(connection.rows(f"DELETE FROM points.{measurement} WHERE time < ?", [before])[0][0])  # noqa: S608
+    if gone:
+        note_pruned(measurement, before, connection)
+    return gone
+
+
+def _compile(question: Question, connection: Connection) -> Statement:
+    """The query of all the question's buckets from raw points."""
+    is_shared = any(series > 1 for _, series, *_ in connection.rows(*subjects_of(question)))
     doubles = spans_with_doubles(question, connection)
-    return [buckets_of(question, window, doubles, is_shared) for window in windows]
-
-
-def _buckets(question: Question, connection: Connection) -> dict[tuple[str, ...], Buckets]:
-    """Every subject's found buckets."""
-    subjects = {number: tuple(tags) for number, _, *tags in connection.rows(*subjects_of(question))}
-    slices = slices_of(question, connection)
-    if not slices:
-        return {}
-    parts = [connection.columns(*statement) for statement in _statements(question, slices, connection)]
-    bucket, values, samples = (
-        np.concatenate([part[name] for part in parts]) for name in ("bucket", "value", "samples")
-    )
-    found = split(bucket, values, samples, question.bucket_count())
-    return {subjects[number]: buckets for number, buckets in found}
+    return buckets_of(question, (question.start, question.end), doubles, is_shared)
 
 
 _OWNERS = "SELECT asset, agent FROM owner WHERE site = ? ORDER BY asset"

@@ -34,11 +34,11 @@ def threads(rules: Rules, tmp_path: Path) -> Iterator[StoreThreads]:
         opened.close()
 
 
-def write_hour(store: Store, start: int, success: float = 1.0) -> None:
+def write_hour(store: Store, start: int, success: float = 1.0, received: int | None = None) -> None:
     tags = {"asset": "srv-1", "source": "host_cpu", "target": "local"}
     fields = {"is_success": success, "interval_seconds": 60.0, "duration_seconds": 0.01, "points_count": 3.0}
     points = [Point("source_round", tags, fields, time) for time in range(start, start + HOUR_MS, 60_000)]
-    store.write([AppliedBatch("hospital", "srv-1", "", -1, f"hour-{start}", start, start, points, 0, ())])
+    store.write([AppliedBatch("hospital", "srv-1", "", -1, f"hour-{start}", start, received or start, points, 0, ())])
 
 
 def make_evaluator(threads: StoreThreads, rules: Rules, now: int) -> Evaluator:
@@ -57,6 +57,28 @@ async def test_hour_is_stored_once_and_late_data_makes_the_next_revision(threads
     first, second = (msgspec.json.decode(row.body, type=Scorecard) for row in stored)
     assert first.as_of == second.as_of == "2026-03-31T00:00:00Z"
     assert first.total.low < second.total.low, "the hour that came late was missing, and a missing hour earns nothing"
+
+
+async def test_points_that_come_late_revise_the_hours_they_reach_and_no_others(
+    threads: StoreThreads, rules: Rules
+) -> None:
+    for back in (4, 3, 1):
+        write_hour(threads.store, HOUR - back * HOUR_MS)
+    times = [HOUR - 3 * HOUR_MS, HOUR - 2 * HOUR_MS, HOUR - HOUR_MS, HOUR]
+    for hour in times:
+        await make_evaluator(threads, rules, hour + 120_000).keep(hour)
+    evaluator = make_evaluator(threads, rules, HOUR + 600_000)
+    assert await evaluator.revise_late(HOUR) == []
+    write_hour(threads.store, HOUR - 2 * HOUR_MS, received=HOUR + 700_000)
+    assert await evaluator.revise_late(HOUR + HOUR_MS) == [HOUR - HOUR_MS, HOUR]
+    rows = threads.store.scorecard_list("hospital", 0, HOUR + 1)
+    assert [(row.as_of, row.revision, row.why) for row in rows if row.as_of >= HOUR - HOUR_MS] == [
+        (HOUR - HOUR_MS, 1, ""),
+        (HOUR - HOUR_MS, 2, "后来又到了数据 / more data came in"),
+        (HOUR, 1, ""),
+        (HOUR, 2, "后来又到了数据 / more data came in"),
+    ]
+    assert {row.revision for row in rows if row.as_of < HOUR - HOUR_MS} == {1}
 
 
 async def test_two_evaluations_of_one_hour_write_the_same_bytes(threads: StoreThreads, rules: Rules) -> None:

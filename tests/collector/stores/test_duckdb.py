@@ -392,3 +392,49 @@ def test_quoted_text_is_read_as_itself(text: str) -> None:
 def test_rounding_of_columns_is_the_rounding_of_numbers(values: list[float]) -> None:
     rounded = round9_all(np.array(values, np.float64)).tolist()
     assert [value.hex() for value in rounded] == [round9(value).hex() for value in values]
+
+
+# -- kept buckets when the process is killed
+
+KEEPER = """
+import sys
+sys.path.insert(0, {folder!r})
+from test_duckdb import *
+import itertools
+with Store(Config(path={path!r}), CATALOGUE) as store:
+    for hour in itertools.count():
+        store.write([hourly(hour), late_in(hour)])
+        store.buckets(counts(hour), START + (hour + 2) * HOUR_MS)
+        store.keep()
+        print(hour, flush=True)
+"""
+
+
+def counts(hours: int) -> Question:
+    """How many points each asset has in each hour."""
+    end = START + hours * HOUR_MS
+    return Question("host_cpu", "busy_ratio", (), ("asset",), START, end, HOUR_MS, Take("count"), Take("sum"))
+
+
+def late_in(hour: int) -> AppliedBatch:
+    """A batch, received in `hour`, with a point of three hours ago."""
+    moment = START + hour * HOUR_MS
+    late = Point("host_cpu", {"asset": "srv-0"}, {"busy_ratio": 0.5}, max(START, moment - 3 * HOUR_MS) + 30_000 + hour)
+    return AppliedBatch("main", "srv", "b2", hour, f"b2/{hour}", moment, moment, [late], 0, ())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kept_buckets_are_true_after_kill_9(tmp_path: Path, seed: int) -> None:
+    path, chance = tmp_path / "store.duckdb", random.Random(seed)
+    code = KEEPER.format(folder=str(Path(__file__).parent), path=str(path))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        hours = [int(worker.stdout.readline()) for _ in range(chance.randint(5, 40))]
+        threading.Event().wait(chance.random() * 0.02)
+        worker.send_signal(signal.SIGKILL)
+    question = counts(hours[-1])
+    with Store(Config(path=str(path)), CATALOGUE) as store:
+        assert store._open().connection.rows("SELECT count(*) > 3 FROM kept") == [(True,)]
+        warm = {subject: one.values.tolist() for subject, one in store.buckets(question).items()}
+        store._open().connection.run("DELETE FROM kept")
+        assert {subject: one.values.tolist() for subject, one in store.buckets(question).items()} == warm

@@ -1,0 +1,163 @@
+"""Kept buckets and late marks in a DuckDB store: the tables `kept`, `late` and `pruned`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.buckets import NO_ROWS, Integers, Rows, join, round9_all
+from collector.query import DAY_MS, HOUR_MS, Question
+from collector.stores import LATENESS_MS, LateHour
+from collector.stores._duckdb_connection import Connection
+from collector.stores._duckdb_questions import buckets_of, late_of, slices_of, spans_with_doubles, subjects_of
+from collector.stores._duckdb_series import SeriesMemory
+from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subjects
+
+
+class Reader:
+    """A `_kept.Source`: all its readings see the one moment of `connection`. A subject's number is that of its first series."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def subjects(self, question: Question) -> Subjects | None:
+        """The subjects of all series that the question wants."""
+        rows = self._connection.rows(*subjects_of(question))
+        if not rows:
+            return None
+        tags = {number: tuple(values) for number, _, _, _, *values in rows}
+        last = max(last for _, _, _, last, *_ in rows)
+        # last_seen is kept to the hour
+        return Subjects(tags, min(first for _, _, first, *_ in rows), (last // HOUR_MS + 1) * HOUR_MS)
+
+    def kept(self, question: str, start: int, end: int) -> Iterable[KeptChunk]:
+        """The chunks between `start` and `end`, ascending."""
+        columns = self._connection.columns(_KEPT, [question, start, end])
+        return map(KeptChunk, *(columns[name].tolist() for name in _CHUNK))
+
+    def late(self, question: Question) -> Iterable[LateHour]:
+        """The newest mark of each asset and hour that concerns the question."""
+        return (LateHour(question.measurement, *row) for row in self._connection.rows(*late_of(question)))
+
+    def raw_from(self, measurement: str) -> int:
+        """Before this time raw points are gone."""
+        rows = self._connection.rows("SELECT max(before) FROM pruned WHERE measurement = ?", [measurement])
+        return int(rows[0][0] or 0)
+
+    def raw(self, question: Question, spans: Sequence[Span]) -> Rows:
+        """The buckets in these spans, slice by slice."""
+        subjects = self._connection.rows(*subjects_of(question))
+        is_shared = any(series > 1 for _, series, *_ in subjects)
+        doubles = spans_with_doubles(question, self._connection)
+        numbers = np.array([number for number, *_ in subjects], np.int64)
+        slices = slices_of(question, spans, len(subjects)) if subjects else []
+        parts = [self._connection.columns(*buckets_of(question, one, doubles, is_shared)) for one in slices]
+        return join([_rows(part, numbers, question.bucket_count()) for part in parts]) if parts else NO_ROWS
+
+
+def _rows(part: Mapping[str, NDArray[np.float64]], numbers: Integers, count: int) -> Rows:
+    """The rows of a query as numbers that stay; one without a value (a percentile of rank 0) is no bucket."""
+    bucket, values, samples = (part[name] for name in ("bucket", "value", "samples"))
+    rows = Rows(
+        numbers[bucket // count], (bucket % count).astype(np.int64), round9_all(values), samples.astype(np.int64)
+    )
+    return rows.where(~np.isnan(values))
+
+
+class LateMarks:
+    """Watches what is written: late points mark their hour, and what is remembered learns which hours changed.
+
+    `kept_until` is the newest reading that was kept: a point in an hour that was closed then is late, whenever it was received
+    (it may have waited here). All in the thread that writes.
+    """
+
+    def __init__(self, connection: Connection, series: SeriesMemory, fresh: Fresh) -> None:
+        self._series, self._fresh = series, fresh
+        self._kept_until = int(connection.rows("SELECT max(made_at) FROM kept")[0][0] or 0)
+        self._marked: dict[tuple[str, str, str, int], int] = {}
+        self._new: dict[tuple[str, str, str, int], int] = {}
+        self._closed_until = 0
+        self._received = 0
+
+    def begin(self, received_at: int) -> None:
+        """A write of what was received until then begins."""
+        moment = max(received_at, self._kept_until)
+        self._closed_until = (moment - LATENESS_MS) // HOUR_MS * HOUR_MS
+        self._received = (moment // MINUTE_MS + 1) * MINUTE_MS  # one row a minute at most
+
+    def watch(self, measurement: str, series: NDArray[np.int32], times: Integers) -> None:
+        """Points of these series and times are about to be written."""
+        first, last = int(times.min()) // HOUR_MS, int(times.max()) // HOUR_MS
+        hours = [first] if first == last else np.unique(times // HOUR_MS).tolist()
+        self._fresh.touch(measurement, [hour * HOUR_MS for hour in hours])
+        if first * HOUR_MS >= self._closed_until:
+            return
+        is_late = times < self._closed_until
+        pairs = np.unique(np.stack([series[is_late], times[is_late] // HOUR_MS]), axis=1)
+        for number, hour in pairs.T.tolist():
+            key = (measurement, *self._series.whose[number], hour * HOUR_MS)
+            if self._marked.get(key, 0) < self._received:
+                self._marked[key] = self._new[key] = self._received
+
+    def write(self, connection: Connection) -> None:
+        """Writes the new marks; inside the caller's transaction."""
+        if not self._new:
+            return
+        measurements, sites, assets, hours = zip(*self._new, strict=True)
+        columns = {
+            name: np.array(part, object) for name, part in zip(_TEXTS, (measurements, sites, assets), strict=True)
+        }
+        received = np.array(list(self._new.values()), np.int64)
+        connection.insert("late", columns | {"hour": np.array(hours, np.int64), "received": received})
+        self._new = {}
+
+    def keep(self, chunks: Sequence[KeptChunk], connection: Connection) -> None:
+        """Writes these chunks in place of older ones, in a transaction of its own."""
+        columns = dict(zip(_CHUNK, (np.array(part, object) for part in zip(*chunks, strict=True)), strict=True))
+        columns |= {name: columns[name].astype(np.int64) for name in ("start", "finish", "made_at")}
+        with connection.transaction():
+            connection.delete("kept", {name: columns[name] for name in ("question", "start", "finish")})
+            connection.insert("kept", columns)
+        self._kept_until = max(self._kept_until, *(chunk.made_at for chunk in chunks))
+
+    def forget(self, before: int) -> None:
+        """The marks received before `before` are pruned."""
+        self._marked = {key: received for key, received in self._marked.items() if received >= before}
+
+
+def late_hours(site: str, since: int, connection: Connection) -> list[LateHour]:
+    """The hours of `site` that got late points at or after `since`."""
+    return [LateHour(*row) for row in connection.rows(_LATE_HOURS, [site, since])]
+
+
+def note_pruned(measurement: str, before: int, connection: Connection) -> None:
+    """Raw points before this time are gone: what was kept of them stays as it is."""
+    connection.run("DELETE FROM pruned WHERE measurement = ?", [measurement])
+    connection.run("INSERT INTO pruned VALUES (?, ?)", [measurement, before])
+
+
+def prune_kept(now: int, connection: Connection) -> int:
+    """Deletes kept chunks after KEPT_DAYS, marks after LATE_DAYS and what was kept before them and never renewed."""
+    before = now - LATE_DAYS * DAY_MS
+    gone = connection.rows("DELETE FROM kept WHERE finish < ?", [now - KEPT_DAYS * DAY_MS])[0][0]
+    if connection.rows("SELECT 1 FROM late WHERE received < ? LIMIT 1", [before]):
+        gone += connection.rows(_DELETE_STALE, [before])[0][0]
+        gone += connection.rows("DELETE FROM late WHERE received < ?", [before])[0][0]
+    return int(gone)
+
+
+_TEXTS = ("measurement", "site", "asset")
+_CHUNK = ("question", "measurement", "start", "finish", "made_at", "places", "samples", "values")
+_KEPT = """
+SELECT question, measurement, start, finish, made_at, places, samples, "values" FROM kept
+WHERE question = ? AND start >= ? AND finish <= ?
+"""
+_LATE_HOURS = """
+SELECT measurement, asset, hour, max(received) FROM late WHERE site = ? AND received >= ? GROUP BY ALL ORDER BY ALL
+"""
+_DELETE_STALE = f"""
+DELETE FROM kept USING (SELECT measurement, hour, max(received) AS received FROM late WHERE received < ? GROUP BY ALL) AS old
+WHERE kept.measurement = old.measurement AND kept.start < old.hour + {HOUR_MS} AND kept.finish > old.hour
+    AND kept.made_at <= old.received
+    AND kept.start >= coalesce((SELECT max(before) FROM pruned WHERE pruned.measurement = kept.measurement), 0)
+"""  # noqa: S608  # a number of our own
