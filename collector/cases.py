@@ -244,9 +244,8 @@ def _batch(site: str, as_of: int, over_ms: int, series: Series, measurement: str
     if emitters and measurement != "source_round" and not is_event:
         round_tags = {"asset": tags["asset"], "source": emitters[0], "target": "local"}
         reported: dict[str, Any] = {"interval_seconds": every / 1000, "is_success": 1.0}
-        points += [
-            Point("source_round", round_tags, reported, time) for time in range(start - start % HOUR_MS, end, HOUR_MS)
-        ]
+        told = max(start, as_of - over_ms)  # one round says how often; it holds until another says otherwise
+        points.append(Point("source_round", round_tags, reported, told - told % HOUR_MS))
     identity = f"{site} {measurement} {start} {sorted(tags.items())}"
     return AppliedBatch(site, agent, "", 0, identity, as_of, as_of, points, 0, ())
 
