@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer, Take, percentile_rank, round9
+from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer, Take, round9
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -90,7 +90,7 @@ def _ascending(numbers: Integers) -> Integers:
 
 
 class Held(NamedTuple):
-    """What is known of one subject, an element per bucket of the window.
+    """What is known of some subjects: a row each, an element per bucket of the window.
 
     values: NaN where no value is held. quiet: somebody watched and nothing happened, or there was nothing to be a share of.
     expected: the bucket counts.
@@ -107,44 +107,75 @@ class Held(NamedTuple):
         """Expected, and neither held nor known to be quiet."""
         return self.expected & ~self.held & ~self.quiet
 
+    @property
+    def held_samples(self) -> Integers:
+        """The samples in the held buckets of each subject."""
+        total: Integers = np.where(self.held, self.samples, 0).sum(1)
+        return total
+
 
 class Holder:
-    """Lays found buckets beside what is expected; the edges are computed once for all subjects of a question."""
+    """Lays found buckets beside what is expected; what many subjects have in common is computed once."""
 
     def __init__(self, question: Question) -> None:
         self._is_counting = question.bucket.by in ("count", "sum")
         self.starts = np.array(question.starts(), np.int64)
         self.ends = np.append(self.starts[1:], question.end)
-        self._masks: dict[Spans, Flags] = {}
+        self._counted: dict[tuple[Spans | None, Spans], Flags] = {}
+        self._least: dict[tuple[tuple[int, int], ...], Integers] = {}
 
-    def hold(self, found: Buckets, expectation: Expectation) -> Held:
-        """What is known of a subject with these found buckets."""
-        expected = (self.starts >= expectation.since) & (self.starts < expectation.until)
-        if expectation.counted is not None:
-            expected &= self._mask(expectation.counted)
-        for start, end in expectation.excused:
-            expected &= (self.ends <= start) | (self.starts >= end)
-        values, samples = np.full(len(self.starts), np.nan), np.zeros(len(self.starts), np.int64)
-        values[found.positions], samples[found.positions] = found.values, found.samples
-        least = _least(self.starts, expectation)
+    def hold(self, found: Mapping[tuple[str, ...], Buckets], expectations: Sequence[Expectation]) -> Held:
+        """What is known of the subject of each expectation."""
+        since = np.array([[one.since] for one in expectations], np.int64)
+        until = np.array([[one.until] for one in expectations], np.int64)
+        expected = (self.starts >= since) & (self.starts < until)
+        expected &= _stack([self._is_counted(one.counted, one.excused) for one in expectations])
+        least = _stack([self._least_of(one.least) for one in expectations])
+        values, samples = np.full(expected.shape, np.nan), np.zeros(expected.shape, np.int64)
+        for row, one in enumerate(expectations):
+            buckets = found.get(one.subject, NOTHING)
+            values[row, buckets.positions], samples[row, buckets.positions] = buckets.values, buckets.samples
         quiet = expected & (samples == 0) & (least == 0)
         if self._is_counting:
             values[quiet] = 0.0  # nothing seen where somebody watched is a number here
             quiet[:] = False
         enough = expected & (samples >= least)
-        held = enough & ~np.isnan(values)
         quiet |= enough & (samples > 0) & np.isnan(values)  # a share of nothing: seen, and no number
-        return Held(values, held, quiet, expected, samples)
+        return Held(values, enough & ~np.isnan(values), quiet, expected, samples)
 
-    def _mask(self, spans: Spans) -> Flags:
+    def _is_counted(self, counted: Spans | None, excused: Spans) -> Flags:
+        """The buckets wholly inside one of the spans `counted` that touch none of `excused`."""
+        key = (counted, excused)
+        if key not in self._counted:
+            chosen = np.ones(len(self.starts), np.bool_) if counted is None else self._inside(counted)
+            for start, end in excused:
+                chosen &= (self.ends <= start) | (self.starts >= end)
+            self._counted[key] = chosen
+        return self._counted[key]
+
+    def _inside(self, spans: Spans) -> Flags:
         """The buckets that lie wholly inside one of the spans, which are ascending and apart."""
-        if spans not in self._masks:
-            begins = np.array([start for start, _ in spans], np.int64)
-            ends = np.array([end for _, end in spans], np.int64)
-            at = np.searchsorted(begins, self.starts, "right") - 1
-            inside = (at >= 0) & (self.ends <= ends[at]) if len(spans) else np.zeros(len(self.starts), np.bool_)
-            self._masks[spans] = inside
-        return self._masks[spans]
+        begins = np.array([start for start, _ in spans], np.int64)
+        ends = np.array([end for _, end in spans], np.int64)
+        at = np.searchsorted(begins, self.starts, "right") - 1
+        return (at >= 0) & (self.ends <= ends[at]) if len(spans) else np.zeros(len(self.starts), np.bool_)
+
+    def _least_of(self, least: tuple[tuple[int, int], ...]) -> Integers:
+        """For each bucket the samples below which it is missing; one before the first run needs one sample."""
+        if least not in self._least:
+            times = np.array([time for time, _ in least], np.int64)
+            counts = np.array([1, *(count for _, count in least)], np.int64)
+            self._least[least] = counts[np.searchsorted(times, self.starts, "right")]
+        return self._least[least]
+
+
+def _stack(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The rows as a matrix, or the one row that all of them are."""
+    return rows[0] if all(row is rows[0] for row in rows) else np.stack(rows)
+
+
+BLOCK_CELLS = 2**20
+"""Buckets of all subjects that are looked at together: what bounds the memory."""
 
 
 def answer_all(
@@ -152,10 +183,13 @@ def answer_all(
 ) -> list[SubjectAnswer]:
     """One answer for each expectation, in their order."""
     holder = Holder(question)
-    return [
-        _answer(question, holder, one.subject, holder.hold(found.get(one.subject, NOTHING), one), bounds)
-        for one in expectations
-    ]
+    each = max(1, BLOCK_CELLS // max(1, len(holder.starts)))
+    answers: list[SubjectAnswer] = []
+    for first in range(0, len(expectations), each):
+        block = expectations[first : first + each]
+        subjects = [one.subject for one in block]
+        answers += _answers(question, holder, subjects, holder.hold(found, block), bounds)
+    return answers
 
 
 def answer_together(
@@ -169,20 +203,18 @@ def answer_together(
 
     A bucket in which any expected subject is missing is missing as a whole.
     """
-    holder = Holder(question)
-    all_held = [holder.hold(found.get(one.subject, NOTHING), one) for one in expectations]
-    if not all_held:
+    if not expectations:
         return []
-    expected = np.logical_or.reduce([one.expected for one in all_held])
-    missing = np.logical_or.reduce([one.missing for one in all_held])
-    some = np.logical_or.reduce([one.held for one in all_held])
+    holder = Holder(question)
+    each = holder.hold(found, expectations)
+    expected, missing, some = (np.logical_or.reduce(flags) for flags in (each.expected, each.missing, each.held))
     held = some & ~missing
-    matrix = np.array([np.where(one.held, one.values, np.nan) for one in all_held])
     values = np.full(len(expected), np.nan)
-    values[held] = round9_all(_merge(take, matrix[:, held]))
-    samples = np.sum([one.samples for one in all_held], axis=0)
-    merged = Held(values, held, expected & ~some & ~missing, expected, samples)
-    return [_answer(question, holder, (), merged, bounds)]
+    values[held] = round9_all(_merge(take, np.where(each.held, each.values, np.nan)[:, held]))
+    samples = np.sum(each.samples, axis=0, keepdims=True)
+    quiet = expected & ~some & ~missing
+    merged = Held(values[np.newaxis], held[np.newaxis], quiet[np.newaxis], expected[np.newaxis], samples)
+    return _answers(question, holder, [()], merged, bounds)
 
 
 def _merge(take: Take, matrix: Floats) -> Floats:
@@ -219,122 +251,152 @@ def quotient(part: Buckets, whole: Buckets, is_event: bool) -> Buckets:
     return Buckets(positions[kept], shares, samples[kept])
 
 
-def _answer(question: Question, holder: Holder, subject: tuple[str, ...], held: Held, bounds: Bounds) -> SubjectAnswer:
-    missing = held.missing
-    looked = int(held.held.sum() + held.quiet.sum())
-    expected, samples = int(held.expected.sum()), int(held.samples[held.held].sum())
-    values = held.values[held.held]
+def _answers(
+    question: Question, holder: Holder, subjects: Sequence[tuple[str, ...]], held: Held, bounds: Bounds
+) -> list[SubjectAnswer]:
     if question.subject.by == "age":
-        return _answer_age(question, holder, subject, held, bounds)
-    known, at_worst, at_best = reduce_all(question.subject, values, len(values) + int(missing.sum()), bounds)
-    if question.subject.by == "last" and _is_overtaken(held.held, missing):
-        at_worst, at_best = bounds.worst, bounds.best
-    return SubjectAnswer(subject, at_worst, at_best, known, expected, looked, samples)
+        return _answers_age(question, holder, subjects, held, bounds)
+    known, at_worst, at_best = _three_readings(question.subject, held, bounds)
+    counts = [_count(held.expected), _count(held.held | held.quiet), held.held_samples]
+    return _made(subjects, (at_worst, at_best, known), counts)
 
 
-def _is_overtaken(held: Flags, missing: Flags) -> bool:
-    """Whether a missing bucket stands after the newest held one: what is newest is not known then."""
-    gaps = np.flatnonzero(missing)
-    return len(gaps) > 0 and (not held.any() or bool(gaps[-1] > np.flatnonzero(held)[-1]))
+def _count(flags: Flags) -> Integers:
+    """How many flags of each row are set."""
+    return np.add.reduce(flags, axis=1, dtype=np.int64)  # type: ignore[no-any-return]
 
 
-def _answer_age(
-    question: Question, holder: Holder, subject: tuple[str, ...], held: Held, bounds: Bounds
-) -> SubjectAnswer:
+def _made(
+    subjects: Sequence[tuple[str, ...]], numbers: Sequence[Floats], counts: Sequence[Integers]
+) -> list[SubjectAnswer]:
+    """The answers of columns: at_worst, at_best, known, NaN for none; expected, found, samples."""
+    readings = ([None if math.isnan(number) else number for number in column.tolist()] for column in numbers)
+    return list(map(SubjectAnswer, subjects, *readings, *(column.tolist() for column in counts)))
+
+
+def _three_readings(take: Take, held: Held, bounds: Bounds) -> tuple[Floats, Floats, Floats]:
+    """(known, at worst, at best) of every row as three calls of `query.reduce` would give them; NaN for none."""
+    missing = held.missing.sum(1)
+    ready = _prepare(take, held)
+    known = ready.reduce(np.zeros_like(missing), 0.0, False)
+    at_worst = ready.reduce(missing, bounds.worst, not bounds.share_is_good)
+    at_best = ready.reduce(missing, bounds.best, bounds.share_is_good)
+    if take.by == "last":
+        overtaken = _newest(held.missing) > _newest(held.held)  # what is newest is not known then
+        at_worst[overtaken], at_best[overtaken] = bounds.worst, bounds.best
+    return known, at_worst, at_best
+
+
+def _newest(flags: Flags) -> Integers:
+    """The place of each row's last flag that is set, -1 without one."""
+    back: Integers = np.argmax(flags[:, ::-1], axis=1)
+    return np.where(flags.any(1), flags.shape[1] - 1 - back, -1)
+
+
+def _answers_age(
+    question: Question, holder: Holder, subjects: Sequence[tuple[str, ...]], held: Held, bounds: Bounds
+) -> list[SubjectAnswer]:
     """Seconds from the end of the newest bucket that meets the condition to the end of the window.
 
     At best it was met in the newest missing bucket. Expected is one such bucket, found when there is one.
     """
-    take, samples = question.subject, int(held.samples[held.held].sum())
+    take = question.subject
     met = held.held & meets_all(take, held.values)
-    ages = (question.end - holder.ends) / 1000
-    known = round9(float(ages[met][-1])) if met.any() else None
-    gaps = held.missing
-    possible = [round9(float(ages[gaps][-1]))] if gaps.any() else []
-    at_best = min([*possible, *([known] if known is not None else [])], default=bounds.worst)
-    is_expected = int(held.expected.any())
-    if not is_expected:
-        return SubjectAnswer(subject, None, None, None, 0, 0, 0)
-    at_worst = bounds.worst if known is None else known
-    return SubjectAnswer(subject, at_worst, at_best, known, 1, int(known is not None), samples)
-
-
-def _least(starts: Integers, expectation: Expectation) -> Integers:
-    """For each bucket the samples below which it is missing; one before the first run needs one sample."""
-    if len(expectation.least) == 1 and expectation.least[0][0] <= 0:
-        return np.full(len(starts), expectation.least[0][1], np.int64)
-    times = np.array([time for time, _ in expectation.least], np.int64)
-    counts = np.array([1, *(count for _, count in expectation.least)], np.int64)
-    return counts[np.searchsorted(times, starts, "right")]
-
-
-def reduce_all(
-    take: Take, values: Floats, expected: int, bounds: Bounds
-) -> tuple[float | None, float | None, float | None]:
-    """(known, at worst, at best) as three calls of `query.reduce` would give them; `values` in time order."""
-    missing = expected - len(values)
-    ready = _prepare(take, values)
-    known = ready.reduce(0, 0.0, False)
-    if not missing:
-        return known, known, known
-    at_worst = ready.reduce(missing, bounds.worst, not bounds.share_is_good)
-    return known, at_worst, ready.reduce(missing, bounds.best, bounds.share_is_good)
+    ages = np.append(round9_all((question.end - holder.ends) / 1000), np.nan)  # the last for the place -1: none
+    known, possible = ages[_newest(met)], ages[_newest(held.missing)]
+    is_expected = np.logical_or.reduce(held.expected, axis=1)
+    at_worst = np.where(np.isnan(known), bounds.worst, known)
+    at_best = np.fmin(known, possible)
+    at_best = np.where(np.isnan(at_best), bounds.worst, at_best)
+    numbers = [np.where(is_expected, column, np.nan) for column in (at_worst, at_best, known)]
+    return _made(subjects, numbers, [np.minimum(_count(one), 1) for one in (held.expected, met)] + [held.held_samples])
 
 
 class _Prepared(NamedTuple):
-    """What all three readings of a subject have in common, computed once. `sum`, `least`, `greatest`: over the found."""
+    """What all three readings have in common, computed once, a row per subject.
+
+    number: the sum, count, least, greatest or last of the found values. ordered: them ascending, at the row's beginning.
+    """
 
     take: Take
-    found: int
-    values: Any
-    number: float
+    found: Integers
+    number: Floats
+    ordered: Floats
 
-    def reduce(self, missing: int, missing_as: float, counts_as_met: bool) -> float | None:
+    def reduce(self, missing: Integers, missing_as: float, counts_as_met: bool) -> Floats:
+        """One reading: the missing buckets of each row taken as `missing_as`, or counted as met."""
         total = self.found + missing
-        if total == 0:
-            return None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            numbers = self._numbers(total, missing, missing_as, missing if counts_as_met else 0)
+        numbers[total == 0] = np.nan
+        return numbers
+
+    def _numbers(self, total: Integers, missing: Integers, missing_as: float, met: Integers | int) -> Floats:
         match self.take.by:
             case "share":
-                return round9((self.number + (missing if counts_as_met else 0)) / total)
+                return round9_all((self.number + met) / total)
             case "count":
-                return self.number + (missing if counts_as_met else 0)
+                return self.number + met
             case "percentile":
-                return self._percentile(missing, missing_as)
+                return self._percentile(total, missing, missing_as)
             case "last":
-                return round9(self.number if self.found else missing_as)
+                return round9_all(np.where(self.found > 0, self.number, missing_as))
             case "min" | "max":
-                pick = min if self.take.by == "min" else max
-                return round9(pick([self.number] * bool(self.found) + [missing_as] * bool(missing)))
+                pick = np.minimum if self.take.by == "min" else np.maximum
+                return round9_all(np.where(missing > 0, pick(self.number, missing_as), self.number))
             case _:
-                full = self.number + missing * missing_as if missing else self.number
-                return round9(full / total if self.take.by == "mean" else full)
+                full = np.where(missing > 0, self.number + missing * missing_as, self.number)
+                return round9_all(full / total if self.take.by == "mean" else full)
 
-    def _percentile(self, missing: int, missing_as: float) -> float | None:
-        rank = percentile_rank(self.found + missing, self.take.p or 0)
-        below = int(np.searchsorted(self.values, missing_as)) if missing else self.found
-        if rank == 0:
-            return None
-        if rank <= below:
-            return round9(float(self.values[rank - 1]))
-        return round9(missing_as if rank <= below + missing else float(self.values[rank - 1 - missing]))
+    def _percentile(self, total: Integers, missing: Integers, missing_as: float) -> Floats:
+        rank = np.minimum(total, np.floor(total * (self.take.p or 0) / 100 + 0.5).astype(np.int64))
+        below = np.where(missing > 0, (self.ordered < missing_as).sum(1), self.found)
+        at = np.where(rank <= below, rank, rank - missing) - 1
+        found = np.take_along_axis(self.ordered, np.clip(at, 0, self.ordered.shape[1] - 1)[:, np.newaxis], axis=1)[:, 0]
+        numbers = round9_all(np.where((rank > below) & (rank <= below + missing), missing_as, found))
+        numbers[rank == 0] = np.nan
+        return numbers
 
 
-def _prepare(take: Take, values: Floats) -> _Prepared:
-    found = len(values)
+def _prepare(take: Take, held: Held) -> _Prepared:
+    values, flags = held.values, held.held
+    found, ordered = flags.sum(1), values
     match take.by:
         case "share":
-            number = float(np.count_nonzero(_MEETS[take.operator or "=="](values, take.threshold or 0.0)))
-        case "count":
-            number = float(found)
-        case "min" | "max" if found:
-            number = float(values.min() if take.by == "min" else values.max())
-        case "last" if found:
-            number = float(values[-1])
+            number = (flags & _MEETS[take.operator or "=="](values, take.threshold or 0.0)).sum(1).astype(np.float64)
+        case "min":
+            number = np.where(flags, values, np.inf).min(1)
+        case "max":
+            number = np.where(flags, values, -np.inf).max(1)
+        case "last":
+            number = np.take_along_axis(values, _newest(flags)[:, np.newaxis], axis=1)[:, 0]
         case "mean" | "sum":
-            number = math.fsum(values.tolist())
+            number = exact_sums(np.where(flags, values, 0.0))
+        case "percentile":
+            number, ordered = found.astype(np.float64), np.sort(np.where(flags, values, np.inf), axis=1)
         case _:
-            number = 0.0
-    return _Prepared(take, found, np.sort(values) if take.by == "percentile" else None, number)
+            number = found.astype(np.float64)
+    return _Prepared(take, found, number, ordered)
+
+
+def exact_sums(values: Floats) -> Floats:
+    """`math.fsum` of every row, column by column: what every addition lost is added at the end.
+
+    That is right unless what is lost in adding up the losses could decide the rounding; such a row goes through `fsum`.
+    """
+    total, lost, size = (np.zeros(len(values)) for _ in range(3))
+    for column in np.ascontiguousarray(values.T):
+        added = total + column
+        part = added - total
+        loss = (total - (added - part)) + (column - part)
+        lost += loss
+        size += np.abs(loss)
+        total = added
+    doubt = (values.shape[1] + 2) * 2.0**-52 * size
+    sums: Floats = total + lost
+    unsure = np.flatnonzero((total + (lost - doubt) != sums) | (total + (lost + doubt) != sums))
+    sums[unsure] = [math.fsum(row) for row in values[unsure].tolist()]
+    return sums
 
 
 _MEETS: Mapping[str, Any] = {
@@ -349,7 +411,7 @@ _MEETS: Mapping[str, Any] = {
 def meets_all(condition: Take | None, values: Floats) -> Flags:
     """Which values meet the condition; without one all do. NaN meets none."""
     if condition is None:
-        return np.ones(len(values), np.bool_)
+        return np.ones(values.shape, np.bool_)
     met: Flags = _MEETS[condition.operator or "=="](values, condition.threshold or 0.0)
     return met
 

@@ -254,18 +254,24 @@ class Inquiry:
             per=watch.tags,
             bucket=take,
         )
-        holder = Holder(question)
+        found = self.moment.buckets(question)
+        if not found:
+            return {}
+        named = [dict(zip(watch.tags, key, strict=True)) for key in found]
+        expectations = [
+            Expectation(key, 0, self._watch_least(watch, tags, question.each_ms))
+            for key, tags in zip(found, named, strict=True)
+        ]
+        held = Holder(question).hold(found, expectations)
+        proven = held.held & meets_all(condition, held.values)
         proofs: dict[tuple[str, ...], Flags] = {}
-        for key, found in self.moment.buckets(question).items():
-            tags = dict(zip(watch.tags, key, strict=True))
-            least = self.moment.least(
-                watch.measurement, watch.field, tags["asset"], tags.get("source", ""), question.each_ms
-            )
-            held = holder.hold(found, Expectation(key, 0, least))
-            proven = held.held & meets_all(condition, held.values)
+        for tags, flags in zip(named, proven, strict=True):
             common = self._common(tags)
-            proofs[common] = proofs[common] | proven if common in proofs else proven
+            proofs[common] = proofs[common] | flags if common in proofs else flags
         return proofs
+
+    def _watch_least(self, watch: Watch, tags: Mapping[str, str], each_ms: int) -> tuple[tuple[int, int], ...]:
+        return self.moment.least(watch.measurement, watch.field, tags["asset"], tags.get("source", ""), each_ms)
 
     def _watched_least(self, least: tuple[tuple[int, int], ...], proven: Flags | None) -> tuple[tuple[int, int], ...]:
         """`least` where somebody looked, and more than any bucket holds elsewhere; run-length."""

@@ -319,6 +319,34 @@ def test_losing_buckets_never_betters_the_worst_nor_worsens_the_best(
         assert sign * (after.at_best or 0) >= sign * (before.at_best or 0)
 
 
+@PROPERTY
+@given(samples=SAMPLES, bucket=st.sampled_from(TAKES), subject=st.sampled_from(TAKES), data=st.data())
+def test_subjects_of_different_expectations_are_answered_as_each_alone(
+    store: Store, samples: Samples, bucket: Take, subject: Take, data: st.DataObject
+) -> None:
+    times = st.integers(0, 15).map(lambda minute: START + minute * MINUTE_MS)
+    spans = st.lists(times, max_size=6, unique=True).map(
+        lambda edges: tuple(zip(*[iter(sorted(edges))] * 2, strict=False))
+    )
+    expectations = data.draw(
+        st.lists(
+            st.builds(
+                Expectation,
+                subject=st.sampled_from([("a",), ("b",), ("c",), ("never",)]),
+                since=times,
+                least=st.sampled_from([((0, 1),), (), ((0, 0),), ((0, 2), (START + 4 * MINUTE_MS, 1))]),
+                until=st.one_of(times, st.just(2**62)),
+                counted=st.one_of(st.none(), spans),
+                excused=spans,
+            ),
+            max_size=6,
+        )
+    )
+    question = question_of(bucket, subject, ())
+    together = answer_alone(store, [samples], question, expectations, HIGH_IS_BAD)
+    assert together == [answer_alone(store, [samples], question, [one], HIGH_IS_BAD)[0] for one in expectations]
+
+
 sites = itertools.count()
 
 

@@ -1,6 +1,7 @@
 """What only the DuckDB store has: a file that one process holds, that can be killed, filled up and damaged."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -20,7 +21,7 @@ from agent import language
 from agent.catalogue import Catalogue, Field, Measurement
 from agent.errors import StoreError
 from agent.points import Point
-from collector.buckets import answer_all, round9_all
+from collector.buckets import answer_all, exact_sums, round9_all
 from collector.query import HOUR_MS, Bounds, Expectation, Question, Take, round9
 from collector.stores import AppliedBatch, StoredScorecard
 from collector.stores._duckdb_questions import quote
@@ -378,6 +379,22 @@ def test_compiled_question_run_again_gives_the_buckets(tmp_path: Path) -> None:
 def test_quoted_text_is_read_as_itself(text: str) -> None:
     found = duckdb.execute(f"SELECT {quote(text)}, {quote([text, text])}").fetchall()
     assert found == [(text, [text, text])]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(-1e300, 1e300),
+            st.sampled_from([1.0, -1.0, 2.0**53, -(2.0**53), 2.0**-53, 0.1]),
+            st.integers(0, 10**9).map(lambda number: number / 1e9),
+        ),
+        min_size=1,
+    )
+)
+def test_sums_of_columns_are_the_exact_sums_rounded_once(values: list[float]) -> None:
+    back = values[::-1]
+    sums = exact_sums(np.array([values, back])).tolist()
+    assert [total.hex() for total in sums] == [math.fsum(values).hex(), math.fsum(back).hex()]
 
 
 @given(
