@@ -1,5 +1,7 @@
 """The shipped rules against what they must be, and what the loader says of rules that a person wrote wrongly."""
 
+import functools
+import json
 import re
 import shutil
 from collections import Counter
@@ -12,75 +14,83 @@ from agent import catalogue
 from agent.documents import FileMistakes
 from agent.language import choose
 from collector import plan_check, rulebook
+from collector.cli import main
 
 CRITERIA = (
-    ("auto-recovery-rate", "fault-self-healing", 0.25),
-    ("fault-recovery-time-p95", "fault-self-healing", 0.25),
-    ("critical-service-availability", "fault-self-healing", 0.2),
-    ("redundant-component-health", "fault-self-healing", 0.15),
-    ("power-ride-through", "fault-self-healing", 0.15),
-    ("virtualized-workload-ratio", "virtualization", 0.25),
-    ("virtual-ha-coverage", "virtualization", 0.25),
-    ("virtual-failover-headroom", "virtualization", 0.2),
-    ("storage-pool-ratio", "virtualization", 0.15),
-    ("virtual-platform-managed-ratio", "virtualization", 0.15),
-    ("dual-active-system-coverage", "dual-active-backup", 0.25),
-    ("replication-in-sync-ratio", "dual-active-backup", 0.2),
-    ("replication-lag-p99", "dual-active-backup", 0.25),
-    ("inter-site-latency", "dual-active-backup", 0.1),
-    ("inter-site-link-redundancy", "dual-active-backup", 0.1),
-    ("arbiter-health", "dual-active-backup", 0.1),
-    ("storage-tiers-in-use", "tiered-storage", 0.2),
-    ("cold-data-offload-ratio", "tiered-storage", 0.2),
-    ("tier-migration-success", "tiered-storage", 0.15),
-    ("record-retrieval-time-p95", "tiered-storage", 0.2),
-    ("storage-headroom", "tiered-storage", 0.15),
-    ("retention-policy-conformity", "tiered-storage", 0.1),
-    ("achieved-rto", "failover", 0.25),
-    ("achieved-rpo", "failover", 0.2),
-    ("backup-currency", "failover", 0.2),
-    ("restore-test-recency", "failover", 0.15),
-    ("failover-drill-recency", "failover", 0.1),
-    ("dr-site-readiness", "failover", 0.1),
-    ("core-link-peak-util", "network-capacity", 0.2),
-    ("network-device-peak-load", "network-capacity", 0.15),
-    ("backbone-bandwidth-class", "network-capacity", 0.15),
-    ("network-path-redundancy", "network-capacity", 0.2),
-    ("network-availability", "network-capacity", 0.2),
-    ("link-quality", "network-capacity", 0.1),
-    ("telemed-committed-bandwidth", "telemedicine-line", 0.2),
-    ("telemed-delay-p95", "telemedicine-line", 0.2),
-    ("telemed-loss", "telemedicine-line", 0.2),
-    ("telemed-jitter", "telemedicine-line", 0.1),
-    ("telemed-line-availability", "telemedicine-line", 0.15),
-    ("telemed-route-diversity", "telemedicine-line", 0.15),
-    ("managed-device-coverage", "network-management", 0.25),
-    ("telemetry-completeness", "network-management", 0.15),
-    ("config-baseline-coverage", "network-management", 0.15),
-    ("alarm-handling-time", "network-management", 0.15),
-    ("log-retention-days", "network-management", 0.15),
-    ("secure-management-ratio", "network-management", 0.15),
-    ("newtech-inventory-coverage", "frontier-protection", 0.2),
-    ("iot-authenticated-access-ratio", "frontier-protection", 0.25),
-    ("iot-segmentation-ratio", "frontier-protection", 0.2),
-    ("rogue-wireless-control", "frontier-protection", 0.15),
-    ("mobile-terminal-mdm-coverage", "frontier-protection", 0.1),
-    ("virtual-traffic-visibility", "frontier-protection", 0.1),
-    ("zone-isolation-proven", "network-isolation", 0.25),
-    ("controlled-boundary-flow-ratio", "network-isolation", 0.1),
-    ("isolation-strength-live", "network-isolation", 0.15),
-    ("default-deny-ratio", "network-isolation", 0.15),
-    ("stale-rule-ratio", "network-isolation", 0.05),
-    ("illegal-connection-events", "network-isolation", 0.15),
-    ("exposed-service-count", "network-isolation", 0.15),
-    ("endpoint-protection-coverage", "leak-and-ransomware-protection", 0.2),
-    ("signature-freshness", "leak-and-ransomware-protection", 0.1),
-    ("threat-detection-tier", "leak-and-ransomware-protection", 0.15),
-    ("isolated-copy-age", "leak-and-ransomware-protection", 0.25),
-    ("critical-vuln-age", "leak-and-ransomware-protection", 0.15),
-    ("egress-dlp-coverage", "leak-and-ransomware-protection", 0.15),
+    ("auto-recovery-rate", "fault-self-healing", 0.25, "C1 DC"),
+    ("fault-recovery-time-p95", "fault-self-healing", 0.25, "C1 C2 DC"),
+    ("critical-service-availability", "fault-self-healing", 0.2, "C2"),
+    ("redundant-component-health", "fault-self-healing", 0.15, "C1 DC"),
+    ("power-ride-through", "fault-self-healing", 0.15, "C1 GK"),
+    ("virtualized-workload-ratio", "virtualization", 0.25, "C1 DC"),
+    ("virtual-ha-coverage", "virtualization", 0.25, "C1 C2 DC"),
+    ("virtual-failover-headroom", "virtualization", 0.2, "C1 C2 DC"),
+    ("storage-pool-ratio", "virtualization", 0.15, "C1 DC"),
+    ("virtual-platform-managed-ratio", "virtualization", 0.15, "C1 DC"),
+    ("dual-active-system-coverage", "dual-active-backup", 0.25, "C1 DC"),
+    ("replication-in-sync-ratio", "dual-active-backup", 0.2, "C1 DC"),
+    ("replication-lag-p99", "dual-active-backup", 0.25, "C1 C2"),
+    ("inter-site-latency", "dual-active-backup", 0.1, "C2 DC"),
+    ("inter-site-link-redundancy", "dual-active-backup", 0.1, "C1 DC"),
+    ("arbiter-health", "dual-active-backup", 0.1, "C2 DC"),
+    ("storage-tiers-in-use", "tiered-storage", 0.2, "C1 DC"),
+    ("cold-data-offload-ratio", "tiered-storage", 0.2, "C1 DC"),
+    ("tier-migration-success", "tiered-storage", 0.15, "C1 DC"),
+    ("record-retrieval-time-p95", "tiered-storage", 0.2, "C1"),
+    ("storage-headroom", "tiered-storage", 0.15, "C1 C2 DC"),
+    ("retention-policy-conformity", "tiered-storage", 0.1, "C1 C2 DC"),
+    ("achieved-rto", "failover", 0.25, "C1 C2 DC"),
+    ("achieved-rpo", "failover", 0.2, "C1 C2 DC"),
+    ("backup-currency", "failover", 0.2, "C1 DC"),
+    ("restore-test-recency", "failover", 0.15, "C1 DC"),
+    ("failover-drill-recency", "failover", 0.1, "C1 DC"),
+    ("dr-site-readiness", "failover", 0.1, "C1 DC"),
+    ("core-link-peak-util", "network-capacity", 0.2, "C1 C2 DC"),
+    ("network-device-peak-load", "network-capacity", 0.15, "C1 C2 GK DC"),
+    ("backbone-bandwidth-class", "network-capacity", 0.15, "C1 DC"),
+    ("network-path-redundancy", "network-capacity", 0.2, "C1 DC"),
+    ("network-availability", "network-capacity", 0.2, "C2"),
+    ("link-quality", "network-capacity", 0.1, "C2 GK DC"),
+    ("telemed-committed-bandwidth", "telemedicine-line", 0.2, "C2"),
+    ("telemed-delay-p95", "telemedicine-line", 0.2, "C2"),
+    ("telemed-loss", "telemedicine-line", 0.2, "C2 GK DC"),
+    ("telemed-jitter", "telemedicine-line", 0.1, "C2 GK DC"),
+    ("telemed-line-availability", "telemedicine-line", 0.15, "C2"),
+    ("telemed-route-diversity", "telemedicine-line", 0.15, "GK DC"),
+    ("managed-device-coverage", "network-management", 0.25, "C1 DC"),
+    ("telemetry-completeness", "network-management", 0.15, "C1 DC"),
+    ("config-baseline-coverage", "network-management", 0.15, "C1 DC"),
+    ("alarm-handling-time", "network-management", 0.15, "C1 DC"),
+    ("log-retention-days", "network-management", 0.15, "C1 DC"),
+    ("secure-management-ratio", "network-management", 0.15, "C1 DC"),
+    ("newtech-inventory-coverage", "frontier-protection", 0.2, "C1 C2 DC"),
+    ("iot-authenticated-access-ratio", "frontier-protection", 0.25, "C1 DC"),
+    ("iot-segmentation-ratio", "frontier-protection", 0.2, "C1 C2 DC"),
+    ("rogue-wireless-control", "frontier-protection", 0.15, "C1 DC"),
+    ("mobile-terminal-mdm-coverage", "frontier-protection", 0.1, "C1 DC"),
+    ("virtual-traffic-visibility", "frontier-protection", 0.1, "C1 DC"),
+    ("zone-isolation-proven", "network-isolation", 0.25, "C1 DC"),
+    ("controlled-boundary-flow-ratio", "network-isolation", 0.1, "C1 DC"),
+    ("isolation-strength-live", "network-isolation", 0.15, "C1"),
+    ("default-deny-ratio", "network-isolation", 0.15, "C1 DC"),
+    ("stale-rule-ratio", "network-isolation", 0.05, "C1 DC"),
+    ("illegal-connection-events", "network-isolation", 0.15, "C1 DC"),
+    ("exposed-service-count", "network-isolation", 0.15, "C1 DC"),
+    ("endpoint-protection-coverage", "leak-and-ransomware-protection", 0.2, "C1 DC"),
+    ("signature-freshness", "leak-and-ransomware-protection", 0.1, "C1 DC"),
+    ("threat-detection-tier", "leak-and-ransomware-protection", 0.15, "C1"),
+    ("isolated-copy-age", "leak-and-ransomware-protection", 0.25, "C1 C2 DC"),
+    ("critical-vuln-age", "leak-and-ransomware-protection", 0.15, "C1 GK DC"),
+    ("egress-dlp-coverage", "leak-and-ransomware-protection", 0.15, "C1 DC"),
 )
-"""id, indicator, weight inside the indicator: fixed for good."""
+"""id, indicator, weight inside the indicator: fixed for good. And how sure its thresholds are, all of them, by SURENESS."""
+
+SURENESS = {"C1": "confirmed", "C2": "secondary", "GK": "general-knowledge", "DC": "own-judgement"}
+
+
+@functools.cache
+def shipped() -> rulebook.Rulebook:
+    return rulebook.load()[0]
 
 
 @pytest.fixture(autouse=True)
@@ -90,17 +100,15 @@ def english() -> Iterator[None]:
     choose(None)
 
 
-def test_all_65_measured_criteria_stand_in_their_indicator_with_their_weight() -> None:
-    book, _ = rulebook.load()
-    measured = {name for name, criterion in book.criteria.items() if criterion.kind == "measured"}
-    counted = tuple(
-        (item.id, place.node.id, item.weight)
-        for place in book.places()
-        for item in place.node.criteria
-        if item.id in measured
-    )
-    assert sorted(counted) == sorted(CRITERIA)
-    assert {name: book.indicators[name] for name in measured} == {name: indicator for name, indicator, _ in CRITERIA}
+def test_all_65_criteria_stand_in_their_indicator_with_their_weight(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--lang", "en", "rules", "list", "--format", "json"]) == 0
+    rows = [row for row in json.loads(capsys.readouterr().out) if row["kind"] == "measured"]
+    found = [(row["id"], row["indicator"], row["weight"], set(row["confidence"])) for row in rows]
+    wanted = [
+        (name, indicator, weight, {SURENESS[sure] for sure in how.split()}) for name, indicator, weight, how in CRITERIA
+    ]
+    assert len(CRITERIA) == 65
+    assert sorted(found, key=lambda one: one[0]) == sorted(wanted, key=lambda one: one[0])
 
 
 def test_every_criterion_counts_or_is_a_document_of_the_indicator_that_it_stands_in() -> None:
@@ -177,10 +185,46 @@ def test_notes_are_chinese_in_chinese_and_english_in_english() -> None:
         ("data-loss", [(0, 100), (900, 90), (1800, 85), (21600, 65), (86400, 45), (604800, 15)]),
         ("utilisation", [(0.5, 100), (0.7, 85), (0.8, 60), (0.9, 25)]),
         ("test-recency", [(92 * 86400, 100), (183 * 86400, 70), (365 * 86400, 50)]),
+        ("auto-recovery-rate", [(0.95, 100), (0.8, 80), (0.5, 50), (0.2, 20)]),
+        ("power-ride-through", [(4, 100), (3, 80), (2, 55), (1, 30)]),
+        ("virtualized-workload-ratio", [(0.9, 100), (0.8, 85), (0.5, 55), (0.2, 25)]),
+        ("virtual-failover-headroom", [(1, 100), (0.99, 85), (0.95, 60), (0.8, 30)]),
+        ("storage-pool-ratio", [(0.9, 100), (0.8, 85), (0.5, 55), (0.002, 25), (0.001, 15)]),
+        ("replication-in-sync-ratio", [(0.9999, 100), (0.999, 85), (0.99, 60), (0.95, 30)]),
+        ("inter-site-latency", [(0.001, 100), (0.005, 90), (0.01, 50), (0.03, 20)]),
+        ("inter-site-link-redundancy", [(2, 100), (1, 40)]),
+        ("arbiter-health", [(0.999, 100), (0.99, 70), (0.95, 40)]),
+        ("storage-tiers-in-use", [(4, 100), (3, 75), (2, 50), (1, 15)]),
+        ("cold-data-offload-ratio", [(0.9, 100), (0.8, 85), (0.5, 50), (0.2, 20)]),
+        ("tier-migration-success", [(0.995, 100), (0.98, 80), (0.95, 50), (0.8, 20)]),
+        ("record-retrieval-time-p95", [(1, 100), (3, 80), (5, 60), (10, 30)]),
+        ("storage-headroom", [(3, 100), (2, 75), (1, 35)]),
+        ("backup-currency", [(4, 100), (3, 65), (2, 35), (1, 10)]),
+        ("failover-drill-recency", [(183 * 86400, 100), (365 * 86400, 85), (730 * 86400, 30)]),
+        ("backbone-bandwidth-class", [(1e10, 100), (1e9, 70)]),
+        ("link-quality", [(0.0001, 100), (0.001, 85), (0.01, 50), (0.03, 20)]),
+        ("telemed-committed-bandwidth", [(1e9, 100), (1e8, 85), (2e7, 65), (1e7, 40)]),
+        ("telemed-delay-p95", [(0.1, 100), (0.15, 85), (0.4, 40)]),
+        ("telemed-loss", [(0.001, 100), (0.01, 70), (0.03, 25)]),
+        ("telemed-jitter", [(0.03, 100), (0.05, 75), (0.1, 30)]),
+        ("telemed-route-diversity", [(3, 100), (2, 60), (1, 35)]),
+        ("telemetry-completeness", [(0.99, 100), (0.97, 85), (0.9, 60), (0.8, 30)]),
+        ("alarm-handling-time", [(300, 100), (900, 80), (3600, 45), (14400, 15)]),
+        ("log-retention-days", [(180 * 86400, 100), (90 * 86400, 45), (30 * 86400, 20)]),
+        ("rogue-wireless-control", [(3, 100), (2, 75), (1, 45)]),
+        ("zone-isolation-proven", [(1, 100), (0.99, 70), (0.95, 40)]),
+        ("controlled-boundary-flow-ratio", [(1, 100), (0.999, 80), (0.99, 40)]),
+        ("isolation-strength-live", [(4, 100), (3, 80), (2, 60), (1, 25)]),
+        ("stale-rule-ratio", [(0.02, 100), (0.05, 80), (0.15, 45), (0.3, 20)]),
+        ("illegal-connection-events", [(0, 100), (1, 75), (5, 40), (1e5, 10)]),
+        ("exposed-service-count", [(0, 100), (1, 40)]),
+        ("threat-detection-tier", [(3, 100), (2, 75), (1, 40)]),
+        ("isolated-copy-age", [(86400, 100), (7 * 86400, 70), (30 * 86400, 30), (3600 * 86400, 10)]),
+        ("critical-vuln-age", [(15 * 86400, 100), (30 * 86400, 80), (90 * 86400, 30)]),
     ],
 )
-def test_shared_scales_have_these_rungs(scale: str, rungs: list[tuple[float, float]]) -> None:
-    assert [(rung.at, rung.points) for rung in rulebook.load()[0].scales[scale].rungs] == rungs
+def test_scales_have_these_rungs(scale: str, rungs: list[tuple[float, float]]) -> None:
+    assert [(rung.at, rung.points) for rung in shipped().scales[scale].rungs] == rungs
 
 
 SMALL = {
@@ -375,17 +419,17 @@ def test_counted_criterion_that_nobody_wrote_is_refused(folder: Path) -> None:
     ]
 
 
-def test_measured_criterion_without_a_question_is_refused(folder: Path) -> None:
-    text = (folder / "memory/used.yaml").read_text("utf-8")
-    (folder / "memory/used.yaml").write_text(text[: text.index("question:")], "utf-8")
+def test_a_measured_criterion_without_a_question_is_refused(folder: Path) -> None:
+    path = folder / "memory/used.yaml"
+    path.write_text(path.read_text("utf-8").split("question:")[0], "utf-8")
     assert complaints(folder) == ["memory/used.yaml:2: exactly one of question and combine must be there"]
 
 
-def test_attested_criterion_with_a_question_and_without_an_end_is_refused(folder: Path) -> None:
+def test_an_attested_criterion_asks_nothing_and_says_how_long_it_may_hold(folder: Path) -> None:
     edit(folder / "memory/used.yaml", "kind: measured", "kind: attested")
-    assert [line.split(": ", 1)[1] for line in complaints(folder)] == [
-        "an attested criterion has no question and no combine",
-        "valid, how long it may hold, belongs to attested criteria alone",
+    assert complaints(folder) == [
+        "memory/used.yaml:8: an attested criterion has no question and no combine",
+        "memory/used.yaml:2: valid, how long it may hold, belongs to attested criteria alone",
     ]
 
 
