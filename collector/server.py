@@ -136,7 +136,7 @@ class Evaluator:
             set_aside=dict(self._set_aside()),
             owners=store.owners(self._site.id),
             folder=self._site.folder,
-            coverage=measure_coverage(self._rules, card, seen_signals(store, self._rules, self._site)),
+            coverage=measure_coverage(self._rules, card, seen_signals(store, self._rules, self._site, now)),
             history=read_history(store, self._site.id, now - HISTORY_MS),
             commands=self._commands,
         )

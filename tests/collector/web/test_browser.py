@@ -83,7 +83,10 @@ def test_proven_not_proven_and_lost_add_up_in_front_of_the_reader(page: Page) ->
     assert page.locator(".parts li").all_inner_texts() == ["proven 15.8", "not proven 70.0", "lost 14.2"]
     counts = page.locator("td[data-label=counts]").all_inner_texts()
     assert counts == ["0", "9", "0", "0", "6.75", "0"]
-    assert page.locator(".sum b").inner_text() == "15.75"
+    assert page.locator(".sums li").all_inner_texts() == [
+        "left end (the score): together 15.75 = 15.75",
+        "right end: together 85.75 = 85.75",
+    ]
 
 
 def test_the_bars_are_as_long_as_the_numbers(page: Page, snapshot: Snapshot) -> None:
@@ -194,6 +197,7 @@ def test_a_state_is_told_by_a_word_and_a_sign_and_not_by_colour_alone(page: Page
         "暂估": '"◐ "',
         "无数据": '"○ "',
         "已评分": '"● "',
+        "已采集": '"● "',
     }
 
 
@@ -327,12 +331,12 @@ def test_new_figures_leave_open_what_is_open_and_the_focus_where_it_is(
         page = browser.new_page(viewport=DESKTOP)
         page.clock.install()
         page.goto(server.url + "criterion/telemetry-completeness?lang=en")
-        page.get_by_text("Question and steps").click()
+        page.get_by_text("The query, to run again").click()
         page.get_by_role("link", name="Hospital digitalisation").focus()
         server.shown = empty_snapshot
         page.clock.fast_forward(10_000)
         expect(page.locator(".status").first).to_have_text("no data")
-        assert page.locator("#question").get_attribute("open") == ""
+        assert page.locator("#query").get_attribute("open") == ""
         assert page.evaluate("document.activeElement.innerText") == "Hospital digitalisation"
         page.close()
 
