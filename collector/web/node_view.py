@@ -61,7 +61,7 @@ def node_view(snapshot: Snapshot, name: str) -> View | None:
             "ends": _ends(node, parts) if parts else [],
             "caps": cap_rows(snapshot, node),
             "raising": _raising(snapshot, node, parts),
-            "cap": "" if node.cap is None else f"{node.cap:g}",
+            "ceiling": "" if node.cap is None else f"{node.cap:g}",
             "is_capped": node.cap is not None and _total(parts, "low") > node.cap,
             "has_history": bool(moments),
             "trend": draw(moments, snapshot.zone),
