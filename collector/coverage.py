@@ -131,9 +131,9 @@ def _todo(result: CriterionResult, signals: Sequence[SignalRow]) -> Text | None:
     return None if result.low >= 100 else Text("改进所示对象", "mend the subjects shown")
 
 
-def seen_signals(store: Store, rules: Rules, site: Site) -> dict[str, bool]:
-    """For every signal that is asked, whether a point of the last week has it."""
-    since = int(time.time() * 1000) - SEEN_MS
+def seen_signals(store: Store, rules: Rules, site: Site, now: int | None = None) -> dict[str, bool]:
+    """For every signal that is asked, whether a point of the week before `now` (ms; None: the present) has it."""
+    since = (int(time.time() * 1000) if now is None else now) - SEEN_MS
     signals = asked_signals(rules)
     fields: dict[str, set[str]] = {}
     for name in sorted({signal.partition(".")[0] for signal in signals}):

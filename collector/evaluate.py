@@ -364,6 +364,8 @@ def make_evidence(name: str, inquiry: Inquiry) -> QuestionEvidence:
         missing=missing_subjects(per, rows),
         exempt=tuple(name_subject(plan.per, key) for key in inquiry.exempt[:EXEMPT_SHOWN]),
         digest=canonical_digest(rows),
+        since=min((subject.since for subject in inquiry.subjects), default=None),
+        longest=max((row.found for row in rows), default=0),
     )
 
 

@@ -39,7 +39,8 @@ class QuestionEvidence(msgspec.Struct, frozen=True, kw_only=True):
     name: of the input, '' for a criterion that asks one thing. window: first and last millisecond asked for (end
     exclusive). expected, found: buckets of all subjects; samples: raw points in the found ones. unit: of the subjects'
     numbers. low, high: the number at worst and at best when one is left, in number_unit. missing: the subjects with the
-    most missing buckets. exempt: whom an exemption took out. digest: SHA-256 of the canonical answers.
+    most missing buckets. exempt: whom an exemption took out. digest: SHA-256 of the canonical answers. since: when the
+    first of the subjects was enrolled (ms), None without any. longest: the most buckets that any one subject has.
     """
 
     name: str
@@ -58,6 +59,8 @@ class QuestionEvidence(msgspec.Struct, frozen=True, kw_only=True):
     missing: Sequence[WorstSubject]
     exempt: Sequence[Mapping[str, str]]
     digest: str
+    since: int | None = None
+    longest: int = 0
 
 
 class AttestationEvidence(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from agent.catalogue import Text
 from agent.language import say
 from collector.evaluate import Rules, format_time
 from collector.evidence import CapResult, CriterionResult, QuestionEvidence, WorstSubject
-from collector.report import bar, plan_lines, question_lines, show_value, spell_basis, status_word
+from collector.report import bar, combination_lines, question_lines, show_value, spell_basis, status_word
 from collector.score import NodeResult, Scorecard, points
 
 DIGEST_CHARACTERS = 16
@@ -191,8 +191,8 @@ def _way_lines(rules: Rules, result: CriterionResult) -> Iterator[str]:
         if asking is not None and plan is not None and evidence.name in plan.questions:
             yield from (f"  {line}" for line in question_lines(rules, asking, plan.questions[evidence.name]))
         yield from (f"  {line}" for line in _found_lines(evidence))
-    if plan is not None and plan.combination is not None:
-        yield from plan_lines(rules, criterion, plan)[-1 - len(plan.steps) :]
+    if plan is not None:
+        yield from combination_lines(criterion, plan)
 
 
 def _found_lines(evidence: QuestionEvidence) -> Iterator[str]:

@@ -231,8 +231,8 @@ def plan_question(asking: Asking, better: Better, catalogue: Catalogue) -> Quest
         watches=tuple(_watch(text, catalogue) for text in asking.watched_by),
         silence=_silence(asking, bucket, field),
         is_excused=asking.excused_by is not None,
-        unit=unit_after(field_name, (bucket, subject), asking),
-        number_unit=unit_after(field_name, (bucket, subject, *(step.take for step in steps)), asking),
+        unit=unit_after(field_name, field, (bucket, subject), asking),
+        number_unit=unit_after(field_name, field, (bucket, subject, *(step.take for step in steps)), asking),
     )
 
 
@@ -240,9 +240,10 @@ SCALE_UNITS = {"1": "ratio", "s": "seconds", "bit/s": "bits_per_second"}
 """The catalogue's unit -> the scales' word for it; whatever else there is is counted."""
 
 
-def unit_after(field_name: str, takes: tuple[Take, ...], asking: Asking) -> str:
-    """The unit of a field after these reductions."""
-    unit = "ratio" if asking.out_of is not None else SCALE_UNITS.get(unit_of(field_name), "count")
+def unit_after(name: str, field: Field, takes: tuple[Take, ...], asking: Asking) -> str:
+    """The unit of a field after these reductions; a fact that is 0 or 1 is the share of the time that it holds."""
+    is_fact = field.kind in ("state", "event") and field.range == (0, 1) and not field.states
+    unit = "ratio" if is_fact or asking.out_of is not None else SCALE_UNITS.get(unit_of(name), "count")
     for take in takes:
         unit = {"share": "ratio", "age": "seconds", "count": "count"}.get(take.by, unit)
     return unit

@@ -140,12 +140,15 @@ def plan_lines(rules: Rules, criterion: Criterion, plan: Plan) -> list[str]:
     for name, asking in criterion.questions().items():
         title = say(f"问题 {name}：", f"question {name}:") if name else say("问题：", "question:")
         lines += [title, *(f"  {line}" for line in question_lines(rules, asking, plan.questions[name]))]
-    if plan.combination is not None:
-        lines.append(
-            say("合并：", "combined: ") + f"{plan.combination.title} ({criterion.combine and criterion.combine.by})"
-        )
-        lines += _step_lines(plan.steps)
-    return lines
+    return lines + combination_lines(criterion, plan)
+
+
+def combination_lines(criterion: Criterion, plan: Plan) -> list[str]:
+    """How the answers of several questions become one number; nothing for a criterion that asks one thing."""
+    if plan.combination is None:
+        return []
+    by = criterion.combine and criterion.combine.by
+    return [say("合并：", "combined: ") + f"{plan.combination.title} ({by})", *_step_lines(plan.steps)]
 
 
 def question_lines(rules: Rules, asking: Asking, plan: QuestionPlan) -> list[str]:

@@ -127,7 +127,7 @@ class Evaluator:
         return self.snapshot
 
     def _snapshot(self, now: int) -> Snapshot:
-        store, folder = self._threads.store, self.site.folder
+        store = self._threads.store
         card = score_at(store, self._rules, self.site, now)
         return Snapshot(
             taken_at=now,
@@ -136,13 +136,9 @@ class Evaluator:
             scorecard=card,
             agents=read_health(store, self.site.id, now),
             set_aside=dict(self._set_aside()),
-            owners={
-                asset: agent
-                for asset, agent in store.owners(self.site.id).items()
-                if asset not in folder.section("asset")
-            },
-            folder=folder,
-            coverage=measure_coverage(self._rules, card, seen_signals(store, self._rules, self.site)),
+            owners=store.owners(self.site.id),
+            folder=self.site.folder,
+            coverage=measure_coverage(self._rules, card, seen_signals(store, self._rules, self.site, now)),
             history=read_history(store, self.site.id, now - HISTORY_MS),
             commands=self._commands,
         )

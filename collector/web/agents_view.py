@@ -8,8 +8,10 @@ from collector.health import AgentHealth, SourceHealth
 from collector.reasons import MEANINGS
 from collector.report import show_value
 from collector.snapshot import Snapshot
+from collector.web.questions import path_of_subject
 from collector.web.times import ago
-from collector.web.views import View, count_alive
+from collector.web.troubles import count_alive
+from collector.web.view import View
 
 RANGES_SHOWN = 5
 MEBIBYTE = 2**20
@@ -20,6 +22,7 @@ class SourceRow(NamedTuple):
 
     name: str
     asset: str
+    path: str
     state: str
     word: str
     last: str
@@ -43,6 +46,15 @@ class AgentRow(NamedTuple):
     silence: str
 
 
+class OwnerRow(NamedTuple):
+    """An asset and the agent that first reported it; path: its page."""
+
+    asset: str
+    path: str
+    agent: str
+    is_registered: bool
+
+
 def agents_view(snapshot: Snapshot) -> View:
     """Agents, their sources, what was set aside, who owns what."""
     agents = sorted(snapshot.agents, key=lambda agent: (agent.is_alive and not _failing(agent), agent.agent))
@@ -55,11 +67,21 @@ def agents_view(snapshot: Snapshot) -> View:
             "summary": count_alive(snapshot),
             "agents": [_agent_row(agent, snapshot.taken_at) for agent in agents],
             "set_aside": set_aside,
-            "owners": sorted(snapshot.owners.items()),
-            "quarantine": snapshot.commands.spell("quarantine"),
+            "owners": _owner_rows(snapshot),
             "has_register": snapshot.folder.has_register,
+            "quarantine": snapshot.commands.spell("quarantine"),
         },
     )
+
+
+def _owner_rows(snapshot: Snapshot) -> list[OwnerRow]:
+    """Every asset that ever reported; those that the register does not know first."""
+    assets = snapshot.folder.entries.get("assets", {})
+    rows = [
+        OwnerRow(asset, path_of_subject(asset), agent, snapshot.folder.has_register and asset in assets)
+        for asset, agent in snapshot.owners.items()
+    ]
+    return sorted(rows, key=lambda row: (row.is_registered, row.asset))
 
 
 def _failing(agent: AgentHealth) -> list[SourceHealth]:
@@ -82,7 +104,7 @@ def _agent_row(agent: AgentHealth, now: int) -> AgentRow:
     failing = _failing(agent)
     hint = f"infravitals-agent try {failing[0].source}" if failing else ""
     state, word = ("good", say("在线", "alive")) if agent.is_alive else ("bad", say("静默", "silent"))
-    sources = [_source_row(source, now) for source in agent.sources]
+    sources = [source_row(source, now) for source in agent.sources]
     return AgentRow(agent.agent, state, word, facts, sources, hint, "" if agent.is_alive else _explain_silence())
 
 
@@ -104,7 +126,8 @@ def _spell_holes(holes: Sequence[tuple[str, int, int]]) -> str:
     return f"{missing} (#{', '.join(ranges)}{more})"
 
 
-def _source_row(source: SourceHealth, now: int) -> SourceRow:
+def source_row(source: SourceHealth, now: int) -> SourceRow:
+    """One source with its last round; now: milliseconds."""
     if not source.is_fresh:
         state, word = "bad", say("静默", "silent")
     elif not source.is_success:
@@ -116,6 +139,7 @@ def _source_row(source: SourceHealth, now: int) -> SourceRow:
     return SourceRow(
         name=source.source if source.target == "local" else f"{source.source} → {source.target}",
         asset=source.asset,
+        path=path_of_subject(source.asset),
         state=state,
         word=word,
         last=ago(source.last_round, now),

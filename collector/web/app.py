@@ -18,8 +18,14 @@ from starlette.staticfiles import StaticFiles
 from agent.language import Language, say, speaking
 from collector.snapshot import Snapshot
 from collector.web.agents_view import agents_view
+from collector.web.attestations_view import attestations_view
 from collector.web.evidence_view import criterion_view
-from collector.web.views import View, frame_of, node_view, readiness_view, tree_view
+from collector.web.history_view import history_view
+from collector.web.node_view import node_view
+from collector.web.start_view import start_view
+from collector.web.subject_view import subject_view
+from collector.web.view import View, frame_of
+from collector.web.views import missing_view, readiness_view, tree_view
 
 FOLDER = Path(__file__).parent
 
@@ -43,7 +49,11 @@ def create_app(latest: Latest, clock: Callable[[], float] = time.time) -> Starle
         Route("/tree", pages.tree),
         Route("/node/{name}", pages.node),
         Route("/criterion/{name}", pages.criterion),
+        Route("/subject/{name:path}", pages.subject),
+        Route("/attestations", pages.attestations),
+        Route("/history", pages.history),
         Route("/agents", pages.agents),
+        Route("/start", pages.start),
         Route("/api/scorecard", pages.scorecard),
         Mount("/static", _Static(directory=FOLDER / "static")),
     ]
@@ -80,14 +90,26 @@ class _Pages:
     async def agents(self, request: Request) -> Response:
         return self._show(request, agents_view)
 
+    async def attestations(self, request: Request) -> Response:
+        return self._show(request, attestations_view)
+
+    async def history(self, request: Request) -> Response:
+        return self._show(request, history_view)
+
+    async def start(self, request: Request) -> Response:
+        return self._show(request, start_view)
+
     async def node(self, request: Request) -> Response:
         return self._show(request, lambda snapshot: node_view(snapshot, request.path_params["name"]))
 
     async def criterion(self, request: Request) -> Response:
         return self._show(request, lambda snapshot: criterion_view(snapshot, request.path_params["name"]))
 
+    async def subject(self, request: Request) -> Response:
+        return self._show(request, lambda snapshot: subject_view(snapshot, request.path_params["name"]))
+
     async def missing(self, request: Request, error: Exception) -> Response:
-        return self._render(request, self._latest(), View("missing.html", {}), 404)
+        return self._show_missing(request, self._latest())
 
     async def scorecard(self, request: Request) -> Response:
         """The scorecard of the page as JSON, the same document as `score --format json`."""
@@ -103,9 +125,10 @@ class _Pages:
             return self._render(request, None, View("waiting.html", {}), 200)
         with speaking(find_language(request)):
             view = make(snapshot)
-        if view is None:
-            return self._render(request, snapshot, View("missing.html", {}), 404)
-        return self._render(request, snapshot, view, 200)
+        return self._show_missing(request, snapshot) if view is None else self._render(request, snapshot, view, 200)
+
+    def _show_missing(self, request: Request, snapshot: Snapshot | None) -> Response:
+        return self._render(request, snapshot, missing_view(snapshot, request.scope["path"]), 404)
 
     def _render(self, request: Request, snapshot: Snapshot | None, view: View, status: int) -> Response:
         language = find_language(request)

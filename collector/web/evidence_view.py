@@ -1,21 +1,21 @@
-"""One criterion with everything that its number stands on."""
+"""One criterion with everything that its number stands on, and what to do next."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent.language import say
 from collector.evaluate import Rules
-from collector.evidence import CriterionResult, WorstSubject
-from collector.report import explain_rule, show_value, spell_basis
+from collector.evidence import CriterionResult
+from collector.plan import Plan
+from collector.report import combination_lines, show_value, spell_basis
 from collector.rulebook import Scale
 from collector.score import NodeResult, points
 from collector.snapshot import Snapshot
+from collector.web.caps import cap_rows
 from collector.web.figures import Tree, criterion_row
-from collector.web.times import window
-from collector.web.views import View
-
-Facts = list[tuple[str, str]]
-"""(name, value) pairs in the order in which they are read."""
+from collector.web.questions import question_blocks
+from collector.web.view import Facts, View
+from collector.web.vouching import vouching_block
 
 
 class RungRow(NamedTuple):
@@ -27,13 +27,13 @@ class RungRow(NamedTuple):
     basis: str
 
 
-class SubjectRow(NamedTuple):
-    """One of the worst subjects: its tags, its number at worst and at best, buckets found of those expected."""
+class SignalRow(NamedTuple):
+    """A signal that is asked; state: of a status."""
 
-    tags: Facts
-    low: str
-    high: str
-    buckets: str
+    name: str
+    sources: str
+    state: str
+    word: str
 
 
 def criterion_view(snapshot: Snapshot, name: str) -> View | None:
@@ -48,40 +48,69 @@ def criterion_view(snapshot: Snapshot, name: str) -> View | None:
 
 def _values(snapshot: Snapshot, tree: Tree, node: NodeResult, result: CriterionResult) -> dict[str, object]:
     rules = snapshot.rules
-    criterion = rules.book.criteria[result.id]
+    criterion, plan = rules.book.criteria[result.id], rules.plans.get(result.id)
     scale = rules.book.scales[criterion.scale]
     return {
         "trail": [*tree.trail(node), (node.id, str(node.title))],
         "row": criterion_row(result),
+        "is_document": result.weight == 0,
+        "both": _both_ends(result),
         "why": str(criterion.why),
         "fix": str(criterion.fix),
+        "exception": str(criterion.not_applicable) if criterion.not_applicable else "",
         "basis": [spell_basis(rules, basis) for basis in criterion.basis],
-        "found": _found(snapshot, result),
-        "worst": [_subject_row(subject, result.unit) for subject in result.worst],
-        "query": result.query or "",
+        "todo": _todo(snapshot, result),
+        "signals": _signals(snapshot, result),
+        "vouched": vouching_block(snapshot, result),
+        "is_measured": result.kind == "measured",
+        "questions": question_blocks(snapshot, result.questions, criterion.questions(), plan, scale_unit=result.unit),
+        "combination": combination_lines(criterion, plan) if plan else [],
+        "combined": _combined(result, plan),
         "scale": str(scale.title),
         "scale_basis": [spell_basis(rules, basis) for basis in scale.basis],
         "rungs": _rung_rows(rules, scale, result),
         "is_line": bool(scale.line),
-        "question": explain_rule(rules, result.id, None),
+        "caps": cap_rows(snapshot, node),
         "made_from": _made_from(snapshot, result),
         "commands": _commands(snapshot, result),
     }
 
 
-def _found(snapshot: Snapshot, result: CriterionResult) -> Facts:
-    """What the store was asked and what it held; empty for what was not asked."""
-    if result.window is None:
-        return []
-    plan = snapshot.rules.plans[result.id].main
+def _both_ends(result: CriterionResult) -> str:
+    """Which value earns which end, where the two differ."""
+    if result.status != "scored" or result.value == result.best_value:
+        return ""
+    worst, best = (show_value(value, result.unit) for value in (result.value, result.best_value))
+    return say(
+        f"最坏 {worst} 得 {result.low:.4g} 分，最好 {best} 得 {result.high:.4g} 分；两端之差来自缺失的数据。",
+        f"{worst} at worst earns {result.low:.4g}, {best} at best earns {result.high:.4g}; what lies between is missing data.",
+    )
+
+
+def _combined(result: CriterionResult, plan: Plan | None) -> str:
+    """What several questions came to together."""
+    if plan is None or plan.combination is None or result.value is None:
+        return ""
+    worst, best = (show_value(value, result.unit) for value in (result.value, result.best_value))
+    return worst if worst == best else say(f"最坏 {worst}，最好 {best}", f"{worst} at worst, {best} at best")
+
+
+def _todo(snapshot: Snapshot, result: CriterionResult) -> str:
+    return next((str(row.todo) for row in snapshot.coverage.criteria if row.id == result.id and row.todo), "")
+
+
+def _signals(snapshot: Snapshot, result: CriterionResult) -> list[SignalRow]:
+    """Every signal that is asked, which sources give it, and whether it is seen here."""
+    words = {
+        "seen": ("good", say("已采集", "seen here")),
+        "not_seen": ("none", say("未见到", "not seen here")),
+        "no_source": ("none", say("本版本尚无采集源", "no source yet")),
+    }
     return [
-        (say("统计窗口", "Window"), window(result.window, snapshot.zone)),
-        (say("对象数", "Subjects"), str(result.subjects)),
-        (
-            say("时间桶：实有 / 应有", "Buckets: found / expected"),
-            f"{result.found} / {result.expected} ({show_value(plan.each_ms / 1000, 'seconds')})",
-        ),
-        (say("样本数", "Samples"), str(result.samples)),
+        SignalRow(row.signal, say("、", ", ").join(row.sources), *words[row.state])
+        for criterion in snapshot.coverage.criteria
+        if criterion.id == result.id
+        for row in criterion.signals
     ]
 
 
@@ -89,14 +118,15 @@ def _made_from(snapshot: Snapshot, result: CriterionResult) -> Facts:
     """The digests that say whether a second look saw the same."""
     card, book = snapshot.scorecard, snapshot.rules.book
     criterion = book.criteria[result.id]
-    asked = [(say("查询结果摘要", "Digest of the answer"), result.digest)] if result.window else []
+    asked = [(say("查询结果摘要", "Digest of the answer"), result.digest)] if result.questions else []
     return [
         *asked,
+        (say("本准则的规则摘要（准则与标尺）", "Digest of this rule (criterion and scale)"), result.rule_digest),
         (
             say("准则文件摘要", "Digest of the criterion"),
-            book.digests[f"{book.indicators[result.id]}/{result.id}.yaml"],
+            book.digests.get(f"{book.indicators.get(result.id, '')}/{result.id}.yaml", "–"),
         ),
-        (say("标尺文件摘要", "Digest of the scale"), book.digests[f"scales/{criterion.scale}.yaml"]),
+        (say("标尺文件摘要", "Digest of the scale"), book.digests.get(f"scales/{criterion.scale}.yaml", "–")),
         (say("全部规则摘要", "Digest of all rules"), card.digests.rules),
         (say("信号目录摘要", "Digest of the catalogue"), card.digests.catalogue),
         (say("医院资料摘要", "Digest of the site folder"), card.digests.site_folder),
@@ -104,20 +134,12 @@ def _made_from(snapshot: Snapshot, result: CriterionResult) -> Facts:
 
 
 def _commands(snapshot: Snapshot, result: CriterionResult) -> list[str]:
-    commands = snapshot.commands
+    commands, as_of = snapshot.commands, snapshot.scorecard.as_of
     return [
-        commands.spell("score", "--as-of", snapshot.scorecard.as_of, "--format json"),
+        commands.spell("explain", result.id, "--as-of", as_of),
+        commands.spell("score", "--as-of", as_of, "--format json"),
         f"{commands.program} rules explain {result.id}",
     ]
-
-
-def _subject_row(subject: WorstSubject, unit: str) -> SubjectRow:
-    return SubjectRow(
-        list(subject.subject.items()),
-        show_value(subject.low, unit),
-        show_value(subject.high, unit),
-        f"{subject.found} / {subject.expected}",
-    )
 
 
 def _rung_rows(rules: Rules, scale: Scale, result: CriterionResult) -> Sequence[RungRow]:

@@ -8,6 +8,9 @@ from collector.evidence import CriterionResult
 from collector.report import show_value, status_word
 from collector.score import NodeResult, Scorecard
 
+SAME_WEIGHT = 1e-9
+"""Weights closer than this differ by rounding alone."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -52,12 +55,16 @@ class Bar:
 
 @dataclass(frozen=True)
 class NodeRow:
-    """A node as one row; is_measured: whether any criterion counts in it or below it."""
+    """A node as one row; is_measured: whether telemetry scores anything in it or below it.
+
+    published: its published weight where that is not what it weighs here, else empty.
+    """
 
     id: str
     title: str
     level: int
     weight: str
+    published: str
     counts_for: str
     bar: Bar
     is_measured: bool
@@ -68,12 +75,13 @@ class NodeRow:
 class CriterionRow:
     """A criterion as one row; value and points are the provisional ones while it is not scored.
 
-    rests_on: what a provisional value rests on when that is less than a closed bucket, else empty.
+    published: as of a node. rests_on: what a provisional value rests on when that is less than a closed bucket, else empty.
     """
 
     id: str
     title: str
     weight: str
+    published: str
     counts_for: str
     state: str
     state_word: str
@@ -121,19 +129,27 @@ class Tree:
             title=str(node.title),
             level=node.level,
             weight=show_weight(node.effective_weight),
+            published=_published(node),
             counts_for=show_points(node.effective_weight * node.low),
             bar=Bar(node.low, node.high, node.coverage),
-            is_measured=bool(criteria),
+            is_measured=any(criterion.kind == "measured" for criterion in criteria),
             criteria=_count(criteria),
         )
 
 
+def _published(part: NodeResult | CriterionResult) -> str:
+    return show_weight(part.weight) if abs(part.weight - part.effective_weight) > SAME_WEIGHT else ""
+
+
 def _count(criteria: Sequence[CriterionResult]) -> str:
-    if not criteria:
-        return say("不由遥测评分", "not from telemetry")
-    scored = sum(criterion.status == "scored" for criterion in criteria)
-    provisional = sum(criterion.provisional is not None for criterion in criteria)
-    words = say(f"{scored}/{len(criteria)} 已评分", f"{scored}/{len(criteria)} scored")
+    """How many of those that weigh anything are scored; the documents beside them do not count."""
+    counted = [criterion for criterion in criteria if criterion.weight > 0]
+    scored = sum(criterion.status == "scored" for criterion in counted)
+    words = say(f"{scored}/{len(counted)} 已评分", f"{scored}/{len(counted)} scored")
+    if not any(criterion.kind == "measured" for criterion in counted):
+        outside = say("不由遥测评分", "not from telemetry")
+        return outside + say(f"，{words}", f", {words}") if counted else outside
+    provisional = sum(criterion.provisional is not None for criterion in counted)
     return words + say(f"，{provisional} 暂估", f", {provisional} provisional") if provisional else words
 
 
@@ -145,6 +161,7 @@ def criterion_row(result: CriterionResult) -> CriterionRow:
         id=result.id,
         title=str(result.title),
         weight=show_weight(result.effective_weight),
+        published=_published(result),
         counts_for=show_points(result.effective_weight * result.low),
         state="provisional" if provisional else result.status,
         state_word=say("暂估", "provisional") if provisional else status_word(result.status),

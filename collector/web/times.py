@@ -11,6 +11,17 @@ def clock_time(milliseconds: int, zone: ZoneInfo) -> str:
     return f"{_local(milliseconds, zone)} {zone.key}"
 
 
+def local_time(milliseconds: int, zone: ZoneInfo) -> str:
+    """A time in the site's zone to the minute, for tables that name the zone once."""
+    return _local(milliseconds, zone)[:-3]
+
+
+def day(milliseconds: int, zone: ZoneInfo) -> str:
+    """A day in the site's zone; its time beside it unless it is midnight."""
+    shown = local_time(milliseconds, zone)
+    return shown.removesuffix(" 00:00")
+
+
 def window(span: tuple[int, int], zone: ZoneInfo) -> str:
     """From when to when, the zone once."""
     return f"{_local(span[0], zone)} – {clock_time(span[1], zone)}"

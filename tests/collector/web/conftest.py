@@ -1,20 +1,26 @@
 """A small hospital in a real store: one server, one gateway, one server that went silent, and what goes wrong there."""
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
+from agent.catalogue import Text
 from agent.points import Point
-from collector.evaluate import Rules, parse_time
+from collector.evaluate import Rules, parse_time, prepare
+from collector.history import Summary
 from collector.inquiry import Site
 from collector.reasons import Reason
+from collector.rulebook import Asking, Basis, Cap, Counted, Criterion, Needs, Node, Rung, Scale, Step, TakeBoth
 from collector.ruleset import load_rules
 from collector.server import Evaluator, StoreThreads
+from collector.site_folder import Attestation, Document, Entry, Exemption, Maintenance, SiteFolder
 from collector.snapshot import Commands, Snapshot
 from collector.stores import AppliedBatch, Store, load_store
 from collector.web.serving import PageServer
@@ -105,10 +111,15 @@ def fill(store: Store) -> None:
     )
 
 
-def look(store: Store, rules: Rules, set_aside: Mapping[Reason, int]) -> Snapshot:
+def look(
+    store: Store,
+    rules: Rules,
+    set_aside: Mapping[Reason, int],
+    folder: SiteFolder = SiteFolder(),  # noqa: B008 - frozen
+) -> Snapshot:
     """The collector's own snapshot, taken in a thread of its own: the browser's library keeps a loop in this one."""
     threads = StoreThreads(store)
-    site = Site("renmin", ZoneInfo("Asia/Shanghai"))
+    site = Site("renmin", ZoneInfo("Asia/Shanghai"), folder)
     evaluator = Evaluator(threads, rules, site, lambda: set_aside, lambda: NOW / 1000, COMMANDS)
     with ThreadPoolExecutor(1) as alone:
         shown = alone.submit(lambda: asyncio.run(evaluator.look())).result()
@@ -149,6 +160,244 @@ def just_begun(rules: Rules) -> Snapshot:
     with module.Store(module.Config(path=":memory:"), rules.catalogue) as store:
         store.write([batch("his-db-01", 0, points, at)])
         return look(store, rules, {})
+
+
+# -- the same hospital with a register, attestations, caps and a past
+
+OWN = (Basis(source="own", confidence="own-judgement"),)
+PAPER = "documents/2025-report.pdf"
+FAILOVER, ISOLATION = "hospital.data-availability.failover", "hospital.network-security.network-isolation"
+SMART_WARD = "hospital.in-hospital-applications.smart-ward"
+
+
+def text(zh: str, en: str) -> Text:
+    return Text(zh, en)
+
+
+def attested(zh: str, en: str, scale: str, exception: Text | None = None) -> Criterion:
+    """A criterion that a person vouches for."""
+    return Criterion(
+        title=text(zh, en),
+        kind="attested",
+        why=text("评审要看。", "The assessor asks for it."),
+        fix=text("补齐文件。", "Write the paper."),
+        basis=OWN,
+        scale=scale,
+        valid="365d",
+        not_applicable=exception,
+    )
+
+
+VOUCHED_CRITERIA = {
+    "paper-location": attested("数据副本在另一座城市", "A copy of the data stands in another city", "paper-level"),
+    "paper-expired": attested("等保测评报告有效", "The protection assessment is valid", "paper-level"),
+    "paper-missing": attested("拓扑图与现状一致", "The topology diagram is current", "paper-level"),
+    "paper-later": attested("应急预案已演练", "The emergency plan was drilled", "paper-level"),
+    "paper-none": attested("区域图已批准", "The zone map is approved", "paper-level"),
+    "city-ward": attested("病区终端联网", "Wards are connected", "paper-level"),
+}
+PAPER_LEVEL = Scale(
+    title=text("四级", "four levels"),
+    unit="level",
+    better="higher",
+    rungs=(Rung(at=4, points=100, basis=OWN), Rung(at=2, points=60, basis=OWN), Rung(at=1, points=20, basis=OWN)),
+)
+LOST_MEMBERS = Asking(
+    measures="platform_member.is_reporting",
+    per=("asset", "member"),
+    over="1d",
+    each="1h",
+    take=TakeBoth(bucket="share <= 0", subject="max"),
+    across=(Step(take="worst"),),
+    needs=Needs(span="1h"),
+)
+CAPS = (
+    Cap(
+        id="no-other-city",
+        node=FAILOVER,
+        ceiling=60,
+        title=text("副本不在另一座城市", "No copy in another city"),
+        basis=OWN,
+        criterion="paper-location",
+        points_below=100,
+    ),
+    Cap(
+        id="no-zone-map",
+        node=ISOLATION,
+        ceiling=40,
+        title=text("没有区域图", "There is no zone map"),
+        basis=OWN,
+        criterion="paper-none",
+        points_below=60,
+    ),
+    Cap(
+        id="lost-member",
+        node="hospital.network-security.network-management",
+        ceiling=10,
+        title=text("有平台成员失联", "A member of the platform is lost"),
+        basis=OWN,
+        question=LOST_MEMBERS,
+        at_least=1,
+    ),
+    Cap(
+        id="log-lost",
+        node="hospital.network-security.network-management",
+        ceiling=5,
+        title=text("日志全部丢失", "All logs are lost"),
+        basis=OWN,
+        criterion="paper-later",
+        points_below=20,
+    ),
+)
+PAPERS = {FAILOVER: ("paper-location", "paper-later"), ISOLATION: ("paper-expired", "paper-missing", "paper-none")}
+
+
+def with_papers(node: Node, path: str, measured: frozenset[str]) -> Node:
+    """A node with the telemetry criteria that ship and our own attested ones, whatever other attested ones ship."""
+    criteria = tuple(one for one in node.criteria if one.id in measured)
+    return msgspec.structs.replace(
+        node,
+        children=tuple(with_papers(child, f"{path}.{child.id}", measured) for child in node.children),
+        criteria=(Counted(id="city-ward", weight=1.0),) if path == SMART_WARD else criteria,
+        documents=PAPERS.get(path, ()),
+    )
+
+
+@pytest.fixture(scope="session")
+def vouched_rules(rules: Rules) -> Rules:
+    """The shipped telemetry criteria with attested ones and caps of our own, so that no count of the shipped rules matters."""
+    book = rules.book
+    shipped = {name: one for name, one in book.criteria.items() if one.kind == "measured"}
+    exception = text("没有外网时", "when nothing leads outside")
+    shipped["exposed-service-count"] = msgspec.structs.replace(
+        shipped["exposed-service-count"], not_applicable=exception
+    )
+    measured = frozenset(shipped)
+    tree = tuple(with_papers(node, node.id, measured) for node in book.index.tree)
+    return prepare(
+        dataclasses.replace(
+            book,
+            criteria={**shipped, **VOUCHED_CRITERIA},
+            indicators={**book.indicators, **dict.fromkeys(VOUCHED_CRITERIA, "papers")},
+            scales={**book.scales, "paper-level": PAPER_LEVEL},
+            index=msgspec.structs.replace(book.index, tree=tree, caps=CAPS),
+        ),
+        rules.catalogue,
+    )
+
+
+def vouch(criterion: str, value: float | None, since: str, expires: str, document: Document | None) -> Attestation:
+    """An attestation by the head of IT; without a value: that the criterion does not apply."""
+    return Attestation(
+        criterion=criterion,
+        value=value,
+        is_not_applicable=value is None,
+        author="李明",
+        role="信息科主任",
+        reason="现场核对" if value is not None else "本院没有对外服务",
+        document=document,
+        since=parse_time(f"{since}T00:00:00+08:00"),
+        expires=parse_time(f"{expires}T00:00:00+08:00"),
+        place="attestations.yaml:7",
+    )
+
+
+def asset(name: str, reporters: tuple[str, ...], role: str, retired: str = "", until: str = "") -> Entry:
+    """An asset of the register."""
+    attributes = {"class": ("server",), "criticality": ("critical",), "role": (role,)}
+    since = parse_time("2025-01-01T00:00:00+08:00")
+    ended = {"until": parse_time(f"{until}T00:00:00+08:00")} if until else {}
+    return Entry(name, "assets", attributes, reporters, since, retired=retired, **ended)
+
+
+def site_folder() -> SiteFolder:
+    """Attestations in every state, a retired asset, one that nobody looks at, an exemption, announced maintenance."""
+    there, gone = Document(PAPER, "ab" * 32), Document("documents/topology.pdf", "cd" * 32, is_there=False)
+    entries = [
+        asset("his-db-01", ("his-db-01",), "database"),
+        asset("pacs-02", ("pacs-02",), "archive"),
+        asset("pacs-01", ("pacs-01",), "archive", "由 pacs-02 替换", "2026-03-28"),
+        asset("lis-db-01", ("lis-db-01",), "database"),
+    ]
+    return SiteFolder(
+        zone=ZoneInfo("Asia/Shanghai"),
+        has_register=True,
+        entries={"assets": {entry.id: entry for entry in entries}},
+        attestations=(
+            vouch("paper-location", 2, "2026-01-01", "2026-04-11", there),
+            vouch("paper-expired", 4, "2025-01-01", "2026-03-21", there),
+            vouch("paper-missing", 4, "2026-01-01", "2026-12-31", gone),
+            vouch("paper-later", 1, "2026-01-01", "2026-12-01", None),
+            vouch("exposed-service-count", None, "2026-01-01", "2026-10-01", None),
+        ),
+        exemptions=(
+            Exemption(
+                "telemetry-completeness",
+                "asset",
+                "sw-core-2",
+                "备件，未上线",
+                "李明",
+                parse_time("2026-01-01T00:00:00+08:00"),
+                parse_time("2026-06-01T00:00:00+08:00"),
+            ),
+        ),
+        maintenance=(
+            Maintenance(
+                ("his-db-01",),
+                parse_time("2026-04-04T22:00:00+08:00"),
+                parse_time("2026-04-05T02:00:00+08:00"),
+                "升级数据库",
+                "李明",
+                NOW - DAY,
+            ),
+        ),
+        digest="ef" * 32,
+    )
+
+
+PAST = 60
+"""Hours of which a scorecard is stored; three in the middle were never evaluated."""
+
+
+def store_past(store: Store) -> None:
+    """Scorecards that rose slowly, a hole, and one hour that was revised twice."""
+    hour = NOW // 3_600_000 * 3_600_000
+    for back in range(PAST, 0, -1):
+        if back in (30, 31, 32):
+            continue
+        low = 10.0 + (PAST - back) / 4
+        nodes = {
+            "hospital.data-availability": (low, 90.0),
+            "hospital.network-security": (low + 20, 80.0),
+            "hospital.network-security.network-management": (low, 85.0),
+        }
+        save_card(store, hour - back * 3_600_000, Summary(low / 5, 95.0, 0.2, nodes), "", 0)
+        if back == 5:
+            save_card(store, hour - back * 3_600_000, Summary(low / 5, 94.0, 0.2, nodes), LATE, 1)
+            save_card(store, hour - back * 3_600_000, Summary(low / 5, 93.0, 0.2, nodes), CHANGED, 2)
+
+
+LATE, CHANGED = "后来又到了数据 / more data came in", "规则改了 / the rules were changed"
+
+
+def save_card(store: Store, as_of: int, summary: Summary, why: str, number: int) -> None:
+    shown = msgspec.json.encode(summary).decode()
+    store.save_scorecard("renmin", as_of, f"{as_of}-{number}", b"{}", as_of + (1 + number) * 120_000, why, shown)
+
+
+@pytest.fixture(scope="session")
+def vouched(vouched_rules: Rules) -> Snapshot:
+    """What the faces show of that hospital when it says something of itself and has a past."""
+    module = load_store("duckdb")
+    with module.Store(module.Config(path=":memory:"), vouched_rules.catalogue) as store:
+        fill(store)
+        boundaries = [
+            *steady("boundary", "fw-1", 300_000, strength_level=3.0, is_in_service=1.0)(boundary="internet"),
+            *steady("boundary", "fw-2", 300_000, strength_level=1.0, is_in_service=0.0)(boundary="insurance"),
+        ]
+        store.write([batch("gw-core", 1, boundaries, NOW - 10_000)])
+        store_past(store)
+        return look(store, vouched_rules, {}, site_folder())
 
 
 class Serving:

@@ -45,22 +45,55 @@ def client(shown: Any) -> Iterator[Client]:
     client.close()
 
 
-@pytest.mark.parametrize("language", ["zh", "en"])
-def test_every_link_of_every_page_answers(client: Client, snapshot: Snapshot, language: str) -> None:
+def crawl(client: Client, language: str) -> tuple[dict[str, int], dict[str, str]]:
+    """Path -> status, and path -> body, of everything that links from the first page lead to."""
     seen: dict[str, int] = {}
+    bodies: dict[str, str] = {}
     waiting = ["/"]
     while waiting:
         path = waiting.pop()
-        body = client.get(path, Cookie=f"lang={language}")
+        bodies[path] = body = client.get(path, Cookie=f"lang={language}")
         seen[path] = client.status
         if client.headers["content-type"].startswith("text/html"):
             links = re.findall(r'(?:href|src)="(/[^"#]*|\?[^"]*)"', body)
             paths = [html.unescape(link if link.startswith("/") else "/" + link) for link in links]
             waiting += [path for path in dict.fromkeys(paths) if path not in seen and path not in waiting]
+    return seen, bodies
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_every_link_of_every_page_answers(client: Client, snapshot: Snapshot, language: str) -> None:
+    seen, _ = crawl(client, language)
     assert {path: status for path, status in seen.items() if status != 200} == {}
     nodes = snapshot.scorecard.nodes
     assert sum(path.startswith("/node/") for path in seen) == len(nodes)
     assert sum(path.startswith("/criterion/") for path in seen) == sum(len(node.criteria) for node in nodes)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_every_link_of_a_told_hospital_answers_and_no_page_shows_what_the_program_says_to_itself(
+    serving: Callable[..., Any], vouched: Snapshot, language: str
+) -> None:
+    with serving(vouched).running() as server:
+        client = Client(server.port)
+        seen, bodies = crawl(client, language)
+        client.close()
+    assert {path: status for path, status in seen.items() if status != 200} == {}
+    assert {"/subject/his-db-01", "/attestations", "/history", "/start"} <= set(seen)
+    inner = re.compile(r"&lt;(?:Macro|[a-z_.]+ object)|(?:Text|Link|Tag)\(|>None<")
+    assert {path: inner.findall(body) for path, body in bodies.items() if inner.search(body)} == {}
+
+
+def test_an_english_page_holds_no_chinese_but_what_the_hospital_wrote(
+    serving: Callable[..., Any], vouched: Snapshot
+) -> None:
+    with serving(vouched).running() as server:
+        client = Client(server.port)
+        bodies = {path: client.get(f"{path}?lang=en") for path in ("/", "/start", "/attestations", "/history")}
+        client.close()
+    written = {"李明", "信息科主任", "中文"}
+    found = {path: set(re.findall("[\u4e00-\u9fff]+", body)) - written for path, body in bodies.items()}
+    assert {path: chinese for path, chinese in found.items() if chinese} == {}
 
 
 def test_the_page_is_chinese_until_the_reader_chooses(client: Client) -> None:

@@ -64,7 +64,16 @@ def page(context: BrowserContext) -> Iterator[Page]:
 def all_paths(snapshot: Snapshot) -> list[str]:
     nodes = snapshot.scorecard.nodes
     criteria = [f"/criterion/{criterion.id}" for node in nodes for criterion in node.criteria]
-    return ["/", "/tree", "/agents", *(f"/node/{node.id}" for node in nodes), *criteria]
+    return [
+        "/",
+        "/tree",
+        "/attestations",
+        "/history",
+        "/start",
+        "/agents",
+        *(f"/node/{node.id}" for node in nodes),
+        *criteria,
+    ]
 
 
 def test_the_first_page_leads_with_the_two_indicators_and_the_eleven(page: Page, snapshot: Snapshot) -> None:
@@ -83,7 +92,10 @@ def test_proven_not_proven_and_lost_add_up_in_front_of_the_reader(page: Page) ->
     assert page.locator(".parts li").all_inner_texts() == ["proven 15.8", "not proven 70.0", "lost 14.2"]
     counts = page.locator("td[data-label=counts]").all_inner_texts()
     assert counts == ["0", "9", "0", "0", "6.75", "0"]
-    assert page.locator(".sum b").inner_text() == "15.75"
+    assert page.locator(".sums li").all_inner_texts() == [
+        "left end (the score): together 15.75 = 15.75",
+        "right end: together 85.75 = 85.75",
+    ]
 
 
 def test_the_bars_are_as_long_as_the_numbers(page: Page, snapshot: Snapshot) -> None:
@@ -194,6 +206,7 @@ def test_a_state_is_told_by_a_word_and_a_sign_and_not_by_colour_alone(page: Page
         "暂估": '"◐ "',
         "无数据": '"○ "',
         "已评分": '"● "',
+        "已采集": '"● "',
     }
 
 
@@ -262,6 +275,108 @@ def test_all_indicators_and_criteria_fit_a_phone_with_everything_unfolded(
     assert length_of_last > 200
 
 
+NEW_PAGES = (
+    "/",
+    "/start",
+    "/attestations",
+    "/history",
+    "/subject/his-db-01",
+    "/subject/pacs-01",
+    "/subject/sw-core-2",
+    "/subject/his-db-1",
+    "/agents",
+    "/node/hospital.data-availability.failover",
+    "/node/hospital.network-security",
+    "/node/hospital.network-security.network-management",
+    "/node/hospital.network-security.network-isolation",
+    "/criterion/telemetry-completeness",
+    "/criterion/isolation-strength-live",
+    "/criterion/exposed-service-count",
+    "/criterion/paper-location",
+    "/criterion/paper-missing",
+    "/criterion/paper-none",
+)
+"""Pages of a hospital that says something of itself, in every state."""
+
+UNFOLD = "document.querySelectorAll('details').forEach((part) => { part.open = true; })"
+
+
+@pytest.fixture(scope="module")
+def told(serving: Callable[..., Any], vouched: Snapshot) -> Iterator[Any]:
+    """A server of the hospital with a register, attestations, caps and a past."""
+    with serving(vouched).running() as server:
+        yield server
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_pages_of_a_told_hospital_fit_a_phone_unfolded_and_ask_nobody_else(
+    browser: Browser, told: Any, language: str
+) -> None:
+    page = browser.new_page(viewport=PHONE, base_url=told.url)
+    asked, complaints, widths = set(), [], {}
+    page.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"/?lang={language}")
+    for path in NEW_PAGES:
+        page.goto(path)
+        page.evaluate(UNFOLD)
+        widths[path] = page.evaluate("document.documentElement.scrollWidth")
+    page.close()
+    assert widths == dict.fromkeys(NEW_PAGES, 390)
+    assert asked == {"127.0.0.1"}
+    assert [text for text in complaints if "404" not in text] == []  # the page that is not there
+
+
+def test_a_subject_in_the_evidence_leads_to_its_page_and_back(browser: Browser, told: Any) -> None:
+    page = browser.new_page(viewport=DESKTOP, base_url=told.url)
+    page.goto("/criterion/telemetry-completeness?lang=en")
+    page.locator("#evidence").get_by_role("link", name="his-db-01").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("his-db-01")
+    page.get_by_role("link", name="99 % or more of the rounds due succeeded").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("99 % or more of the rounds due succeeded")
+    page.goto("/subject/his-db-1")
+    page.locator("main").get_by_role("link", name="his-db-01").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("his-db-01")
+    page.close()
+
+
+def test_the_pages_are_whole_without_a_script(browser: Browser, told: Any) -> None:
+    context = browser.new_context(java_script_enabled=False, base_url=told.url)
+    page = context.new_page()
+    page.goto("/history?lang=en")
+    assert page.locator(".plot svg").count() == 2
+    assert page.locator("#revisions td.note").first.inner_text().startswith("the rules were changed")
+    page.get_by_role("link", name="Attestations").click()
+    assert page.locator("#near tbody tr").count() == 6
+    assert not page.locator("#city table").is_visible()
+    page.get_by_text("The rest of the index").click()
+    assert page.locator("#city table").is_visible()
+    context.close()
+
+
+def test_the_labels_of_a_plot_are_as_large_on_a_phone_as_on_a_desk(browser: Browser, told: Any) -> None:
+    page = browser.new_page(viewport=PHONE, base_url=told.url)
+    page.goto("/history")
+    label = page.locator(".plot .times span").first
+    assert label.evaluate("part => parseFloat(getComputedStyle(part).fontSize)") >= 12
+    assert page.locator(".plot .times").first.locator("span").count() == 3
+    lines = page.locator(".plot .line").first.evaluate("part => getComputedStyle(part).vectorEffect")
+    assert lines == "non-scaling-stroke"
+    page.close()
+
+
+def test_what_has_the_focus_can_be_seen_on_every_new_page(browser: Browser, told: Any) -> None:
+    page = browser.new_page(viewport=DESKTOP, base_url=told.url)
+    for path in ("/start", "/attestations", "/history", "/subject/his-db-01"):
+        page.goto(path)
+        for _ in range(12):
+            page.keyboard.press("Tab")
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert (path, outline) == (path, "solid")
+    page.close()
+
+
 def test_a_hostile_interface_name_is_text_and_nothing_else(page: Page) -> None:
     raised = []
     page.on("dialog", lambda dialog: raised.append(dialog.message) or dialog.dismiss())
@@ -327,12 +442,12 @@ def test_new_figures_leave_open_what_is_open_and_the_focus_where_it_is(
         page = browser.new_page(viewport=DESKTOP)
         page.clock.install()
         page.goto(server.url + "criterion/telemetry-completeness?lang=en")
-        page.get_by_text("Question and steps").click()
+        page.get_by_text("The query, to run again").click()
         page.get_by_role("link", name="Hospital digitalisation").focus()
         server.shown = empty_snapshot
         page.clock.fast_forward(10_000)
         expect(page.locator(".status").first).to_have_text("no data")
-        assert page.locator("#question").get_attribute("open") == ""
+        assert page.locator("#query").get_attribute("open") == ""
         assert page.evaluate("document.activeElement.innerText") == "Hospital digitalisation"
         page.close()
 

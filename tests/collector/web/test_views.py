@@ -14,7 +14,7 @@ from collector.web.agents_view import agents_view
 from collector.web.evidence_view import criterion_view
 from collector.web.figures import Bar, show_weight
 from collector.web.times import ago
-from collector.web.views import list_troubles
+from collector.web.troubles import list_troubles
 
 
 def test_the_three_parts_of_a_bar_add_up_to_a_hundred() -> None:

@@ -1,0 +1,126 @@
+"""What needs attention: agents and sources in trouble, attestations that end, and what nobody looks at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.language import say
+from collector.report import INDICATORS
+from collector.snapshot import Snapshot
+from collector.web.questions import path_of_subject
+from collector.web.view import Link
+from collector.web.vouching import VouchingRow, list_vouching, vouching_row
+
+NAMES_SHOWN = 3
+DUE_SHOWN = 5
+
+
+def count_alive(snapshot: Snapshot) -> str:
+    """How many agents are alive, of how many."""
+    alive, known = sum(agent.is_alive for agent in snapshot.agents), len(snapshot.agents)
+    return say(f"采集代理 {alive}/{known} 在线", f"{alive} of {known} agents alive")
+
+
+def list_troubles(snapshot: Snapshot) -> list[str]:
+    """What an operator should look at, a few words each."""
+    silent = [agent.agent for agent in snapshot.agents if not agent.is_alive]
+    failing = [
+        f"{source.asset} {source.source}"
+        for agent in snapshot.agents
+        for source in agent.sources
+        if source.is_fresh and not source.is_success
+    ]
+    set_aside = sum(snapshot.set_aside.values())
+    missing = sum(last - first + 1 for agent in snapshot.agents for _, first, last in agent.holes)
+    return [
+        *([say("采集代理静默：", "silent agents: ") + _name_some(silent)] if silent else []),
+        *([say("采集失败：", "failing: ") + _name_some(failing)] if failing else []),
+        *([say(f"缺失 {missing} 批", f"missing batches: {missing}")] if missing else []),
+        *([say(f"搁置 {set_aside} 条数据", f"set aside: {set_aside}")] if set_aside else []),
+    ]
+
+
+def _name_some(names: Sequence[str]) -> str:
+    shown = say("、", ", ").join(names[:NAMES_SHOWN])
+    rest = len(names) - NAMES_SHOWN
+    return shown + say(f" 等 {len(names)} 个", f" and {rest} more") if rest > 0 else shown
+
+
+@dataclass(frozen=True)
+class Due:
+    """Attestations that count no longer or end soon; more: how many are not listed."""
+
+    rows: Sequence[VouchingRow]
+    more: int
+
+
+def list_due(snapshot: Snapshot) -> Due:
+    """The first few, those that ended first; without those of the rest of the index, whose page names them."""
+    found = [one for one in list_vouching(snapshot) if one.is_near and one.needs_attention]
+    return Due([vouching_row(snapshot, one) for one in found[:DUE_SHOWN]], max(0, len(found) - DUE_SHOWN))
+
+
+@dataclass(frozen=True)
+class BlindSpot:
+    """Something that nobody looks at. links: a few of those meant; more: how many others; advice: where to go on."""
+
+    text: str
+    links: Sequence[Link]
+    more: int
+    advice: Link
+
+
+def list_blind_spots(snapshot: Snapshot) -> list[BlindSpot]:
+    """What the scores cannot see: registered assets that nothing reports of, criteria without a signal."""
+    return [spot for spot in (_unseen_assets(snapshot), *_unseen_criteria(snapshot)) if spot is not None]
+
+
+def _unseen_assets(snapshot: Snapshot) -> BlindSpot | None:
+    now = snapshot.taken_at
+    watched = {
+        name
+        for agent in snapshot.agents
+        for source in agent.sources
+        if source.is_fresh
+        for name in (source.asset, source.target)
+    }
+    unseen = [
+        Link(path_of_subject(entry.id), entry.id)
+        for entry in snapshot.folder.entries.get("assets", {}).values()
+        if entry.until > now and (entry.since or 0) <= now and entry.id not in watched
+    ]
+    text = say(
+        f"已登记而此刻没有任何采集源在看的资产 {len(unseen)} 个：",
+        f"registered assets that no source looks at now: {len(unseen)}: ",
+    )
+    return _spot(text, unseen, Link("/agents", say("查看采集状态", "see the agents")))
+
+
+def _unseen_criteria(snapshot: Snapshot) -> list[BlindSpot | None]:
+    measured = [
+        row
+        for row in snapshot.coverage.criteria
+        if row.kind == "measured" and row.status == "no_data" and row.indicator.startswith(INDICATORS)
+    ]
+    no_source = [row for row in measured if any(signal.state == "no_source" for signal in row.signals)]
+    not_seen = [row for row in measured if row not in no_source and any(s.state == "not_seen" for s in row.signals)]
+    named = (
+        (
+            not_seen,
+            say(
+                "有采集源而本院还没有数据的准则 {} 条：",
+                "criteria that a source exists for and nothing is seen of: {}: ",
+            ),
+        ),
+        (no_source, say("本版本尚无采集源的准则 {} 条：", "criteria that no source exists for yet: {}: ")),
+    )
+    advice = Link("/start", say("下一步接入什么", "what to enrol next"))
+    return [
+        _spot(text.format(len(rows)), [Link(f"/criterion/{row.id}", str(row.title)) for row in rows], advice)
+        for rows, text in named
+    ]
+
+
+def _spot(text: str, links: Sequence[Link], advice: Link) -> BlindSpot | None:
+    if not links:
+        return None
+    return BlindSpot(text, links[:NAMES_SHOWN], max(0, len(links) - NAMES_SHOWN), advice)
