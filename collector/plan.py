@@ -242,7 +242,7 @@ SCALE_UNITS = {"1": "ratio", "s": "seconds", "bit/s": "bits_per_second"}
 
 def unit_after(name: str, field: Field, takes: tuple[Take, ...], asking: Asking) -> str:
     """The unit of a field after these reductions; a fact that is 0 or 1 is the share of the time that it holds."""
-    is_fact = field.kind in ("state", "event") and field.range == (0, 1) and not field.states
+    is_fact = field.kind in ("state", "event") and (field.least, field.greatest) == (0.0, 1.0) and not field.states
     unit = "ratio" if is_fact or asking.out_of is not None else SCALE_UNITS.get(unit_of(name), "count")
     for take in takes:
         unit = {"share": "ratio", "age": "seconds", "count": "count"}.get(take.by, unit)
