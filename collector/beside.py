@@ -23,7 +23,7 @@ from collector.quarantine import Quarantine
 from collector.reasons import Reason
 from collector.ruleset import DEFAULT_ZONE, load_rules
 from collector.server import StoreThreads, score_at
-from collector.site_check import check_against_rules
+from collector.site_check import check_against_rules, find_near_misses
 from collector.site_files import read_site_folder
 from collector.site_seen import find_set_aside, read_seen
 from collector.stores import Store, load_store
@@ -166,6 +166,7 @@ def read_site(place: Place, rules: Rules) -> tuple[Place, list[Mistake]]:
     mistakes = check_against_rules(folder, rules.book)
     if mistakes:
         raise FileMistakes(mistakes)
+    warnings += find_near_misses(folder, rules.book, rules.catalogue)
     return place._replace(site=Site(place.site.id, folder.zone, folder)), warnings
 
 

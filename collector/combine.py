@@ -138,6 +138,22 @@ def take_dual_active_share(row: Row) -> float:
 
 
 @_for_each(
+    "recovery-if-automatic",
+    "恢复时间；有人参与的至少计 15 分钟",
+    "the recovery time; at least 15 minutes when a person took part",
+    {"time": "lower", "automatic": "higher"},
+    "lower",
+)
+def take_recovery_if_automatic(row: Row) -> float | None:
+    """Full marks are for a switch that needed nobody; with a person the best rung is that of 15 minutes."""
+    time = row.values["time"]
+    if time is None:
+        return None
+    automatic = row.values["automatic"]
+    return time if automatic is not None and automatic >= 1 else max(time, 900.0)
+
+
+@_for_each(
     "ride-through-level",
     "4：不少于 15 分钟、两路、发电机可用；3：不少于 15 分钟、两路；2：不少于 7 分钟；1：有后备；0：无",
     "4: 15 min, two feeds and a generator; 3: 15 min and two feeds; 2: 7 min; 1: any time; 0: none",
@@ -353,4 +369,4 @@ def take_events_per_thousand(rows: Sequence[Row]) -> float | None:
     if math.fsum(row.number("blocked") for row in rows) >= events:
         return 0.0
     endpoints = math.fsum(row.number("endpoints") for row in rows)
-    return events * 1000 / endpoints if endpoints > 0 else NEVER_SECONDS
+    return events * 1000 / endpoints if endpoints > 0 else math.inf

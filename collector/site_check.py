@@ -1,13 +1,15 @@
 """A site folder held against the rules (what is wrong) and against what a store has seen (what is worth a look). No I/O."""
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent.catalogue import Catalogue
 from agent.documents import Mistake, nearest
 from agent.language import say
 from collector.query import DAY_MS
 from collector.rulebook import Criterion, Rulebook, Scale
-from collector.site_folder import SECTION_OF_TAG, Attestation, Entry, SiteFolder
+from collector.site_folder import ATTRIBUTES, SECTION_OF_TAG, Attestation, Entry, SiteFolder
 from collector.site_seen import Seen, SeenAsset
 from collector.site_times import format_moment
 from collector.site_written import REGISTER
@@ -23,6 +25,37 @@ def check_against_rules(folder: SiteFolder, book: Rulebook) -> list[Mistake]:
         if exemption.criterion not in book.criteria:
             mistakes.append(at(exemption.place, explain_unknown(exemption.criterion, book)))
     return mistakes
+
+
+def asked_attributes(book: Rulebook, catalogue: Catalogue) -> dict[str, set[str]]:
+    """For every attribute the values that a rule or a cap asks for; a tag of the same name is none."""
+    found: dict[str, set[str]] = {name: set() for name in ATTRIBUTES}
+    askings = [asking for one in book.criteria.values() for asking in one.questions().values()]
+    askings += [asking for cap in book.index.caps for asking in cap.questions().values()]
+    for asking in askings:
+        tags = catalogue.measurements[asking.measures.partition(".")[0]].tags
+        for key, values in asking.where.items():
+            if key in found and key not in tags:
+                found[key].update((values,) if isinstance(values, str) else values)
+    return found
+
+
+def find_near_misses(folder: SiteFolder, book: Rulebook, catalogue: Catalogue) -> list[Mistake]:
+    """Attribute values that no rule asks for and that look like one that some rule does: a typo selects nothing, in silence."""
+    asked = asked_attributes(book, catalogue)
+    findings = []
+    for section in folder.entries.values():
+        for entry in section.values():
+            for name, values in entry.attributes.items():
+                for value in values:
+                    close = difflib.get_close_matches(value, asked.get(name, ()), n=1, cutoff=0.8)
+                    if close and value not in asked[name]:
+                        text = say(
+                            f"'{entry.id}' 的 {name} '{value}' 没有规则用到，是否想写 '{close[0]}'?",
+                            f"no rule asks for {name} '{value}' of '{entry.id}'; did you mean '{close[0]}'?",
+                        )
+                        findings.append(at(entry.place, text))
+    return findings
 
 
 def at(place: str, text: str) -> Mistake:

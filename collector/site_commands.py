@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from agent import catalogue
 from agent.commandline import OK, WRONG
 from agent.documents import FileMistakes, Mistake, nearest, write_document
 from agent.errors import InfravitalsError
@@ -27,6 +28,7 @@ from collector.site_check import (
     explain_not_applicable,
     explain_unknown,
     explain_value,
+    find_near_misses,
 )
 from collector.site_draft import draft
 from collector.site_edit import SiteEditor
@@ -138,6 +140,7 @@ def _check(options: argparse.Namespace) -> int:
     try:
         folder, findings = where.read()
         mistakes = check_against_rules(folder, where.book())
+        findings = [*findings, *find_near_misses(folder, where.book(), catalogue.load())]
     except FileMistakes as error:
         mistakes = error.mistakes
     else:

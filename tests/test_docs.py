@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from agent import catalogue
 from agent.language import speaking
 from collector import cases, rulebook, site_written
 from collector.cases import run_cases
 from collector.combine import ANY_INPUTS, COMBINATIONS, Combination
 from collector.rulebook import Better
 from collector.ruleset import Loaded, load_rules, memory_store
+from collector.site_check import asked_attributes
 from collector.site_files import read_site_folder
 from collector.site_folder import ATTRIBUTES, SECTION_OF_TAG
 
@@ -230,3 +232,14 @@ def test_the_examples_of_the_site_folder_are_one_folder_without_mistakes(tmp_pat
     assert (folder.has_register, len(folder.attestations), warnings) == (True, 1, [])
     book, _ = rulebook.load()
     assert {one.criterion for one in (*folder.attestations, *folder.exemptions)} <= set(book.criteria)
+
+
+def test_the_attribute_values_that_the_shipped_rules_ask_stand_in_the_page() -> None:
+    asked = asked_attributes(rulebook.load()[0], catalogue.load())
+    rows = [
+        f"| `{name}` | {' '.join(f'`{value}`' for value in sorted(values))} |"
+        for name, values in asked.items()
+        if values
+    ]
+    text = SITE_PAGE.read_text("utf-8")
+    assert not [row for row in rows if row not in text], f"put into {SITE_PAGE}:\n" + "\n".join(rows)

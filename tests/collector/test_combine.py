@@ -1,5 +1,6 @@
 """What every combination gives, literally; and that none of them gives less when something gets better."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import hypothesis.strategies as st
@@ -50,6 +51,10 @@ def all_of(name: str, rows: Sequence[Row]) -> float | None:
         ("dual-active-share", {"serving": 2, "running": 1}, 1),
         ("dual-active-share", {"serving": 1, "running": 1}, 0.7),
         ("dual-active-share", {"serving": 2, "running": 0}, 0),
+        ("recovery-if-automatic", {"time": 45, "automatic": 1}, 45),
+        ("recovery-if-automatic", {"time": 45, "automatic": 0}, 900),
+        ("recovery-if-automatic", {"time": 1000, "automatic": 0}, 1000),
+        ("recovery-if-automatic", {"time": None, "automatic": 1}, None),
         ("ride-through-level", {"runtime": 900, "feeds": 2, "generator": 1}, 4),
         ("ride-through-level", {"runtime": 900, "feeds": 2, "generator": 0}, 3),
         ("ride-through-level", {"runtime": 900, "feeds": 1, "generator": 1}, 2),
@@ -199,7 +204,7 @@ def test_share_of_sums(rows: list[tuple[float, float]], share: float | None) -> 
         ([(3, 3, 500)], 0),
         ([(3, 2, 500)], 6),
         ([(3, 2, 500), (1, 1, 500)], 4),
-        ([(3, 0, 0)], NEVER_SECONDS),
+        ([(3, 0, 0)], math.inf),
     ],
 )
 def test_events_per_thousand(rows: list[tuple[float, float, float]], rate: float | None) -> None:

@@ -342,3 +342,11 @@ def test_help_has_examples_in_both_languages(run: Run, command: str, word: str) 
 def test_a_time_without_its_offset_is_refused_on_the_command_line(run: Run, site: Path) -> None:
     status, _, err = run("register", "show", "--as-of", "2026-01-01T10:00:00", "--site-folder", site)
     assert (status, "neither a date" in err) == (2, True)
+
+
+def test_a_role_that_looks_like_a_typo_is_named_with_the_nearest(run: Run, site: Path) -> None:
+    (site / "register.yaml").write_text("assets:\n  a: {role: databse}\n  b: {role: our-own-word}\n", "utf-8")
+    status, out, _ = run("register", "check", "--site-folder", site)
+    assert status == 0
+    assert "register.yaml:2: no rule asks for role 'databse' of 'a'; did you mean 'database'?" in out
+    assert "our-own-word" not in out

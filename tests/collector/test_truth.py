@@ -92,10 +92,11 @@ def make_world(rules: Rules, name: str) -> World:
     for question, number in itertools.product(plan.questions.values(), range(SUBJECTS)):
         tags = _tags(rules, question, number)
         entity = tags[question.of]
-        attributes = {key: values[:1] for key, values in question.attributes}
         section = entries.setdefault(SECTION_OF_TAG[question.of], {})
-        before = section[entity].attributes if entity in section else {}
-        section[entity] = Entry(entity, SECTION_OF_TAG[question.of], {**before, **attributes}, since=starts[0])
+        attributes = dict(section[entity].attributes) if entity in section else {}
+        for key, values in question.attributes:
+            attributes[key] = (*attributes.get(key, ()), values[0])
+        section[entity] = Entry(entity, SECTION_OF_TAG[question.of], attributes, since=starts[0])
         for one, values in _series_of(rules, name, question, tags):
             series.setdefault(one, values)
     chosen = tuple(series)
