@@ -25,6 +25,13 @@ class Buckets(NamedTuple):
     samples: Integers
 
 
+def append(earlier: Buckets, later: Buckets) -> Buckets:
+    """One subject's buckets with those that follow them."""
+    positions = np.concatenate([earlier.positions, later.positions])
+    values = np.concatenate([earlier.values, later.values])
+    return Buckets(positions, values, np.concatenate([earlier.samples, later.samples]))
+
+
 NOTHING = Buckets(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
 
 

@@ -6,8 +6,8 @@ A pure function of (rules, site folder, store content at or before as-of, as-of)
 import datetime
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
@@ -37,6 +37,7 @@ from collector.rulebook import Cap, Rulebook
 from collector.score import Digests, Scorecard, build_tree, cross, points
 from collector.site_folder import Attestation
 from collector.stores import Store
+from collector.subjects import Sightings
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,11 @@ def evaluate(store: Store, rules: Rules, site: Site, as_of: int, now: int | None
 
     now: the time of reading, when the store shall remember closed buckets to keep; it changes no byte.
     """
-    results = evaluate_criteria(store, rules, site, as_of, sorted(rules.book.criteria), now)
-    caps = evaluate_caps(store, rules, site, as_of, results, now)
+    both = [*rules.plans.values()], [*rules.caps.values()]
+    moment = _moment(store, rules, site, as_of, [*both[0], *both[1]], now)
+    of_criteria, of_caps = (replace(moment, intervals=moment.intervals.since(_begin(as_of, plans))) for plans in both)
+    results = {name: _criterion(of_criteria, rules, name) for name in sorted(rules.book.criteria)}
+    caps = _caps(of_caps, rules, results)
     total, nodes = build_tree(rules.book, results, caps)
     lines = [*(f"{name}={result.digest}" for name, result in results.items())]
     lines += [f"cap {cap.id}={one.name}:{one.digest}" for cap in caps.values() for one in cap.questions]
@@ -113,14 +117,21 @@ def evaluate_caps(
     now: int | None = None,
 ) -> dict[str, CapResult]:
     """Every cap of the index; results: the criteria that conditions speak of."""
-    moment = _moment(store, rules, site, as_of, list(rules.caps.values()), now)
+    return _caps(_moment(store, rules, site, as_of, [*rules.caps.values()], now), rules, results)
+
+
+def _caps(moment: Moment, rules: Rules, results: Mapping[str, CriterionResult]) -> dict[str, CapResult]:
     return {cap.id: _cap(moment, rules, cap, results) for cap in rules.book.index.caps}
 
 
 def _moment(store: Store, rules: Rules, site: Site, as_of: int, plans: Sequence[Plan], now: int | None) -> Moment:
-    longest = max((plan.over_ms for plan in plans), default=0)
-    intervals = Intervals.read(store, site.id, as_of - longest - HOUR_MS, as_of, now) if plans else Intervals({})
-    return Moment(store, rules.catalogue, site, intervals, as_of, now)
+    intervals = Intervals.read(store, site.id, _begin(as_of, plans), as_of, now) if plans else Intervals({}, ())
+    return Moment(store, rules.catalogue, site, intervals, Sightings(store, as_of), as_of, now)
+
+
+def _begin(as_of: int, plans: Iterable[Plan]) -> int:
+    """From when on the plans want to know how often something was gathered."""
+    return as_of - max((plan.over_ms for plan in plans), default=0) - HOUR_MS
 
 
 def _criterion(moment: Moment, rules: Rules, name: str) -> CriterionResult:
@@ -272,7 +283,7 @@ class _Asked:
         trouble = self.main.trouble()
         if trouble is not None:
             return _Number(None, trouble)
-        span = combine(self.plan, {key: inquiry.reading() for key, inquiry in self.inquiries.items()})
+        span = combine(self.plan, {key: inquiry.reading for key, inquiry in self.inquiries.items()})
         if span is None:
             if self.main.plan.is_event:
                 return _Number(None, Text("期间没有发生任何事件", "nothing happened in the window"))
@@ -345,7 +356,7 @@ def make_evidence(name: str, inquiry: Inquiry) -> QuestionEvidence:
     """What stands beside one question's answer."""
     plan, rows = inquiry.plan, inquiry.answers
     per = () if plan.together is not None else plan.per
-    numbers = inquiry.reading().numbers
+    numbers = inquiry.reading.numbers
     span = numbers.get(()) if len(numbers) == 1 else None
     return QuestionEvidence(
         name=name,
@@ -379,7 +390,7 @@ def _cap(moment: Moment, rules: Rules, cap: Cap, results: Mapping[str, Criterion
         return CapResult(id=cap.id, title=cap.title, ceiling=cap.ceiling, state=state)  # type: ignore[arg-type]
     plan = rules.caps[cap.id]
     inquiries = {key: Inquiry(moment, question, cap.id) for key, question in plan.questions.items()}
-    span = combine(plan, {key: inquiry.reading() for key, inquiry in inquiries.items()})
+    span = combine(plan, {key: inquiry.reading for key, inquiry in inquiries.items()})
     at_least = cap.at_least or 0.0
     state = "unknown"
     if span is not None and next(iter(inquiries.values())).trouble() is None:

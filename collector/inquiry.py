@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from agent.catalogue import Catalogue, Text
-from collector.buckets import NOTHING, Buckets, Flags, Holder, answer_all, answer_together, meets_all, quotient
+from collector.buckets import NOTHING, Buckets, Flags, Holder, answer_all, answer_together, append, meets_all, quotient
 from collector.intervals import Intervals
 from collector.plan import QuestionPlan, Span, Watch
 from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer, Take, least_samples
@@ -18,7 +18,7 @@ from collector.score import cross
 from collector.site_files import spans_of
 from collector.site_folder import SiteFolder
 from collector.stores import Store
-from collector.subjects import Chosen, Subject, choose_subjects
+from collector.subjects import Chosen, Sightings, Subject, choose_subjects
 
 NOBODY_LOOKED = 2**40
 """Samples that no bucket holds: it is missing whatever is in it."""
@@ -41,6 +41,7 @@ class Moment:
     catalogue: Catalogue
     site: Site
     intervals: Intervals
+    sightings: Sightings
     as_of: int
     now: int | None = None
     _calendars: dict[tuple[str, int, int], Spans | None] = field(default_factory=dict)
@@ -82,7 +83,7 @@ class Inquiry:
         self.moment, self.plan = moment, plan
         site = moment.site
         self.question = plan.question(moment.as_of, site.zone, site.id)
-        chosen: Chosen = choose_subjects(moment.store, plan, self.question, site.folder, criterion, moment.as_of)
+        chosen: Chosen = choose_subjects(moment.sightings, plan, self.question, site.folder, criterion)
         self.subjects, self.exempt = chosen
         self.labels = {one.key: one.labels(plan) for one in self.subjects}
 
@@ -93,7 +94,7 @@ class Inquiry:
             return ()
         watched = self._watched()
         expectations = [self._expect(subject, watched) for subject in self.subjects]
-        return self._answer(self.question, expectations, self.plan.bounds)
+        return self._answer(self.question, self._found, expectations, self.plan.bounds)
 
     def trouble(self) -> Text | None:
         """Why no score can come of it; None when enough is known."""
@@ -126,6 +127,7 @@ class Inquiry:
             )
         return None
 
+    @cached_property
     def reading(self) -> Reading:
         """The numbers after the steps, every missing bucket at its worst and at its best."""
         numbers: dict[tuple[str, ...], Span | None] = {}
@@ -142,7 +144,7 @@ class Inquiry:
         """The same from what is known alone, the open bucket included; whatever was found counts, however little."""
         question = self.plan.open_question(self.moment.as_of, self.moment.site.zone, self.moment.site.id)
         expectations = [Expectation(subject.key, 0, ((0, 1),)) for subject in self.subjects]
-        rows = self._answer(question, expectations, Bounds(0.0, 0.0)) if expectations else ()
+        rows = self._answer(question, self._found_and_open(question), expectations, Bounds(0.0, 0.0))
         return self._cross({row.subject: Span(row.known, row.known) for row in rows if row.known is not None})
 
     def rests_on(self) -> Text | None:
@@ -176,13 +178,34 @@ class Inquiry:
             return key
         return tuple(self.labels[key][name] for name in self.plan.labels)
 
-    def _answer(self, question: Question, expectations: Sequence[Expectation], bounds: Bounds) -> list[SubjectAnswer]:
-        found = self._buckets(question)
+    def _answer(
+        self,
+        question: Question,
+        found: Mapping[tuple[str, ...], Buckets],
+        expectations: Sequence[Expectation],
+        bounds: Bounds,
+    ) -> list[SubjectAnswer]:
         if self.plan.whole is not None:  # a share of no events is no number, unlike a count of none
             question = msgspec.structs.replace(question, bucket=Take("mean"))
         if self.plan.together is not None:
             return answer_together(question, found, expectations, bounds, self.plan.together)
         return answer_all(question, found, expectations, bounds)
+
+    @cached_property
+    def _found(self) -> Mapping[tuple[str, ...], Buckets]:
+        """The closed buckets."""
+        return self._buckets(self.question)
+
+    def _found_and_open(self, question: Question) -> Mapping[tuple[str, ...], Buckets]:
+        """The closed buckets with the open one, which alone is read from the store."""
+        if not self.subjects:
+            return {}
+        end = self.question.end
+        latest = self._buckets(msgspec.structs.replace(question, start=end, edges=(end,) if question.edges else ()))
+        count = self.question.bucket_count()
+        later = {key: one._replace(positions=one.positions + count) for key, one in latest.items()}
+        grown = {key: append(self._found.get(key, NOTHING), one) for key, one in later.items()}
+        return {**self._found, **grown}
 
     def _buckets(self, question: Question) -> Mapping[tuple[str, ...], Buckets]:
         part = self.moment.buckets(question)

@@ -1,10 +1,11 @@
 """How often each asset's sources were gathered, and so how many samples a bucket should hold."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from collector.buckets import Buckets
+from collector.buckets import NOTHING, Buckets
 from collector.query import HOUR_MS, Question, Take
 from collector.stores import Store
 
@@ -15,8 +16,9 @@ Runs = tuple[tuple[int, float], ...]
 class Intervals:
     """How often each asset's sources were gathered, as the runner reported it hour by hour."""
 
-    def __init__(self, runs: Mapping[tuple[str, str], Runs]) -> None:
-        self._runs = runs
+    def __init__(self, found: Mapping[tuple[str, ...], Buckets], starts: Sequence[int], first: int = 0) -> None:
+        self._found, self._starts, self._first = found, starts, first
+        self._runs: dict[tuple[str, str], Runs] = {}
 
     @classmethod
     def read(cls, store: Store, site: str, start: int, as_of: int, now: int | None = None) -> "Intervals":
@@ -34,9 +36,11 @@ class Intervals:
             take,
             take,
         )
-        starts = question.starts()
-        found = store.buckets(question, now)
-        return cls({(asset, source): _turns(buckets, starts) for (asset, source), buckets in found.items()})
+        return cls(store.buckets(question, now), question.starts())
+
+    def since(self, start: int) -> "Intervals":
+        """Those that `read` would give of a window that begins at `start`, no earlier than this one's."""
+        return Intervals(self._found, self._starts, bisect_right(self._starts, start) - 1)
 
     def of(self, asset: str, sources: Sequence[str], otherwise: float) -> Runs:
         """The runs of the least frequent of `sources` on this asset; the catalogue's interval where nothing was reported.
@@ -44,11 +48,18 @@ class Intervals:
         Two sources may feed one measurement (bonds every 15 s, RAID every 60 s); a row does not say which it came from.
         Without a report the expectation stays at the catalogue's: a lost report must not make a gap look full.
         """
-        found = [self._runs[asset, source] for source in sources if (asset, source) in self._runs]
+        found = [runs for source in sources if (runs := self._runs_of(asset, source))]
         return max(found, key=lambda runs: runs[-1][1]) if found else ((0, otherwise),)
 
+    def _runs_of(self, asset: str, source: str) -> Runs:
+        key = (asset, source)
+        if key not in self._runs:
+            self._runs[key] = self._turns(self._found.get(key, NOTHING))
+        return self._runs[key]
 
-def _turns(buckets: Buckets, starts: Sequence[int]) -> Runs:
-    """The buckets run-length: only those whose value differs from the one before."""
-    turns = np.flatnonzero(np.diff(buckets.values, prepend=np.nan) != 0)
-    return tuple((starts[buckets.positions[at]], float(buckets.values[at])) for at in turns)
+    def _turns(self, buckets: Buckets) -> Runs:
+        """The buckets run-length: only those whose value differs from the one before."""
+        first = np.searchsorted(buckets.positions, self._first)
+        positions, values = buckets.positions[first:], buckets.values[first:]
+        turns = np.flatnonzero(np.diff(values, prepend=np.nan) != 0)
+        return tuple((self._starts[positions[at]], float(values[at])) for at in turns)

@@ -1,9 +1,9 @@
 """Who is asked: the register's entries and what the store has seen, from when until when each is expected."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from collector.plan import QuestionPlan
+from collector.plan import QuestionPlan, Where
 from collector.query import HOUR_MS, Question, Take
 from collector.site_folder import ATTRIBUTES, FOR_EVER, Entry, SiteFolder
 from collector.stores import KnownSubject, Store
@@ -27,6 +27,22 @@ class Subject(NamedTuple):
         return {**found, **dict(zip(plan.per, self.key, strict=True))}
 
 
+class Sightings:
+    """What a store has seen at or before `as_of` (ms); the store is asked once for all questions about the same subjects."""
+
+    def __init__(self, store: Store, as_of: int) -> None:
+        self.store, self.as_of = store, as_of
+        self._found: dict[tuple[str, tuple[str, ...], Where], Mapping[tuple[str, ...], KnownSubject]] = {}
+
+    def of(self, measurement: str, per: tuple[str, ...], where: Where) -> Mapping[tuple[str, ...], KnownSubject]:
+        """Every subject of a measurement with when it was seen, by its key, in the order of keys."""
+        key = (measurement, per, where)
+        if key not in self._found:
+            rows = self.store.subjects(measurement, per, dict(where), self.as_of)
+            self._found[key] = {row.subject: row for row in rows}
+        return self._found[key]
+
+
 class Chosen(NamedTuple):
     """The subjects of one question in the order of their keys, and those that an exemption took out."""
 
@@ -35,14 +51,14 @@ class Chosen(NamedTuple):
 
 
 def choose_subjects(
-    store: Store, plan: QuestionPlan, question: Question, folder: SiteFolder, criterion: str, as_of: int
+    sightings: Sightings, plan: QuestionPlan, question: Question, folder: SiteFolder, criterion: str
 ) -> Chosen:
-    """Everybody whom `criterion` asks at `as_of` (ms).
+    """Everybody whom `criterion` asks at the time of the sightings.
 
     The register's entries are subjects whether seen or not when the question enrols; what was seen is one unless the
     question wants attributes that the register does not give it.
     """
-    rows = {row.subject: row for row in _seen(store, plan, question, as_of)}
+    rows, as_of = _seen(sightings, plan, question), sightings.as_of
     entries = folder.section(plan.of)
     wanted = dict(plan.attributes) if folder.has_register else {}
     place = plan.per.index(plan.of)
@@ -61,7 +77,7 @@ def choose_subjects(
     inside = [one for one in found.values() if one.since <= as_of and one.until > question.start]
     exempt = {one.key for one in inside if _is_exempt(one, plan, folder, criterion, as_of)}
     kept = [one for one in inside if one.key not in exempt]
-    return Chosen(_without_gone(store, plan, question, rows, kept, as_of), tuple(sorted(exempt)))
+    return Chosen(_without_gone(sightings.store, plan, question, rows, kept, as_of), tuple(sorted(exempt)))
 
 
 def _subject(key: tuple[str, ...], entry: Entry | None, row: KnownSubject | None) -> Subject:
@@ -71,20 +87,19 @@ def _subject(key: tuple[str, ...], entry: Entry | None, row: KnownSubject | None
     return Subject(key, entry, since, entry.until if entry else FOR_EVER)
 
 
-def _seen(store: Store, plan: QuestionPlan, question: Question, as_of: int) -> Iterable[KnownSubject]:
+def _seen(sightings: Sightings, plan: QuestionPlan, question: Question) -> Mapping[tuple[str, ...], KnownSubject]:
     """What the store has seen of the measurement, and for what is watched, also what was only watched."""
-    where = dict(question.where)
-    rows = {row.subject: row for row in store.subjects(plan.measurement, plan.per, where, as_of)}
+    rows = dict(sightings.of(plan.measurement, plan.per, question.where))
     for watch in plan.watches:
         if watch.measurement == "source_round" or not set(plan.per) <= set(watch.tags):
             continue  # every asset has rounds: they prove that somebody looked, not that there is something to see
-        known = {tag: values for tag, values in where.items() if tag == "site" or tag in watch.tags}
-        for row in store.subjects(watch.measurement, plan.per, known, as_of):
+        known = tuple(pair for pair in question.where if pair[0] == "site" or pair[0] in watch.tags)
+        for row in sightings.of(watch.measurement, plan.per, known).values():
             before = rows.get(row.subject)
             if before is None or row.first_seen < before.first_seen:
                 last_seen = max(row.last_seen, before.last_seen) if before else row.last_seen
                 rows[row.subject] = row._replace(last_seen=last_seen)
-    return rows.values()
+    return rows
 
 
 def _is_exempt(subject: Subject, plan: QuestionPlan, folder: SiteFolder, criterion: str, as_of: int) -> bool:

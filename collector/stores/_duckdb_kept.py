@@ -1,6 +1,7 @@
 """Kept buckets and late marks in a DuckDB store: the tables `kept`, `late` and `pruned`."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,17 @@ class Reader:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._found: dict[tuple[object, ...], list[tuple[Any, ...]]] = {}
+
+    def _subjects(self, question: Question) -> list[tuple[Any, ...]]:
+        key = (question.measurement, question.where, question.per)
+        if key not in self._found:
+            self._found[key] = self._connection.rows(*subjects_of(question))
+        return self._found[key]
 
     def subjects(self, question: Question) -> Subjects | None:
         """The subjects of all series that the question wants."""
-        rows = self._connection.rows(*subjects_of(question))
+        rows = self._subjects(question)
         if not rows:
             return None
         tags = {number: tuple(values) for number, _, _, _, *values in rows}
@@ -46,7 +54,7 @@ class Reader:
 
     def raw(self, question: Question, spans: Sequence[Span]) -> Rows:
         """The buckets in these spans, slice by slice."""
-        subjects = self._connection.rows(*subjects_of(question))
+        subjects = self._subjects(question)
         is_shared = any(series > 1 for _, series, *_ in subjects)
         doubles = spans_with_doubles(question, self._connection)
         numbers = np.array([number for number, *_ in subjects], np.int64)

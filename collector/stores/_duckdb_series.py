@@ -17,6 +17,7 @@ class SeriesMemory:
     """Numbers series and watches their times; what changed is written with the points, in their transaction.
 
     newest, hour_ends: by series number; plain lists, since the writer's loop touches them once per point. whose: site and asset.
+    seen: every measurement that a site has a series of, and maybe of which a write has failed; readers may look at any time.
     After a restart the newest point of a series is not known but that it lies in the hour of `last_seen`: points in the
     rest of that hour count as possible doubles.
     """
@@ -25,6 +26,7 @@ class SeriesMemory:
         self.newest: list[int] = []
         self.hour_ends: list[int] = []
         self.whose: list[tuple[str, str]] = []
+        self.seen: set[tuple[str, str]] = set()
         self._tags = {name: tuple(declared.tags) for name, declared in catalogue.measurements.items()}
         self._first: list[int] = []
         self._last: list[int] = []
@@ -54,6 +56,7 @@ class SeriesMemory:
         self._ids[key] = number
         self._measurement.append(str(key[0]))
         self.whose.append((str(key[1]), str(key[3])))
+        self.seen.add((str(key[0]), str(key[1])))
         self.newest.append(last_seen)
         self.hour_ends.append((last_seen // HOUR_MS + 1) * HOUR_MS)
         self._first.append(first_seen)

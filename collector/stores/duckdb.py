@@ -7,7 +7,7 @@ the readers are done.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, NamedTuple, Self, TypeVar
 
@@ -126,6 +126,11 @@ class Store:
         with self._open().connection.snapshot() as connection:
             return question(connection)
 
+    def _has(self, measurement: str, where: Iterable[tuple[str, Sequence[str]]]) -> bool:
+        """Whether there can be a series; saves the queries about what nobody has reported yet, which most signals are."""
+        seen = self._open().series.seen
+        return all(any((measurement, site) in seen for site in sites) for tag, sites in where if tag == "site")
+
     def write(self, batches: Sequence[AppliedBatch]) -> None:
         """Points and `batch` rows in one transaction; batches that have their row already are passed over."""
         with self._writing() as session:
@@ -145,6 +150,8 @@ class Store:
     def buckets(self, question: Question, now: int | None = None) -> Mapping[tuple[str, ...], Buckets]:
         """The found buckets of every subject that has any; closed ones from what is kept, the others from raw points."""
         question.check()
+        if not self._has(question.measurement, question.where):
+            return {}
         seen = self._fresh.seen()  # before the snapshot, which then shows at least that
         found, made = self._read(lambda connection: read_buckets(question, now, Reader(connection)))
         self._fresh.remember(seen, made)
@@ -153,6 +160,8 @@ class Store:
     def compiled(self, question: Question) -> str:
         """The question as DuckDB's SQL, values in place, for a person to read or run again; its rows are the buckets."""
         question.check()
+        if not self._has(question.measurement, question.where):
+            return spell(buckets_of(question, (question.start, question.end), (), False))
         return spell(self._read(lambda connection: _compile(question, connection)))
 
     def keep(self) -> int:
@@ -172,6 +181,8 @@ class Store:
     ) -> list[KnownSubject]:
         """All subjects first seen at or before `until`, sorted by subject."""
         statement = seen_subjects(measurement, per, where, until)
+        if not self._has(measurement, where.items()):
+            return []
         rows = self._read(lambda connection: connection.rows(*statement))
         return [KnownSubject(tuple(tags), first, last, agent) for *tags, first, last, agent in rows]
 
@@ -239,7 +250,9 @@ def _prune_points(measurement: str, before: int, connection: Connection) -> int:
 
 def _compile(question: Question, connection: Connection) -> Statement:
     """The query of all the question's buckets from raw points."""
-    is_shared = any(series > 1 for _, series, *_ in connection.rows(*subjects_of(question)))
+    is_shared = question.bucket.by == "last" and any(
+        series > 1 for _, series, *_ in connection.rows(*subjects_of(question))
+    )
     doubles = spans_with_doubles(question, connection)
     return buckets_of(question, (question.start, question.end), doubles, is_shared)
 
