@@ -83,9 +83,12 @@ def answer_card(store: Store, rules: Rules, site: Site, arguments: Arguments) ->
 
 
 def answer_difference(store: Store, rules: Rules, site: Site, arguments: Arguments) -> bytes:
-    """The JSON of a Difference between two times."""
+    """The JSON of a Difference between two times: as stored when both are, else both evaluated now, like with like."""
     times = msgspec.convert(arguments, _Times)
-    before, after = (card_at(store, rules, site, moment) for moment in (times.before, times.after))
+    moments = (times.before, times.after)
+    are_stored = all(store.scorecard_at(site.id, moment) is not None for moment in moments)
+    give = card_at if are_stored else score_at
+    before, after = (give(store, rules, site, moment) for moment in moments)
     return msgspec.json.encode(Difference(before.as_of, after.as_of, tuple(compare(before, after))))
 
 

@@ -93,7 +93,7 @@ def _cause(
 def _attestation_words(before: CriterionResult, after: CriterionResult) -> Text:
     was, now = before.attestation, after.attestation
     if now is None:
-        return Text("证明被撤回", "the attestation was withdrawn")
+        return Text("不再有证明", "there is no attestation any more")
     if was is None:
         return Text(f"{now.author} 作了证明", f"{now.author} attested it")
     states = {

@@ -8,7 +8,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ from collector.evidence import (
     EXEMPT_SHOWN,
     AttestationEvidence,
     CapResult,
+    CapState,
     CriterionResult,
     Provisional,
     QuestionEvidence,
@@ -33,7 +34,7 @@ from collector.inquiry import Inquiry, Moment, Reading, Site
 from collector.intervals import Intervals
 from collector.plan import Plan, Span, plan_all, plan_caps
 from collector.query import HOUR_MS
-from collector.rulebook import Cap, Rulebook
+from collector.rulebook import Cap, Criterion, Rulebook, longest_term_ms
 from collector.score import Digests, Scorecard, build_tree, cross, points
 from collector.site_folder import Attestation
 from collector.stores import Store
@@ -138,7 +139,7 @@ def _criterion(moment: Moment, rules: Rules, name: str) -> CriterionResult:
     try:
         criterion = rules.book.criteria[name]
         vouched = moment.site.folder.attestation_of(name, moment.as_of)
-        if criterion.not_applicable is not None and _is_excepted(vouched, moment.as_of):
+        if criterion.not_applicable is not None and vouched and _is_excepted(criterion, vouched, moment.as_of):
             return _vouched(moment, rules, name, vouched, "not_applicable", 0.0, 0.0)
         if criterion.kind == "attested":
             return _attested(moment, rules, name, vouched)
@@ -182,12 +183,20 @@ def _unscored(rules: Rules, name: str, reason: Text | None, status: Status = "no
 # -- what a person vouches for
 
 
-def _is_excepted(vouched: Attestation | None, as_of: int) -> bool:
-    return vouched is not None and vouched.is_not_applicable and _state(vouched, as_of) == "valid"
+VouchedState = Literal["valid", "expired", "document_missing"]
 
 
-def _state(vouched: Attestation, as_of: int) -> str:
-    if as_of >= vouched.expires:
+def _is_excepted(criterion: Criterion, vouched: Attestation | None, as_of: int) -> bool:
+    return vouched is not None and vouched.is_not_applicable and _state(criterion, vouched, as_of) == "valid"
+
+
+def _end_of(criterion: Criterion, vouched: Attestation) -> int:
+    """When it ends: as written, and no later than the rule lets one attestation hold."""
+    return min(vouched.expires, vouched.since + longest_term_ms(criterion))
+
+
+def _state(criterion: Criterion, vouched: Attestation, as_of: int) -> VouchedState:
+    if as_of >= _end_of(criterion, vouched):
         return "expired"
     is_there = vouched.document is None or vouched.document.is_there
     return "valid" if is_there else "document_missing"
@@ -196,7 +205,8 @@ def _state(vouched: Attestation, as_of: int) -> str:
 def _attested(moment: Moment, rules: Rules, name: str, vouched: Attestation | None) -> CriterionResult:
     if vouched is None or vouched.value is None:
         return _unscored(rules, name, Text("尚无人证明", "nobody has attested this yet"))
-    state = _state(vouched, moment.as_of)
+    criterion = rules.book.criteria[name]
+    state = _state(criterion, vouched, moment.as_of)
     if state != "valid":
         result = _vouched(moment, rules, name, vouched, "no_data", 0.0, 100.0)
         reason = {
@@ -204,26 +214,24 @@ def _attested(moment: Moment, rules: Rules, name: str, vouched: Attestation | No
             "document_missing": Text("证明文件不在或已改动", "the document is gone or was changed"),
         }[state]
         return msgspec.structs.replace(result, reason=reason)
-    earned = points(rules.book.scales[rules.book.criteria[name].scale], vouched.value)
+    earned = points(rules.book.scales[criterion.scale], vouched.value)
     result = _vouched(moment, rules, name, vouched, "scored", earned, earned)
     return msgspec.structs.replace(result, coverage=1.0, value=vouched.value, best_value=vouched.value)
 
 
 def _vouched(
-    moment: Moment, rules: Rules, name: str, vouched: Attestation | None, status: Status, low: float, high: float
+    moment: Moment, rules: Rules, name: str, vouched: Attestation, status: Status, low: float, high: float
 ) -> CriterionResult:
-    if vouched is None:
-        raise ValueError(name)
-    document = vouched.document
+    document, criterion = vouched.document, rules.book.criteria[name]
     evidence = AttestationEvidence(
         author=vouched.author,
         role=vouched.role,
         since=format_time(vouched.since),
-        expires=format_time(vouched.expires),
+        expires=format_time(_end_of(criterion, vouched)),
         reason=vouched.reason,
         document=document.path if document else "",
         sha256=document.sha256 if document else "",
-        state=_state(vouched, moment.as_of),  # type: ignore[arg-type]
+        state=_state(criterion, vouched, moment.as_of),
     )
     reason = Text(vouched.reason, vouched.reason) if status == "not_applicable" else None
     return msgspec.structs.replace(_unscored(rules, name, reason, status), low=low, high=high, attestation=evidence)
@@ -386,14 +394,19 @@ def make_evidence(name: str, inquiry: Inquiry) -> QuestionEvidence:
 def _cap(moment: Moment, rules: Rules, cap: Cap, results: Mapping[str, CriterionResult]) -> CapResult:
     if cap.criterion is not None and cap.points_below is not None:
         result = results[cap.criterion]
-        state = "met" if result.high < cap.points_below else "unknown" if result.low < cap.points_below else "not_met"
-        return CapResult(id=cap.id, title=cap.title, ceiling=cap.ceiling, state=state)  # type: ignore[arg-type]
+        by_points = _holds(result.high < cap.points_below, result.low < cap.points_below)
+        return CapResult(id=cap.id, title=cap.title, ceiling=cap.ceiling, state=by_points)
     plan = rules.caps[cap.id]
     inquiries = {key: Inquiry(moment, question, cap.id) for key, question in plan.questions.items()}
     span = combine(plan, {key: inquiry.reading for key, inquiry in inquiries.items()})
     at_least = cap.at_least or 0.0
-    state = "unknown"
+    state: CapState = "unknown"
     if span is not None and next(iter(inquiries.values())).trouble() is None:
-        state = "met" if span.best >= at_least else "unknown" if span.worst >= at_least else "not_met"
+        state = _holds(span.best >= at_least, span.worst >= at_least)
     evidence = tuple(make_evidence(key, inquiry) for key, inquiry in inquiries.items())
-    return CapResult(id=cap.id, title=cap.title, ceiling=cap.ceiling, state=state, questions=evidence)  # type: ignore[arg-type]
+    return CapResult(id=cap.id, title=cap.title, ceiling=cap.ceiling, state=state, questions=evidence)
+
+
+def _holds(surely: bool, possibly: bool) -> CapState:
+    """Whether a condition holds that is met even at best, or only at worst."""
+    return "met" if surely else "unknown" if possibly else "not_met"

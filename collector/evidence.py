@@ -111,13 +111,16 @@ class CriterionResult(msgspec.Struct, frozen=True, kw_only=True):
     rule_digest: str = ""
 
 
+CapState = Literal["met", "unknown", "not_met"]
+
+
 class CapResult(msgspec.Struct, frozen=True, kw_only=True):
     """A ceiling of a node and whether its condition holds; an unknown one caps `low` only."""
 
     id: str
     title: Text
     ceiling: float
-    state: Literal["met", "unknown", "not_met"]
+    state: CapState
     questions: Sequence[QuestionEvidence] = ()
 
 

@@ -111,8 +111,10 @@ class Inquiry:
 
     def _shortage(self) -> Text | None:
         plan = self.plan
-        if plan.subject.by == "age":  # one event is all that it takes
-            return None
+        if plan.subject.by == "age":  # one such event is all that it takes
+            if any(answer.found for answer in self.answers):
+                return None
+            return Text("窗口内没有见到这样的事件", "no such event was seen in the window")
         best = max(answer.found for answer in self.answers) * plan.each_ms
         if best < plan.span_ms:
             return Text(

@@ -305,6 +305,17 @@ def duration_ms(text: str) -> int:
     return int(text[:-1]) * _UNIT_MS[text[-1]]
 
 
+USUAL_TERM = "365d"
+"""How long somebody's word holds at most where the rule gives no term: that a measured criterion does not apply."""
+
+A_DAY_MS = 86_400_000
+
+
+def longest_term_ms(criterion: Criterion) -> int:
+    """How long one attestation of a criterion may hold; a day more, since a year may have 366."""
+    return duration_ms(criterion.valid or USUAL_TERM) + A_DAY_MS
+
+
 _CONDITION = re.compile(r"(share|age) (<=|>=|==|<|>) (.+)")
 
 

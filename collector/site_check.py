@@ -8,7 +8,7 @@ from agent.catalogue import Catalogue
 from agent.documents import Mistake, nearest
 from agent.language import say
 from collector.query import DAY_MS
-from collector.rulebook import Criterion, Rulebook, Scale
+from collector.rulebook import USUAL_TERM, Criterion, Rulebook, Scale, longest_term_ms
 from collector.site_folder import ATTRIBUTES, SECTION_OF_TAG, Attestation, Entry, SiteFolder
 from collector.site_seen import Seen, SeenAsset
 from collector.site_times import format_moment
@@ -73,14 +73,32 @@ def _explain_attestation(attestation: Attestation, book: Rulebook) -> str | None
     criterion = book.criteria.get(attestation.criterion)
     if criterion is None:
         return explain_unknown(attestation.criterion, book)
+    if text := _explain_term(attestation, criterion):
+        return text
     if attestation.value is None:
         return explain_not_applicable(attestation.criterion, criterion)
+    if attestation.document is None:
+        return say(
+            f"准则 '{attestation.criterion}' 的证明没有文件：证明一个值须附上 document",
+            f"the attestation of '{attestation.criterion}' has no document: who vouches for a value attaches the paper",
+        )
     return explain_value(attestation.criterion, criterion, book.scales[criterion.scale], attestation.value)
+
+
+def _explain_term(attestation: Attestation, criterion: Criterion) -> str | None:
+    """Why an attestation may not hold as long as it says; None when it may."""
+    if attestation.expires - attestation.since <= longest_term_ms(criterion):
+        return None
+    term = criterion.valid or USUAL_TERM
+    return say(
+        f"准则 '{attestation.criterion}' 的证明一次最长有效 {term}，到期日 expires 太晚",
+        f"an attestation of '{attestation.criterion}' may hold for {term} at most; expires is too late",
+    )
 
 
 def explain_not_applicable(name: str, criterion: Criterion) -> str | None:
     """Why a criterion cannot be attested not applicable; None when it can."""
-    if getattr(criterion, "not_applicable", None) is not None:
+    if criterion.not_applicable is not None:
         return None
     return say(
         f"准则 '{name}' 没有写明何时可以不适用（not_applicable），不能证明为不适用",

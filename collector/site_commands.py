@@ -189,6 +189,13 @@ def _attest(options: argparse.Namespace) -> int:
         return _refuse(text)
     with where.editor(book) as editor:
         folder = editor.read()
+        if options.since and parse_moment(options.since, folder.zone) < parse_moment(_today(folder.zone), folder.zone):
+            return _refuse(
+                say(
+                    f"--from 是 {options.since}，已经过去：证明从作出之日起算，过去的评分不再改变",
+                    f"--from is {options.since}, which is past: an attestation counts from the day it is made, the scores of the past stand",
+                )
+            )
         since = options.since or _begin(newest_attestations(folder).get(options.criterion), folder.zone)
         entry = {
             "criterion": options.criterion,
@@ -212,16 +219,24 @@ def _explain(options: argparse.Namespace, book: Rulebook) -> str | None:
         return explain_unknown(options.criterion, book)
     if options.not_applicable:
         return explain_not_applicable(options.criterion, criterion)
+    if options.document is None and criterion.kind == "attested":
+        return say(
+            "证明一个值须附上文件：请加 --document 文件",
+            "who vouches for a value attaches the paper: add --document FILE",
+        )
     return explain_value(options.criterion, criterion, book.scales[criterion.scale], options.value)
 
 
 def _begin(before: Attestation | None, zone: ZoneInfo) -> str:
     """From when on a new attestation holds: today, or this moment when the one before began today or later."""
-    now = datetime.datetime.now(zone)
-    today = now.date().isoformat()
+    now, today = datetime.datetime.now(zone), _today(zone)
     if before is None or before.since < parse_moment(today, zone):
         return today
     return now.isoformat(timespec="seconds")
+
+
+def _today(zone: ZoneInfo) -> str:
+    return datetime.datetime.now(zone).date().isoformat()
 
 
 def _number(value: float | None) -> float | int | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from collector.plan import QuestionPlan, Where
-from collector.query import HOUR_MS, Question, Take
+from collector.query import DAY_MS, HOUR_MS, Question, Take
 from collector.site_folder import ATTRIBUTES, FOR_EVER, Entry, SiteFolder
 from collector.stores import KnownSubject, Store
 
@@ -63,27 +63,33 @@ def choose_subjects(
     wanted = dict(plan.attributes) if folder.has_register else {}
     place = plan.per.index(plan.of)
     found: dict[tuple[str, ...], Subject] = {}
+    first_parts: dict[str, int] = {}
+    for key, row in rows.items():
+        first_parts[key[place]] = min(row.first_seen, first_parts.get(key[place], row.first_seen))
     for key, row in rows.items():
         entry = entries.get(key[place])
         if wanted and (entry is None or not entry.matches(wanted)):
             continue
-        found[key] = _subject(key, entry, row)
+        found[key] = _subject(key, entry, row.first_seen, first_parts.get(key[place], 0))
     if plan.is_enrolling and folder.has_register:
         present = {key[place] for key in found}
         for entry in entries.values():
             if entry.id not in present and entry.matches(wanted):
                 key = tuple(entry.id if tag == plan.of else "" for tag in plan.per)
-                found[key] = _subject(key, entry, None)
+                found[key] = _subject(key, entry, 0, 0)
     inside = [one for one in found.values() if one.since <= as_of and one.until > question.start]
     exempt = {one.key for one in inside if _is_exempt(one, plan, folder, criterion, as_of)}
     kept = [one for one in inside if one.key not in exempt]
     return Chosen(_without_gone(sightings.store, plan, question, rows, kept, as_of), tuple(sorted(exempt)))
 
 
-def _subject(key: tuple[str, ...], entry: Entry | None, row: KnownSubject | None) -> Subject:
-    """Enrolled at the register's `from`, else at first sight; an entry with neither is expected all the time."""
-    seen = row.first_seen if row else 0
-    since = entry.since if entry and entry.since is not None else seen
+def _subject(key: tuple[str, ...], entry: Entry | None, first_seen: int, first_part: int) -> Subject:
+    """Enrolled at the register's `from`, else at first sight; an entry with neither is expected all the time.
+
+    A part that came more than a day after the first parts of its entry (first_part) owes nothing from before it was there.
+    """
+    is_later = first_seen > first_part + DAY_MS
+    since = first_seen if entry is None or entry.since is None or is_later else entry.since
     return Subject(key, entry, since, entry.until if entry else FOR_EVER)
 
 

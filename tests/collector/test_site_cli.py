@@ -1,6 +1,7 @@
 """`register`, `attest` and `maintenance` as a person calls them, on a store that has seen a small hospital."""
 
 import datetime
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -225,16 +226,20 @@ def test_the_folder_in_the_data_directory_is_found(run: Run, data: Path) -> None
     assert (status, [row["id"] for row in json.loads(out)]) == (0, ["a"])
 
 
-WHO = ("--author", "张三", "--role", "主任", "--reason", "第三级", "--expires", "2099-01-01")
+SOON = (datetime.date.today() + datetime.timedelta(days=300)).isoformat()  # noqa: DTZ011  # some day within the year
+WHO = ("--author", "张三", "--role", "主任", "--reason", "第三级", "--expires", SOON)
 """Who attests, and until when."""
 
 
 def test_attest_add_writes_what_the_scale_can_hold(run: Run, site: Path, tmp_path: Path) -> None:
     (tmp_path / "paper.pdf").write_bytes(b"paper")
     words = ("attest", "add", "ev-dr-location", *WHO, "--site-folder", site)
+    status, _, err = run(*words, "--value", 1)
+    assert (status, err) == (2, "who vouches for a value attaches the paper: add --document FILE\n")
+    words = (*words, "--document", tmp_path / "paper.pdf")
     status, _, err = run(*words, "--value", 1.5)
     assert (status, "ev-dr-location" in err, (site / "attestations.yaml").exists()) == (2, True, False)
-    status, out, err = run(*words, "--value", 1, "--document", tmp_path / "paper.pdf")
+    status, out, err = run(*words, "--value", 1)
     assert (status, out, err) == (0, "ev-dr-location attested\n", "")
     written = read_document(site / "attestations.yaml").value[0]
     assert list(written) == ["criterion", "value", "reason", "author", "role", "document", "from", "expires"]
@@ -249,7 +254,7 @@ def test_attest_add_writes_what_the_scale_can_hold(run: Run, site: Path, tmp_pat
         (("link-quality", "--value", "1"), "criterion 'link-quality' is measured; it takes no attested value"),
         (("link-qualty", "--value", "1"), "there is no criterion 'link-qualty'; did you mean 'link-quality'?"),
         (
-            ("ev-dr-location", "--value", "-1"),
+            ("ev-dr-location", "--value", "-1", "--document", __file__),
             "scale dr-location of criterion 'ev-dr-location' has no -1: expected 0 to 4",
         ),
     ],
@@ -261,10 +266,24 @@ def test_what_cannot_be_attested_is_one_sentence(run: Run, site: Path, words: tu
 
 
 def test_an_attestation_that_expires_before_it_begins_is_refused(run: Run, site: Path) -> None:
-    words = ("attest", "add", "ev-dr-location", *WHO, "--site-folder", site, "--value", 1)
+    words = ("attest", "add", "ev-dr-location", *WHO, "--site-folder", site, "--value", 1, "--document", __file__)
     status, _, err = run(*words, "--from", "2099-01-02")
     assert (status, len(err.splitlines())) == (2, 1)
-    assert "'expires' is 2099-01-01; it must be after 'from', 2099-01-02" in err
+    assert f"'expires' is {SOON}; it must be after 'from', 2099-01-02" in err
+
+
+def test_an_attestation_changes_no_score_of_the_past(run: Run, site: Path) -> None:
+    words = ("attest", "add", "ev-dr-location", *WHO, "--site-folder", site, "--value", 1, "--document", __file__)
+    status, _, err = run(*words, "--from", "2026-01-01")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert err.startswith("--from is 2026-01-01, which is past: an attestation counts from the day it is made")
+
+
+def test_an_attestation_holds_no_longer_than_its_rule_lets_it(run: Run, site: Path) -> None:
+    words = ("attest", "add", "ev-dr-location", "--author", "y", "--role", "z", "--reason", "x", "--value", 1)
+    status, _, err = run(*words, "--document", __file__, "--expires", "2099-01-01", "--site-folder", site)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "an attestation of 'ev-dr-location' may hold for 365d at most; expires is too late" in err
 
 
 def test_renew_keeps_the_old_one_and_expire_ends_the_new_one(run: Run, site: Path) -> None:
@@ -277,15 +296,18 @@ def test_renew_keeps_the_old_one_and_expire_ends_the_new_one(run: Run, site: Pat
   reason: x
   author: y  # the head of IT
   role: z
+  document: {path: documents/paper.pdf, sha256: PAPER}
   from: 2020-01-01
   expires: 2021-01-01
-""",
+""".replace("PAPER", hashlib.sha256(b"paper").hexdigest()),
         "utf-8",
     )
+    (site / "documents").mkdir()
+    (site / "documents" / "paper.pdf").write_bytes(b"paper")
     _, out, _ = run("attest", "list", *where, "--due", 30, "--format", "json")
     due = [row["criterion"] for row in json.loads(out) if row["state"] == "expired"]
     assert due == ["ev-dr-location"]
-    assert run("attest", "renew", "ev-dr-location", "--expires", "2099-01-01", *where)[0] == 0
+    assert run("attest", "renew", "ev-dr-location", "--expires", SOON, *where)[0] == 0
     _, out, _ = run("attest", "list", *where, "--due", 30, "--format", "json")
     assert json.loads(out) == []
     status, _, err = run("attest", "expire", "ev-dr-location", *where)
@@ -297,7 +319,7 @@ def test_renew_keeps_the_old_one_and_expire_ends_the_new_one(run: Run, site: Pat
     text = (site / "attestations.yaml").read_text("utf-8")
     assert text.startswith("# 证明 / attestations\n") and "author: y  # the head of IT\n" in text
     assert text.count("criterion: ev-dr-location") == 2
-    status, _, err = run("attest", "renew", "link-quality", "--expires", "2099-01-01", *where)
+    status, _, err = run("attest", "renew", "link-quality", "--expires", SOON, *where)
     assert (status, err.startswith("there is no attestation of 'link-quality'")) == (2, True)
 
 

@@ -11,7 +11,7 @@ from collector.query import DAY_MS, HOUR_MS
 from collector.ruleset import load_rules, memory_store
 from collector.site_folder import Entry, SiteFolder
 from collector.stores import AppliedBatch, Store
-from collector.subjects import Chosen, choose_subjects
+from collector.subjects import Chosen, Sightings, choose_subjects
 
 AS_OF = parse_time("2026-03-31T12:00:00+08:00")
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -48,7 +48,7 @@ def write_rounds(store: Store, asset: str, is_complete: float) -> None:
 def chosen(store: Store, rules: Rules, name: str, *entries: Entry, has_register: bool = True) -> Chosen:
     plan = rules.plans[name].main
     folder = SiteFolder(ZONE, has_register, {"assets": {entry.id: entry for entry in entries}})
-    return choose_subjects(store, plan, plan.question(AS_OF, ZONE, "hospital"), folder, name, AS_OF)
+    return choose_subjects(Sightings(store, AS_OF), plan, plan.question(AS_OF, ZONE, "hospital"), folder, name)
 
 
 def core(name: str, **more: int) -> Entry:
@@ -97,3 +97,12 @@ def test_entry_counts_from_its_date_until_it_left(store: Store, rules: Rules) ->
     assert (one.since, one.until) == (since, until)
     assert chosen(store, rules, PEAK, core("sw-1", until=AS_OF - 90 * DAY_MS)).subjects == ()
     assert chosen(store, rules, PEAK, core("sw-1", since=AS_OF + 1)).subjects == ()
+
+
+def test_part_that_came_later_owes_nothing_from_before_it_was_there(store: Store, rules: Rules) -> None:
+    since = AS_OF - 20 * DAY_MS
+    write_interface(store, "sw-1", "te1")
+    tags = {"asset": "sw-1", "interface": "te2"}
+    write(store, "net_interface", tags, "busy_ratio", 0.1, range(AS_OF - DAY_MS, AS_OF, HOUR_MS))
+    found = {one.key[1]: one.since for one in chosen(store, rules, PEAK, core("sw-1", since=since)).subjects}
+    assert found == {"te1": since, "te2": AS_OF - DAY_MS}
