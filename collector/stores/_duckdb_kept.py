@@ -1,4 +1,4 @@
-"""Kept buckets and late marks in a DuckDB store: the tables `kept`, `late` and `pruned`."""
+"""Kept buckets and late marks in a DuckDB store: the tables `kept_0` to `kept_f`, `late` and `pruned`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from collector.query import DAY_MS, HOUR_MS, Question
 from collector.stores import LATENESS_MS, LateHour
 from collector.stores._duckdb_connection import Connection
 from collector.stores._duckdb_questions import buckets_of, late_of, slices_of, spans_with_doubles, subjects_of
+from collector.stores._duckdb_schema import KEPT_TABLES
 from collector.stores._duckdb_series import SeriesMemory
 from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subjects
 
@@ -40,7 +41,7 @@ class Reader:
 
     def kept(self, question: str, start: int, end: int) -> Iterable[KeptChunk]:
         """The chunks between `start` and `end`, ascending."""
-        columns = self._connection.columns(_KEPT, [question, start, end])
+        columns = self._connection.columns(_KEPT.format(_table(question)), [question, start, end])
         return map(KeptChunk, *(columns[name].tolist() for name in _CHUNK))
 
     def late(self, question: Question) -> Iterable[LateHour]:
@@ -81,7 +82,8 @@ class LateMarks:
 
     def __init__(self, connection: Connection, series: SeriesMemory, fresh: Fresh) -> None:
         self._series, self._fresh = series, fresh
-        self._kept_until = int(connection.rows("SELECT max(made_at) FROM kept")[0][0] or 0)
+        newest = (connection.rows(f"SELECT max(made_at) FROM {table}")[0][0] for table in KEPT_TABLES)  # noqa: S608
+        self._kept_until = max(int(made_at or 0) for made_at in newest)
         self._marked: dict[tuple[str, str, str, int], int] = {}
         self._new: dict[tuple[str, str, str, int], int] = {}
         self._closed_until = 0
@@ -121,16 +123,29 @@ class LateMarks:
 
     def keep(self, chunks: Sequence[KeptChunk], connection: Connection) -> None:
         """Writes these chunks in place of older ones, in a transaction of its own."""
-        columns = dict(zip(_CHUNK, (np.array(part, object) for part in zip(*chunks, strict=True)), strict=True))
-        columns |= {name: columns[name].astype(np.int64) for name in ("start", "finish", "made_at")}
+        by_table: dict[str, list[KeptChunk]] = {}
+        for chunk in chunks:
+            by_table.setdefault(_table(chunk.question), []).append(chunk)
         with connection.transaction():
-            connection.delete("kept", {name: columns[name] for name in ("question", "start", "finish")})
-            connection.insert("kept", columns)
+            for table, part in by_table.items():
+                columns = _columns(part)
+                connection.delete(table, {name: columns[name] for name in ("question", "start", "finish")})
+                connection.insert(table, columns)
         self._kept_until = max(self._kept_until, *(chunk.made_at for chunk in chunks))
 
     def forget(self, before: int) -> None:
         """The marks received before `before` are pruned."""
         self._marked = {key: received for key, received in self._marked.items() if received >= before}
+
+
+def _table(question: str) -> str:
+    """Where what is kept for the question of this digest stands."""
+    return f"kept_{question[0]}"
+
+
+def _columns(chunks: Sequence[KeptChunk]) -> dict[str, NDArray[Any]]:
+    columns = dict(zip(_CHUNK, (np.array(part, object) for part in zip(*chunks, strict=True)), strict=True))
+    return columns | {name: columns[name].astype(np.int64) for name in ("start", "finish", "made_at")}
 
 
 def late_hours(site: str, since: int, connection: Connection) -> list[LateHour]:
@@ -147,9 +162,13 @@ def note_pruned(measurement: str, before: int, connection: Connection) -> None:
 def prune_kept(now: int, connection: Connection) -> int:
     """Deletes kept chunks after KEPT_DAYS, marks after LATE_DAYS and what was kept before them and never renewed."""
     before = now - LATE_DAYS * DAY_MS
-    gone = connection.rows("DELETE FROM kept WHERE finish < ?", [now - KEPT_DAYS * DAY_MS])[0][0]
-    if connection.rows("SELECT 1 FROM late WHERE received < ? LIMIT 1", [before]):
-        gone += connection.rows(_DELETE_STALE, [before])[0][0]
+    has_old_marks = bool(connection.rows("SELECT 1 FROM late WHERE received < ? LIMIT 1", [before]))
+    gone = 0
+    for table in KEPT_TABLES:
+        gone += connection.rows(f"DELETE FROM {table} WHERE finish < ?", [now - KEPT_DAYS * DAY_MS])[0][0]  # noqa: S608
+        if has_old_marks:
+            gone += connection.rows(_DELETE_STALE.format(table), [before])[0][0]
+    if has_old_marks:
         gone += connection.rows("DELETE FROM late WHERE received < ?", [before])[0][0]
     return int(gone)
 
@@ -157,14 +176,14 @@ def prune_kept(now: int, connection: Connection) -> int:
 _TEXTS = ("measurement", "site", "asset")
 _CHUNK = ("question", "measurement", "start", "finish", "made_at", "places", "samples", "values")
 _KEPT = """
-SELECT question, measurement, start, finish, made_at, places, samples, "values" FROM kept
+SELECT question, measurement, start, finish, made_at, places, samples, "values" FROM {}
 WHERE question = ? AND start >= ? AND finish <= ?
 """
 _LATE_HOURS = """
 SELECT measurement, asset, hour, max(received) FROM late WHERE site = ? AND received >= ? GROUP BY ALL ORDER BY ALL
 """
 _DELETE_STALE = f"""
-DELETE FROM kept USING (SELECT measurement, hour, max(received) AS received FROM late WHERE received < ? GROUP BY ALL) AS old
+DELETE FROM {{0}} AS kept USING (SELECT measurement, hour, max(received) AS received FROM late WHERE received < ? GROUP BY ALL) AS old
 WHERE kept.measurement = old.measurement AND kept.start < old.hour + {HOUR_MS} AND kept.finish > old.hour
     AND kept.made_at <= old.received
     AND kept.start >= coalesce((SELECT max(before) FROM pruned WHERE pruned.measurement = kept.measurement), 0)

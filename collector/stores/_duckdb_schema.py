@@ -18,13 +18,17 @@ CREATE TABLE IF NOT EXISTS double_hour (measurement VARCHAR, hour BIGINT);
 CREATE TABLE IF NOT EXISTS batch (site VARCHAR, agent VARCHAR, boot VARCHAR, seq BIGINT, identity VARCHAR,
     made_at BIGINT, received_at BIGINT, points BIGINT, set_aside BIGINT);
 CREATE TABLE IF NOT EXISTS gone (site VARCHAR, agent VARCHAR, boot VARCHAR, first BIGINT, last BIGINT, points BIGINT);
-CREATE TABLE IF NOT EXISTS kept (question VARCHAR, measurement VARCHAR, start BIGINT, finish BIGINT, made_at BIGINT,
-    places BLOB, samples BLOB, "values" BLOB);
+CREATE TABLE IF NOT EXISTS kept ({kept});
 CREATE TABLE IF NOT EXISTS late (measurement VARCHAR, site VARCHAR, asset VARCHAR, hour BIGINT, received BIGINT);
 CREATE TABLE IF NOT EXISTS pruned (measurement VARCHAR, before BIGINT);
 CREATE TABLE IF NOT EXISTS scorecard (site VARCHAR, as_of BIGINT, revision INTEGER, digest VARCHAR,
     written_at BIGINT, body BLOB, why VARCHAR, summary VARCHAR, is_packed BOOLEAN);
 """
+_KEPT_COLUMNS = """question VARCHAR, measurement VARCHAR, start BIGINT, finish BIGINT, made_at BIGINT,
+    places BLOB, samples BLOB, "values" BLOB"""
+KEPT_TABLES = tuple(f"kept_{digit}" for digit in "0123456789abcdef")
+"""Where chunks are kept, by the first digit of their question's digest."""
+
 _TO_FORMAT_2 = """
 ALTER TABLE scorecard ADD COLUMN why VARCHAR DEFAULT '';
 ALTER TABLE scorecard ADD COLUMN summary VARCHAR DEFAULT '';
@@ -34,7 +38,9 @@ UPDATE opening SET format = 2;
 # series: one row per measurement and tags, never pruned; last_seen is the first sight in its newest hour.
 # batch.identity: only where boot is empty (a foreign sender); else it is boot/seq and stands in those columns.
 # gone: sequence numbers that need no batch row: announced as dropped, or their rows pruned (points null then).
-# kept: a chunk of buckets of all subjects in a row, as `_kept` packs it; DuckDB compresses the three blobs on its own.
+# kept_0 to kept_f: a chunk of buckets of all subjects in a row, as `_kept` packs it; DuckDB compresses the three blobs on
+# its own, 2048 rows together: whoever reads one question's rows unpacks its neighbours', so they stand in 16 tables.
+# kept: what an older program kept; its rows move on when the file is opened.
 # pruned: one row per measurement whose points were pruned, and before when; format 1 did not write it down.
 # scorecard.is_packed: whether the body is compressed; those of format 1 stay as they were written.
 # A point's row holds its series' number instead of its tags: five times the rows a second of text columns.
@@ -43,8 +49,11 @@ UPDATE opening SET format = 2;
 def prepare(connection: Connection, catalogue: Catalogue) -> None:
     """Makes what is missing in the file, columns of new fields included; writes nothing when nothing is missing."""
     with connection.transaction():
-        connection.run(_OWN_TABLES)
+        connection.run(_OWN_TABLES.format(kept=_KEPT_COLUMNS))
+        for table in KEPT_TABLES:
+            connection.run(f"CREATE TABLE IF NOT EXISTS {table} ({_KEPT_COLUMNS})")
         _check_format(connection)
+        _move_kept(connection)
         present = _present_columns(connection)
         for name, measurement in catalogue.measurements.items():
             if name not in present:
@@ -83,6 +92,16 @@ def _check_format(connection: Connection) -> None:
         connection.run(_TO_FORMAT_2)
         for name in _present_columns(connection):
             connection.run(f"INSERT INTO pruned SELECT '{name}', min(time) FROM points.{name} HAVING count(*) > 0")  # noqa: S608
+
+
+def _move_kept(connection: Connection) -> None:
+    if not connection.rows("SELECT 1 FROM kept LIMIT 1"):
+        return
+    for table in KEPT_TABLES:
+        same = " AND ".join(f"{table}.{name} = kept.{name}" for name in ("question", "start", "finish"))
+        connection.run(f"DELETE FROM {table} USING kept WHERE {same}")  # noqa: S608  # names of our own
+        connection.run(f"INSERT INTO {table} SELECT * FROM kept WHERE question[1] = '{table[-1]}' ORDER BY start")  # noqa: S608
+    connection.run("DELETE FROM kept")
 
 
 def _present_columns(connection: Connection) -> dict[str, set[str]]:

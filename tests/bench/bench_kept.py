@@ -21,6 +21,7 @@ from collector.buckets import answer_all
 from collector.query import DAY_MS, HOUR_MS, Bounds, Expectation, Question, SubjectAnswer, Take
 from collector.stores import LATENESS_MS, AppliedBatch, Store
 from collector.stores import _kept as kept
+from collector.stores._duckdb_schema import KEPT_TABLES
 from collector.stores.duckdb import Config
 from collector.stores.duckdb import Store as DuckDB
 
@@ -167,10 +168,14 @@ def run(store: DuckDB, counter: Counter, size: Callable[[], int]) -> None:
     warm = a_pass(store, counter, "warm, a day of one came late", as_of, as_of + LATENESS_MS, WARM_LIMIT_SECONDS)
     keep(store)
     connection = store._open().connection
-    packed = connection.rows("SELECT sum(octet_length(places)) * 3 FROM kept")[0][0]
+    packed = sum(
+        connection.rows(f"SELECT coalesce(sum(octet_length(places)), 0) * 3 FROM {table}")[0][0]
+        for table in KEPT_TABLES
+    )
     connection.run("CHECKPOINT")
     print(f"\nfile: {before / 1e6:.0f} MB of points, {size() / 1e6:.0f} MB with {packed / 1e6:.0f} MB of kept buckets")
-    connection.run("DELETE FROM kept")
+    for table in KEPT_TABLES:
+        connection.run(f"DELETE FROM {table}")
     cold = a_pass(store, counter, "the same, cold", as_of, None, COLD_LIMIT_SECONDS)
     print(f"\nwarm and cold are {'the same' if warm == cold else 'DIFFERENT'}")
 

@@ -30,6 +30,7 @@ from collector.score import Scorecard
 from collector.site_folder import Calendar, Entry, Section, SiteFolder
 from collector.stores import LATENESS_MS, AppliedBatch
 from collector.stores import _kept as kept
+from collector.stores._duckdb_schema import KEPT_TABLES
 from collector.stores.duckdb import Config
 from collector.stores.duckdb import Store as DuckDB
 
@@ -315,7 +316,8 @@ def run(bench: Bench) -> None:
     print(
         f"{'warm, median without the day':30} {wall:8.2f} {cpu:8.2f}{'':33}{wall / WARM_LIMIT_SECONDS:.2f}x of the limit"
     )
-    bench.store._open().connection.run("DELETE FROM kept")
+    for table in KEPT_TABLES:
+        bench.store._open().connection.run(f"DELETE FROM {table}")
     cold, _ = bench.card("the last one, cold", as_of, COLD_LIMIT_SECONDS)
     print(f"\nwarm and cold are {'the same' if card.identity() == cold.identity() else 'DIFFERENT'}")
     _say_result(cold)
