@@ -363,7 +363,6 @@ def _joined(plan: Plan, worst: float | None, best: float | None) -> Span | None:
 def make_evidence(name: str, inquiry: Inquiry) -> QuestionEvidence:
     """What stands beside one question's answer."""
     plan, rows = inquiry.plan, inquiry.answers
-    per = () if plan.together is not None else plan.per
     numbers = inquiry.reading.numbers
     span = numbers.get(()) if len(numbers) == 1 else None
     return QuestionEvidence(
@@ -379,8 +378,8 @@ def make_evidence(name: str, inquiry: Inquiry) -> QuestionEvidence:
         low=span.worst if span else None,
         high=span.best if span else None,
         number_unit=plan.number_unit,
-        worst=worst_subjects(per, rows, plan.bounds.share_is_good),
-        missing=missing_subjects(per, rows),
+        worst=worst_subjects(plan.per, inquiry.each, plan.bounds.share_is_good),
+        missing=missing_subjects(plan.per, inquiry.each),
         exempt=tuple(name_subject(plan.per, key) for key in inquiry.exempt[:EXEMPT_SHOWN]),
         digest=canonical_digest(rows),
         since=min((subject.since for subject in inquiry.subjects), default=None),

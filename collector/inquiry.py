@@ -88,13 +88,23 @@ class Inquiry:
         self.labels = {one.key: one.labels(plan) for one in self.subjects}
 
     @cached_property
+    def _expectations(self) -> Sequence[Expectation]:
+        watched = self._watched() if self.subjects else None
+        return [self._expect(subject, watched) for subject in self.subjects]
+
+    @cached_property
     def answers(self) -> Sequence[SubjectAnswer]:
         """What the closed buckets say of every subject (or of all together)."""
         if not self.subjects:
             return ()
-        watched = self._watched()
-        expectations = [self._expect(subject, watched) for subject in self.subjects]
-        return self._answer(self.question, self._found, expectations, self.plan.bounds)
+        return self._answer(self.question, self._found, self._expectations, self.plan.bounds)
+
+    @cached_property
+    def each(self) -> Sequence[SubjectAnswer]:
+        """The same of every subject by itself, also where the question takes them together: to name the worst."""
+        if self.plan.together is None:
+            return self.answers
+        return answer_all(self.question, self._found, self._expectations, self.plan.bounds)
 
     def trouble(self) -> Text | None:
         """Why no score can come of it; None when enough is known."""

@@ -155,6 +155,20 @@ def test_explanation_is_in_the_reader_s_language_throughout(store: Store, rules:
             assert not [word for word in ("subjects", "missing", "weight", "bucket", "points") if f" {word} " in text]
 
 
+def test_subjects_that_are_taken_together_are_named_one_by_one(store: Store, rules: Rules) -> None:
+    entries = [
+        Entry(name, "assets", {"criticality": ("critical",), "role": ("database",)}) for name in ("db-1", "db-2")
+    ]
+    interval_ms = int(rules.catalogue.measurements["replication"].interval_seconds * 1000)
+    for asset, value in (("db-1", 1.0), ("db-2", 0.0)):
+        times = range(AS_OF - 8 * DAY_MS, AS_OF, interval_ms)
+        points = [Point("replication", {"asset": asset, "pair": "p"}, {"is_in_sync": value}, time) for time in times]
+        store.write([AppliedBatch("hospital", asset, "", -1, f"{next(_serial)}", AS_OF, AS_OF, points, 0, ())])
+    text = words_of(rules, evaluate(store, rules, site_of(*entries), AS_OF), "replication-in-sync-ratio")
+    assert "result: 0 % at worst, 0 % at best" in text
+    assert "worst asset=db-2 pair=p: 0 % (2304/2304)" in text and "worst asset=db-1 pair=p: 100 %" in text
+
+
 def test_every_node_and_criterion_can_be_explained(store: Store, rules: Rules) -> None:
     card = evaluate(store, rules, site_of(), AS_OF)
     for node in card.nodes:
