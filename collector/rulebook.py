@@ -359,7 +359,7 @@ def load(folder: Path | None = None, index_name: str = "dei_2021") -> tuple[Rule
     folder = folder or default_folder()
     files = _Files(folder)
     if not folder.is_dir():
-        raise FileMistakes([Mistake(str(folder), 1, say("规则目录不存在", "there is no such rules directory"))])
+        raise FileMistakes([Mistake(str(folder), 0, say("规则目录不存在", "there is no such rules directory"))])
     scales = {path.stem: files.read(path, Scale) for path in sorted(folder.glob("scales/*.yaml"))}
     criteria: dict[str, Criterion] = {}
     indicators: dict[str, str] = {}

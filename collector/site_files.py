@@ -70,7 +70,7 @@ def read_site_folder(
     zone: used when site.yaml names none. texts: file name -> text to read in place of the file, as an edit would leave it.
     """
     if not folder.is_dir():
-        raise FileMistakes([Mistake(str(folder), 1, say("站点目录不存在", "there is no such site folder"))])
+        raise FileMistakes([Mistake(str(folder), 0, say("站点目录不存在", "there is no such site folder"))])
     files = Files(folder, texts or {})
     found = _Reader(files, zone).read()
     if files.mistakes:
