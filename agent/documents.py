@@ -26,17 +26,19 @@ Path_ = tuple[str | int, ...]
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 40
+MOST_NAMES = 8
+"""So many names are shown of what there is; a list of a hundred helps nobody."""
 
 
 class Mistake(NamedTuple):
-    """One thing that is wrong in a file; prints as `file:line: what`."""
+    """One thing that is wrong in a file; prints as `file:line: what`. Line 0: no line of it, such as a directory."""
 
     file: str
     line: int
     text: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.text}"
+        return f"{self.file}:{self.line}: {self.text}" if self.line else f"{self.file}: {self.text}"
 
 
 class FileMistakes(InfravitalsError):
@@ -89,7 +91,7 @@ def read_document(path: Path) -> Document:
         ) from error
     except OSError as error:
         raise FileMistakes(
-            [Mistake(str(path), 1, say(f"无法读取文件：{error.strerror}", f"cannot read the file: {error.strerror}"))]
+            [Mistake(str(path), 0, say(f"无法读取文件：{error.strerror}", f"cannot read the file: {error.strerror}"))]
         ) from error
     return parse_document(text, str(path))
 
@@ -235,12 +237,17 @@ def find_mistakes(document: Document, value: Any, kind: Any, path: Path_ = ()) -
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest known word, or the list of what there is."""
+    """`; did you mean 'x'?` for the closest known word, or what there is: the nearest of it when that is much."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     if close:
-        return say(f",是否想写 '{close[0]}'?", f"; did you mean '{close[0]}'?")
-    return say(f",可用的有：{'、'.join(words)}", f"; known are: {', '.join(words)}") if words else ""
+        return say(f"，是否想写 '{close[0]}'?", f"; did you mean '{close[0]}'?")
+    if not words:
+        return ""
+    shown = words if len(words) <= MOST_NAMES else difflib.get_close_matches(word, words, n=MOST_NAMES, cutoff=0)
+    more = len(words) - len(shown)
+    zh = f"，可用的有：{'、'.join(shown)}" + (f" 等，另有 {more} 个" if more else "")
+    return say(zh, f"; known are: {', '.join(shown)}" + (f" and {more} more" if more else ""))
 
 
 def _check_union(document: Document, value: Any, kind: Any, path: Path_) -> Iterator[Mistake]:

@@ -2,6 +2,7 @@
 
     InfravitalsError            a sentence for a person: where, what was found, what to do
     +-- FileMistakes            a person's file is wrong: refuse to start, show all mistakes
+    +-- WrongCall               the command line names what is not there: exit code 2
     +-- SourceError             the world is in trouble at one source: expected, go on
     |   +-- NoData              this machine has nothing of the kind: no trouble at all
     +-- LinkError               the broker or the other side is away: expected, go on
@@ -15,6 +16,10 @@ Anything else that is raised is our own bug.
 
 class InfravitalsError(Exception):
     """A trouble that is explained in one sentence; `str(error)` is what a person reads."""
+
+
+class WrongCall(InfravitalsError):
+    """What the command line names is not there, or cannot be what it is meant for."""
 
 
 class SourceError(InfravitalsError):

@@ -12,7 +12,7 @@ import msgspec
 
 from agent import catalogue
 from agent.documents import FileMistakes, Mistake
-from agent.errors import InfravitalsError, StoreError
+from agent.errors import InfravitalsError, StoreError, WrongCall
 from agent.language import Language, current, say, speaking
 from collector.answers import ANSWERS, Answer
 from collector.config import CollectorConfig, read_config
@@ -74,6 +74,10 @@ class NoCollector(InfravitalsError):
     """There is no data where the command looked for it."""
 
 
+class NoData(NoCollector, WrongCall):
+    """Nothing was ever kept at the place that the command names."""
+
+
 class _Remembered(msgspec.Struct):
     site: str
     site_folder: str | None = None
@@ -82,7 +86,9 @@ class _Remembered(msgspec.Struct):
 def embedded_place(
     data_directory: Path, site: str | None, rules_directory: Path | None = None, site_folder: Path | None = None
 ) -> Place:
-    """The place of the all-in-one command; it remembers the site's name. Raises NoCollector when told another one.
+    """The place of the all-in-one command; it remembers the site's name.
+
+    Raises NoCollector when told another one, or when the directory may not be read.
 
     site_folder: None means `site` in the data directory when that is there.
     """
@@ -105,8 +111,16 @@ def embedded_place(
 
 
 def _remembered(data_directory: Path) -> _Remembered | None:
+    """Raises NoCollector when it may not be read: that is not the same as no data."""
     try:
         return msgspec.json.decode((data_directory / REMEMBERED).read_bytes(), type=_Remembered)
+    except PermissionError as error:
+        raise NoCollector(
+            say(
+                f"没有权限读取数据目录 {data_directory}；请检查属主与权限，或换一个用户运行",
+                f"no permission to read the data directory {data_directory}; look at its owner and mode, or run as another user",
+            )
+        ) from error
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -131,12 +145,12 @@ def has_data(data_directory: Path) -> bool:
 
 
 def find_place(config: Path | None, data_directory: Path) -> Place:
-    """The place that a command's arguments name. Raises NoCollector when there is no data, FileMistakes for the file."""
+    """The place that a command's arguments name. Raises NoData when there is none, FileMistakes for the file."""
     if config is not None:
         return place_of(read_config(config))
     remembered = _remembered(data_directory)
     if remembered is None:
-        raise NoCollector(
+        raise NoData(
             say(
                 f"{data_directory} 中没有数据；请先运行 infravitals up，或用 --data-dir / -c 指明位置",
                 f"there is no data in {data_directory}; run infravitals up first, or name the place by --data-dir or -c",

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from agent import language
 from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, end_well, find_language
 from agent.documents import FileMistakes
-from agent.errors import InfravitalsError
+from agent.errors import InfravitalsError, WrongCall
 from agent.language import say
 from collector import site_cli
 from collector.evidence_cli import add_commands, add_rules_commands
 
 if TYPE_CHECKING:
     from collector.grid import Line
+    from collector.ruleset import Checked
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -46,7 +47,7 @@ def _run_command(arguments: list[str]) -> int:
         return handler(options)
     except InfravitalsError as error:
         print(error, file=sys.stderr)
-        return WRONG if isinstance(error, FileMistakes) else TROUBLE
+        return WRONG if isinstance(error, FileMistakes | WrongCall) else TROUBLE
 
 
 def build_parser() -> Parser:
@@ -211,7 +212,13 @@ def _add_rules(parser: Parser) -> None:
         return child
 
     add_format(add("list", _rules_list, "列出所有准则", "list all criteria"), ("table", "json"))
-    add_format(add("check", _rules_check, "检查所有规则文件", "check all rule files"), ("text", "json"))
+    check = add("check", _rules_check, "检查所有规则文件", "check all rule files")
+    check.add_argument(
+        "--all",
+        action="store_true",
+        help=say("逐条列出尚无采集源的信号", "list every signal that no source emits yet"),
+    )
+    add_format(check, ("text", "json"))
     test = add("test", _rules_test, "用用例测试规则", "run the cases of the rules")
     test.add_argument("criteria", nargs="*", metavar=say("准则", "CRITERION"), help=say("只测这些", "only these"))
     test.add_argument(
@@ -363,26 +370,39 @@ def _rules_check(options: argparse.Namespace) -> int:
 
     from collector.ruleset import check_rules
 
-    mistakes, warnings, count = check_rules(options.rules)
+    checked = check_rules(options.rules)
     if options.format == "json":
         found = {
-            "mistakes": [mistake._asdict() for mistake in mistakes],
-            "warnings": [warning._asdict() for warning in warnings],
+            "mistakes": [mistake._asdict() for mistake in checked.mistakes],
+            "warnings": [warning._asdict() for warning in (*checked.warnings, *checked.unsourced)],
         }
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
-        return WRONG if mistakes else OK
-    for warning in warnings:
-        print(say("提醒 ", "warning ") + str(warning))
-    for mistake in mistakes:
+    else:
+        _show_checked(checked, options.all)
+    return WRONG if checked.mistakes else OK
+
+
+def _show_checked(checked: "Checked", is_all: bool) -> None:
+    """Mistakes, warnings, and last what is expected of a young program: signals that no source emits, as one line."""
+    for mistake in checked.mistakes:
         print(mistake, file=sys.stderr)
-    if not mistakes:
+    for warning in (*checked.warnings, *(checked.unsourced if is_all else ())):
+        print(say("提醒 ", "warning ") + str(warning))
+    if checked.unsourced and not is_all:
+        number = len(checked.unsourced)
+        text = say(
+            f"提醒 {number} 处用到的信号尚无采集源，将显示为无数据；用 --all 逐条列出",
+            f"warning {number} uses of signals that no source emits yet, they will show no_data; --all lists them",
+        )
+        print(text)
+    if not checked.mistakes:
+        number = len(checked.warnings) + len(checked.unsourced)
         print(
             say(
-                f"{count} 条准则没有问题，{len(warnings)} 处提醒",
-                f"{count} criteria in order, {len(warnings)} warnings",
+                f"{checked.criteria} 条准则没有问题，{number} 处提醒",
+                f"{checked.criteria} criteria in order, {number} warnings",
             )
         )
-    return WRONG if mistakes else OK
 
 
 def _rules_test(options: argparse.Namespace) -> int:
@@ -402,7 +422,7 @@ def _rules_test(options: argparse.Namespace) -> int:
             ),
             file=sys.stderr,
         )
-        return TROUBLE
+        return WRONG
     passed = failed = 0
     with memory_store(loaded.rules.catalogue) as store:
         for outcome in run_cases(options.cases, loaded.rules, store, options.criteria):

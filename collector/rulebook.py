@@ -7,6 +7,7 @@ rules/sources.yaml            the published documents that a basis may name
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from agent.catalogue import Text
+from agent.catalogue import Text, is_id
 from agent.documents import Document, FileMistakes, Mistake, build, nearest, read_document
 from agent.language import say
 from collector.query import Take
@@ -370,7 +371,10 @@ def load(folder: Path | None = None, index_name: str = "dei_2021") -> tuple[Rule
     folder = folder or default_folder()
     files = _Files(folder)
     if not folder.is_dir():
-        raise FileMistakes([Mistake(str(folder), 1, say("规则目录不存在", "there is no such rules directory"))])
+        raise FileMistakes([Mistake(str(folder), 0, say("规则目录不存在", "there is no such rules directory"))])
+    if unreadable := list(_find_unreadable(folder)):  # what else would be said came of files that were never seen
+        raise FileMistakes(unreadable)
+    files.mistakes += _check_file_names(folder)
     scales = {path.stem: files.read(path, Scale) for path in sorted(folder.glob("scales/*.yaml"))}
     criteria: dict[str, Criterion] = {}
     indicators: dict[str, str] = {}
@@ -397,6 +401,45 @@ def load(folder: Path | None = None, index_name: str = "dei_2021") -> tuple[Rule
     if mistakes:
         raise FileMistakes(mistakes)
     return book, files.documents
+
+
+def _find_unreadable(folder: Path) -> Iterator[Mistake]:
+    """Folders that cannot be looked into: a search passes over them in silence."""
+    wanted = os.R_OK | os.X_OK
+    inside = sorted(path for path in folder.iterdir() if path.is_dir()) if os.access(folder, wanted) else []
+    for path in (folder, *inside):
+        if not os.access(path, wanted):
+            text = say(
+                "没有权限读取这个目录；请检查属主与权限",
+                "no permission to read this folder; look at its owner and mode",
+            )
+            yield Mistake(str(path), 0, text)
+
+
+def _check_file_names(folder: Path) -> Iterator[Mistake]:
+    """A criterion or a scale is named by its file; the index has a name of its own kind."""
+    for path in sorted(folder.glob("*/*.yaml")):
+        if path.parent.name != "indexes" and not is_id(path.stem):
+            text = say(
+                f"文件名 '{path.stem}' 不能作名称：只用小写字母、数字和连字符，以字母或数字开头，最长 63 个字符",
+                f"the file's name '{path.stem}' cannot be an id: small letters, digits and hyphens, at most 63, a letter or digit first",
+            )
+            yield Mistake(str(path), 0, text)
+
+
+def find_uncounted(book: Rulebook, documents: Mapping[str, Document]) -> list[Mistake]:
+    """Criteria that the index does not count, nor names as a document or in a cap: nobody would ever see them."""
+    named = {cap.criterion for cap in book.index.caps}
+    for place in book.places():
+        named |= {counted.id for counted in place.node.criteria} | set(place.node.documents)
+    findings = []
+    for name in sorted(book.criteria.keys() - named):
+        text = say(
+            f"指标树 {book.index_name} 没有计入准则 '{name}'，它不影响任何分数",
+            f"index {book.index_name} does not count criterion '{name}'; it moves no score",
+        )
+        findings.append(documents[f"{book.indicators[name]}/{name}.yaml"].mistake((), text))
+    return findings
 
 
 def _check_names(book: Rulebook, documents: Mapping[str, Document]) -> Iterator[Mistake]:

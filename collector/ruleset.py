@@ -17,30 +17,40 @@ DEFAULT_ZONE = "Asia/Shanghai"
 
 
 class Loaded(NamedTuple):
-    """The rules, and what is worth a second look in them (a signal that nobody emits)."""
+    """The rules, and what is worth a second look in them. unsourced: signals that no source emits yet."""
 
     rules: Rules
     documents: Mapping[str, Document]
     warnings: list[Mistake]
+    unsourced: list[Mistake]
+
+
+class Checked(NamedTuple):
+    """What a look at all rules found; criteria: how many were read."""
+
+    mistakes: list[Mistake]
+    warnings: list[Mistake]
+    unsourced: list[Mistake]
+    criteria: int
 
 
 def load_rules(folder: Path | None = None) -> Loaded:
     """The rules of `folder` (None: the shipped ones). Raises FileMistakes with all mistakes of all files."""
     known = catalogue.load()
     book, documents = rulebook.load(folder)
-    mistakes, warnings = plan_check.check(book, documents, known)
+    mistakes, unsourced = plan_check.check(book, documents, known)
     if mistakes:
         raise FileMistakes(mistakes)
-    return Loaded(prepare(book, known), documents, warnings)
+    return Loaded(prepare(book, known), documents, rulebook.find_uncounted(book, documents), unsourced)
 
 
-def check_rules(folder: Path | None = None) -> tuple[list[Mistake], list[Mistake], int]:
-    """Mistakes, warnings, and how many criteria were read."""
+def check_rules(folder: Path | None = None) -> Checked:
+    """Everything that is wrong or worth a second look."""
     try:
         loaded = load_rules(folder)
     except FileMistakes as error:
-        return list(error.mistakes), [], 0
-    return [], loaded.warnings, len(loaded.rules.book.criteria)
+        return Checked(list(error.mistakes), [], [], 0)
+    return Checked([], loaded.warnings, loaded.unsourced, len(loaded.rules.book.criteria))
 
 
 def memory_store(known: Catalogue) -> Store:

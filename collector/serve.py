@@ -34,10 +34,10 @@ def run(config: CollectorConfig) -> int:
     for warning in warnings:
         log.warning("%s", warning)
     text = say(
-        "%d 条准则所问的信号尚无采集源，见 infravitals rules check",
-        "nobody emits yet what %d criteria ask, see infravitals rules check",
+        "%d 条准则所问的信号尚无采集源，见 infravitals rules check --all",
+        "nobody emits yet what %d criteria ask, see infravitals rules check --all",
     )
-    log.info(text, len(loaded.warnings))
+    log.info(text, len(loaded.unsourced))
     with Intake(place, loaded.rules) as intake:
         asyncio.run(_run(intake, named, config))
     return 0

@@ -150,18 +150,20 @@ def _add_attest(add: Add) -> None:
     what = new.add_mutually_exclusive_group(required=True)
     _option(what, "--value", ("数值", "V"), ("标尺上的数值", "the value on the criterion's scale"), type=float)
     what.add_argument("--not-applicable", action="store_true", help=say("本院不适用", "it does not apply here"))
-    _option(new, "--reason", TEXT, ("理由", "the reason"), required=True)
-    _option(new, "--author", NAME, ("证明人", "who vouches for it"), required=True)
-    _option(new, "--role", ("职务", "R"), ("证明人的职务", "the author's office"), required=True)
+    _option(new, "--reason", TEXT, ("理由", "the reason"), required=True, type=_words)
+    _option(new, "--author", NAME, ("证明人", "who vouches for it"), required=True, type=_words)
+    _option(new, "--role", ("职务", "R"), ("证明人的职务", "the author's office"), required=True, type=_words)
     _add_times(new)
     shown = add("list", _do("attestations"), "何时到期、还缺什么", "what expires when, and what is missing")
     about = ("只看不算数的和这些天内到期的", "what does not count, or expires in so many days")
-    _option(shown, "--due", ("天数", "DAYS"), about, type=int)
+    _option(shown, "--due", ("天数", "DAYS"), about, type=_days)
     add_format(shown, ("table", "json", "yaml"))
     renew = add("renew", _do("renew"), "续期：另加一项，原有的保留", "renew: one more, the old one stays")
     _option(renew, "criterion", CRITERION, ("准则", "the criterion"))
-    _option(renew, "--author", NAME, ("证明人（默认不变）", "who vouches for it (as before)"))
-    _option(renew, "--role", ("职务", "R"), ("证明人的职务（默认不变）", "the author's office (as before)"))
+    _option(renew, "--author", NAME, ("证明人（默认不变）", "who vouches for it (as before)"), type=_words)
+    _option(
+        renew, "--role", ("职务", "R"), ("证明人的职务（默认不变）", "the author's office (as before)"), type=_words
+    )
     _add_times(renew)
     expire = add("expire", _do("expire"), "从现在起不再有效", "end it now")
     _option(expire, "criterion", CRITERION, ("准则", "the criterion"))
@@ -179,8 +181,8 @@ def _add_maintenance(add: Add) -> None:
     _option(new, "ids", ("名称", "ID"), ("资产、业务系统或线路", "assets, services or links"), nargs="+", type=_id)
     _option(new, "--from", TIME, ("开始", "its begin"), dest="since", required=True, type=_moment)
     _option(new, "--to", TIME, ("结束", "its end"), dest="until", required=True, type=_moment)
-    _option(new, "--reason", TEXT, ("原因", "the reason"), required=True)
-    _option(new, "--author", NAME, ("公布人", "who announces it"), required=True)
+    _option(new, "--reason", TEXT, ("原因", "the reason"), required=True, type=_words)
+    _option(new, "--author", NAME, ("公布人", "who announces it"), required=True, type=_words)
     add_format(add("list", _do("windows"), "列出维护", "list maintenance"), ("table", "json", "yaml"))
 
 
@@ -209,6 +211,20 @@ def _moment(text: str) -> str:
             )
         ) from error
     return text
+
+
+def _words(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(say("不能为空", "must not be empty"))
+    return text
+
+
+def _days(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 5:
+        raise argparse.ArgumentTypeError(
+            say(f"应为 0 到 99999 的天数，实际是 '{text}'", f"expected 0 to 99999 days, found '{text}'")
+        )
+    return int(text)
 
 
 def _id(text: str) -> str:

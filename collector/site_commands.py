@@ -16,7 +16,7 @@ from rich.table import Table
 from agent import catalogue
 from agent.commandline import OK, WRONG
 from agent.documents import FileMistakes, Mistake, nearest, write_document
-from agent.errors import InfravitalsError
+from agent.errors import InfravitalsError, WrongCall
 from agent.language import say
 from collector import beside
 from collector.config import read_config
@@ -31,7 +31,7 @@ from collector.site_check import (
     find_near_misses,
 )
 from collector.site_draft import draft
-from collector.site_edit import SiteEditor
+from collector.site_edit import SiteEditor, write_new
 from collector.site_files import read_site_folder
 from collector.site_folder import DEFAULT_ZONE, Attestation, SiteFolder
 from collector.site_seen import Seen
@@ -48,13 +48,30 @@ from collector.site_views import (
 )
 from collector.site_written import ATTESTATIONS, MAINTENANCE
 
+OPTIONS_OF_ATTESTATION = {
+    "value": "--value",
+    "not_applicable": "--not-applicable",
+    "reason": "--reason",
+    "author": "--author",
+    "role": "--role",
+    "document": "--document",
+    "from": "--from",
+    "expires": "--expires",
+}
+OPTIONS_OF_MAINTENANCE = {"of": "ID", "from": "--from", "to": "--to", "reason": "--reason", "author": "--author"}
+"""Which option gives the value of which key."""
 
-class NoSiteFolder(InfravitalsError):
+
+class NoSiteFolder(WrongCall):
     """No site folder was named, and none lies where it usually does."""
 
 
 class CannotWrite(InfravitalsError):
     """The draft's file is there already, or cannot be made."""
+
+
+class NoSuchPath(CannotWrite, WrongCall):
+    """The draft's file would lie where there is no directory."""
 
 
 class Where(NamedTuple):
@@ -111,8 +128,7 @@ def _draft(options: argparse.Namespace) -> int:
         print(text, end="")
         return OK
     try:
-        with options.output.open("x", encoding="utf-8") as file:
-            file.write(text)
+        write_new(options.output, text)
     except FileExistsError as error:
         raise CannotWrite(
             say(
@@ -121,7 +137,8 @@ def _draft(options: argparse.Namespace) -> int:
             )
         ) from error
     except OSError as error:
-        raise CannotWrite(
+        is_named_wrongly = isinstance(error, FileNotFoundError | NotADirectoryError)
+        raise (NoSuchPath if is_named_wrongly else CannotWrite)(
             say(f"无法写入 {options.output}：{error.strerror}", f"cannot write {options.output}: {error.strerror}")
         ) from error
     print(
@@ -208,7 +225,7 @@ def _attest(options: argparse.Namespace) -> int:
             "from": since,
             "expires": options.expires,
         }
-        editor.append(ATTESTATIONS, entry)
+        editor.append(ATTESTATIONS, entry, OPTIONS_OF_ATTESTATION)
     return _done(where, say(f"已证明 {options.criterion}", f"{options.criterion} attested"))
 
 
@@ -271,7 +288,7 @@ def _renew(options: argparse.Namespace) -> int:
             "from": options.since or _begin(before, folder.zone),
             "expires": options.expires,
         }
-        editor.append(ATTESTATIONS, entry)
+        editor.append(ATTESTATIONS, entry, OPTIONS_OF_ATTESTATION)
     return _done(where, say(f"{options.criterion} 已续期", f"{options.criterion} renewed"))
 
 
@@ -320,7 +337,7 @@ def _announce(options: argparse.Namespace) -> int:
             "author": options.author,
             "declared": format_moment(now // 1000 * 1000, folder.zone),
         }
-        editor.append(MAINTENANCE, entry)
+        editor.append(MAINTENANCE, entry, OPTIONS_OF_MAINTENANCE)
     return _done(where, say("维护已公布", "maintenance announced"))
 
 

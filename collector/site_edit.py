@@ -1,17 +1,18 @@
 """Edits of a site folder's files: comments and order stay, nothing wrong gets in, and two edits at once lose neither."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from agent.documents import FileMistakes, Mistake, edit_document
-from agent.errors import InfravitalsError
+from agent.documents import FileMistakes, Mistake, edit_document, parse_document
+from agent.errors import InfravitalsError, WrongCall
 from agent.language import say
 from collector.site_files import read_site_folder
 from collector.site_folder import DEFAULT_ZONE, SiteFolder
@@ -27,6 +28,14 @@ Entry = Mapping[str, object]
 
 class CannotEdit(InfravitalsError):
     """The folder or the document cannot be read or written, or there is nothing of the kind to edit."""
+
+
+class WrongEntry(CannotEdit, WrongCall):
+    """The entry that the command line gives has mistakes: a line for each, by its option."""
+
+
+class NotThere(CannotEdit, WrongCall):
+    """The folder or the document that was named is not there."""
 
 
 class SiteEditor:
@@ -51,12 +60,19 @@ class SiteEditor:
         """The folder as it is now."""
         return read_site_folder(self.folder, self._zone)[0]
 
-    def append(self, name: str, entry: Entry) -> None:
-        """One more entry at the end of a list file, which is made when it is not there."""
-        self.edit(name, lambda entries: entries.append(_plain(entry)))
+    def append(self, name: str, entry: Entry, options: Mapping[str, str] | None = None) -> None:
+        """One more entry at the end of a list file, which is made when it is not there.
+
+        options: key -> the option that gave its value, by which a complaint about the entry is told: the file does
+        not have it, so its line would be nowhere.
+        """
+        self._edit(name, lambda entries: entries.append(_plain(entry)), options)
 
     def edit(self, name: str, change: Callable[[Any], None]) -> None:
         """Change the list of a file in place."""
+        self._edit(name, change, None)
+
+    def _edit(self, name: str, change: Callable[[Any], None], options: Mapping[str, str] | None) -> None:
         path = self.folder / name
         try:
             text = path.read_text("utf-8") if path.exists() else ""
@@ -69,7 +85,13 @@ class SiteEditor:
             change(entries)
             return entries
 
-        self._put(name, edit_document(text, edited))
+        new = edit_document(text, edited)
+        try:
+            self._put(name, new)
+        except FileMistakes as error:
+            if options is None:
+                raise
+            raise WrongEntry("\n".join(_tell_by_option(path, new, error.mistakes, options))) from error
 
     def keep_document(self, source: Path) -> dict[str, str]:
         """Copy a paper into documents/ and give its path and digest; one of that name and content is used as it is.
@@ -79,7 +101,7 @@ class SiteEditor:
         digest = find_digest(source)
         if not digest:
             text = f"无法读取文件 {source}", f"cannot read the document {source}"
-            raise CannotEdit(say(*text))
+            raise (CannotEdit if os.access(source, os.F_OK) else NotThere)(say(*text))
         home = self.folder / DOCUMENTS
         target = home / source.name
         if target.exists() and find_digest(target) != digest:
@@ -108,6 +130,43 @@ class SiteEditor:
             raise _unwritable(path, error) from error
 
 
+def _tell_by_option(path: Path, text: str, mistakes: Iterable[Mistake], options: Mapping[str, str]) -> Iterator[str]:
+    """Mistakes of the last entry of `text`, each under its option instead of a line that the file does not have."""
+    document = parse_document(text, str(path))
+    last = len(document.value) - 1
+    begin = document.line((last,))
+    keys = {document.line((last, key)): key for key in document.value[last]}
+    for mistake in mistakes:
+        if mistake.file != str(path) or mistake.line < begin:
+            yield str(mistake)
+            continue
+        line = max((line for line in keys if line <= mistake.line), default=begin)
+        yield _name_option(mistake.text, options.get(keys.get(line, ""), str(path)), options)
+
+
+def _name_option(text: str, option: str, options: Mapping[str, str]) -> str:
+    """The complaint with the options in place of the file's keys, the one that it is about in front."""
+    for key, name in options.items():
+        text = text.replace(f"'{key}'", name)
+    return text if text.startswith(option) else f"{option}: {text}"
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that is not there yet, whole or not at all. Raises FileExistsError and every other OSError."""
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    with _beside(path) as new:
+        new.write_text(text, "utf-8")
+        _sync(new)
+        new.chmod(0o644)
+        try:
+            os.link(new, path)  # unlike a rename it never goes over a file that came in between
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            new.replace(path)
+
+
 def _plain(entry: Entry) -> dict[str, object]:
     """Values as they are written without quotes: a day as a day. What is None is left out."""
     return {
@@ -127,7 +186,7 @@ def _as_day(text: str) -> object:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; it ends with the process, so nothing stale is ever left."""
     if not folder.is_dir():
-        raise CannotEdit(say(f"站点目录 {folder} 不存在", f"there is no site folder {folder}"))
+        raise NotThere(say(f"站点目录 {folder} 不存在", f"there is no site folder {folder}"))
     try:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:

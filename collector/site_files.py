@@ -8,6 +8,7 @@ calendars.yaml      when something is in service
 site.yaml           title and time zone
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,8 +70,16 @@ def read_site_folder(
 
     zone: used when site.yaml names none. texts: file name -> text to read in place of the file, as an edit would leave it.
     """
-    if not folder.is_dir():
-        raise FileMistakes([Mistake(str(folder), 1, say("站点目录不存在", "there is no such site folder"))])
+    if (
+        not os.access(folder, os.F_OK) or not folder.is_dir()
+    ):  # asked so, a folder above that may not be read raises nothing
+        raise FileMistakes([Mistake(str(folder), 0, say("站点目录不存在", "there is no such site folder"))])
+    if not os.access(folder, os.R_OK | os.X_OK):
+        text = say(
+            "没有权限读取站点目录；请检查属主与权限",
+            "no permission to read the site folder; look at its owner and mode",
+        )
+        raise FileMistakes([Mistake(str(folder), 0, text)])
     files = Files(folder, texts or {})
     found = _Reader(files, zone).read()
     if files.mistakes:

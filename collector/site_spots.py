@@ -21,7 +21,7 @@ from agent.documents import (
 from agent.language import say
 from collector.site_folder import Calendar
 from collector.site_times import WEEKDAYS, parse_day, parse_hours, parse_moment, parse_weekdays
-from collector.site_written import FILES, KIND_OF_FILE, Week
+from collector.site_written import FILES, KIND_OF_FILE, REGISTER, Week
 
 
 @dataclass
@@ -48,9 +48,16 @@ class Files:
             return None
         self.parts[name] = digest_of(document.value)
         if document.value is None:
+            self._warn_empty(name)
             return None
         self.mistakes += find_mistakes(document, document.value, KIND_OF_FILE[name])
         return document
+
+    def _warn_empty(self, name: str) -> None:
+        """A list without entries is one; an empty register is as if there were none, which changes what is asked."""
+        if name == REGISTER:
+            text = say("文件是空的，按没有登记处理", "the file is empty, as if there were no register")
+            self.warnings.append(Mistake(str(self.folder / name), 0, text))
 
     def check_names(self) -> None:
         """A file whose name is mistyped would be passed over in silence."""

@@ -6,7 +6,7 @@ import pytest
 
 from agent import language
 from agent.config import AgentConfig, default_sources, read_config
-from agent.documents import FileMistakes
+from agent.documents import FileMistakes, nearest
 from agent.sources import names
 
 HEAD = "site: north\nagent: srv-1\nbroker:\n  host: 127.0.0.1\n"
@@ -132,7 +132,7 @@ def test_mistakes_of_all_files_come_together(tmp_path: Path) -> None:
     text = HEAD + "sources:\n  host_cpu: {x: 1}\n"
     assert complaints(tmp_path, text, a="sources:\n  nothing: {}\n", b="sources: [\n") == [
         "agent.yaml:6: unknown key 'x'; known are: deadline_seconds, interval_seconds",
-        "conf.d/a.yaml:2: unknown source 'nothing'; known are: " + ", ".join(names()),
+        f"conf.d/a.yaml:2: unknown source 'nothing'{nearest('nothing', names())}",
         "conf.d/b.yaml:2: not valid YAML: did not find expected node content",
     ]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from unprivileged import open_folder, run_unprivileged
 
 from agent import catalogue
 from agent.documents import FileMistakes
@@ -300,6 +301,44 @@ def complaints(folder: Path) -> list[str]:
 def test_smallest_rules_load(folder: Path) -> None:
     book, _ = rulebook.load(folder)
     assert [(place.path, place.node.criteria[0].id) for place in book.places()] == [("memory", "used")]
+
+
+def test_a_file_name_that_is_no_id_is_refused(folder: Path) -> None:
+    (folder / "memory/used.yaml").rename(folder / "memory/Bad_Name.yaml")
+    edit(folder / "indexes/dei_2021.yaml", "id: used", "id: Bad_Name")
+    assert complaints(folder)[0].startswith(
+        "memory/Bad_Name.yaml: the file's name 'Bad_Name' cannot be an id: small letters"
+    )
+
+
+def test_an_unreadable_folder_is_named_and_nothing_else(folder: Path) -> None:
+    with open_folder() as place:
+        rules = shutil.copytree(folder, place / "rules")
+        rules.chmod(0o755)
+        (rules / "scales").chmod(0)
+        status, _, err = run_unprivileged("rules", "check", "--rules", rules)
+        (rules / "scales").chmod(0o755)
+    assert (status, err) == (2, f"{rules}/scales: no permission to read this folder; look at its owner and mode\n")
+
+
+def test_a_criterion_that_no_index_counts_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(folder / "memory/used.yaml", folder / "memory/alone.yaml")
+    assert main(["rules", "check", "--rules", str(folder), "--lang", "en"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == (
+        f"warning {folder}/memory/alone.yaml:1: index dei_2021 does not count criterion 'alone'; it moves no score"
+    )
+
+
+def test_signals_without_a_source_are_one_line_unless_all_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "check", "--lang", "en"]) == 0
+    short = capsys.readouterr().out.splitlines()
+    assert main(["rules", "check", "--all", "--lang", "en"]) == 0
+    whole = capsys.readouterr().out.splitlines()
+    assert main(["rules", "check", "--format", "json", "--lang", "en"]) == 0
+    number = len(json.loads(capsys.readouterr().out)["warnings"])
+    assert len(short) == 2 and short[0].startswith(f"warning {number} uses of signals that no source emits yet")
+    assert len(whole) == number + 1
 
 
 def test_a_note_in_one_language_alone_is_refused(folder: Path) -> None:

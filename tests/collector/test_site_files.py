@@ -332,7 +332,7 @@ def test_a_register_that_cannot_be_read_makes_no_further_mistakes(tmp_path: Path
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    with speaking("en"), pytest.raises(FileMistakes, match=r"nowhere:1: there is no such site folder"):
+    with speaking("en"), pytest.raises(FileMistakes, match=r"nowhere: there is no such site folder"):
         read_site_folder(tmp_path / "nowhere")
 
 
