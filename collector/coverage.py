@@ -135,13 +135,14 @@ def _todo(rules: Rules, result: CriterionResult, signals: Sequence[SignalRow], h
     if idle:
         names = _join(source for row in idle for source in row.sources)
         return Text(f"启用采集源 {names.zh}", f"switch on {names.en}")
-    if not here.has_register and _asks_register(rules, result.id):
+    is_gatherable = all(row.state != "no_source" for row in signals)
+    if is_gatherable and not here.has_register and _asks_register(rules, result.id):
         return Text(
             "先写资产登记表（infravitals register draft）", "write a register first (infravitals register draft)"
         )
     if lacking:
         return _todo_unseen(lacking, here.running)
-    if any(row.state == "no_source" for row in signals):
+    if not is_gatherable:
         names = _join(row.signal for row in signals if row.state == "no_source")
         return Text(f"本版本尚无采集源：{names.zh}", f"no source yet: {names.en}")
     if result.status != "scored":
