@@ -12,7 +12,7 @@ import msgspec
 from agent.errors import InfravitalsError
 from agent.language import say
 from collector.compare import Moved, compare
-from collector.coverage import measure_coverage, seen_signals
+from collector.coverage import measure_coverage, running_sources, seen_signals
 from collector.evaluate import Rules, format_time
 from collector.history import read_history
 from collector.inquiry import Site
@@ -112,7 +112,8 @@ def answer_history(store: Store, rules: Rules, site: Site, arguments: Arguments)
 def answer_coverage(store: Store, rules: Rules, site: Site, arguments: Arguments) -> bytes:
     """The JSON of what feeds what, what this site lacks and what to do next."""
     card = card_at(store, rules, site, msgspec.convert(arguments, _Card).as_of)
-    return msgspec.json.encode(measure_coverage(rules, card, seen_signals(store, rules, site)))
+    seen, running = seen_signals(store, rules, site), running_sources(store, site)
+    return msgspec.json.encode(measure_coverage(rules, card, seen, running, site.folder.has_register))
 
 
 ANSWERS: Mapping[str, Answer] = {

@@ -1,8 +1,8 @@
 """`infravitals rules coverage`: which signal feeds which criterion, what this site lacks, what to enrol next."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -55,10 +55,21 @@ SEEN_MS = 7 * 24 * HOUR_MS
 """A signal is seen while its newest point is no older."""
 
 
-def measure_coverage(rules: Rules, card: Scorecard, seen: Mapping[str, bool]) -> Coverage:
-    """seen: for every signal asked, whether the store has it."""
+class _Here(NamedTuple):
+    """What there is at this site: the signals seen, the sources that run, a register."""
+
+    seen: Mapping[str, bool]
+    running: Set[str]
+    has_register: bool
+
+
+def measure_coverage(
+    rules: Rules, card: Scorecard, seen: Mapping[str, bool], running: Set[str], has_register: bool
+) -> Coverage:
+    """seen: for every signal asked, whether the store has it. running: the sources that reported of late, whatever they saw."""
+    here = _Here(seen, running, has_register)
     rows = [
-        _row(rules, node.id, result, seen)
+        _row(rules, node.id, result, here)
         for node in card.nodes
         for result in node.criteria
         if result.weight > 0 and (result.kind == "measured" or not _is_far(node.id))
@@ -87,12 +98,12 @@ def asked_signals(rules: Rules) -> Sequence[str]:
     return sorted({signal for criterion in rules.book.criteria.values() for signal in criterion.signals()})
 
 
-def _row(rules: Rules, indicator: str, result: CriterionResult, seen: Mapping[str, bool]) -> CriterionRow:
+def _row(rules: Rules, indicator: str, result: CriterionResult, here: _Here) -> CriterionRow:
     criterion = rules.book.criteria[result.id]
     names: dict[str, None] = {}
     for asking in criterion.questions().values():
         names.update((signal, None) for _, signal in signals_of(asking))
-    signals = tuple(_signal(rules, name, seen.get(name, False)) for name in names)
+    signals = tuple(_signal(rules, name, here.seen.get(name, False)) for name in names)
     return CriterionRow(
         id=result.id,
         title=result.title,
@@ -102,7 +113,7 @@ def _row(rules: Rules, indicator: str, result: CriterionResult, seen: Mapping[st
         status=result.status,
         gain=round(result.effective_weight * (100 - result.low), 6),
         signals=signals,
-        todo=_todo(result, signals),
+        todo=_todo(rules, result, signals, here),
         is_possible=all(row.state != "no_source" for row in signals),
     )
 
@@ -113,22 +124,61 @@ def _signal(rules: Rules, name: str, is_seen: bool) -> SignalRow:
     return SignalRow(name, sources, "seen" if is_seen else "not_seen" if sources else "no_source")
 
 
-def _todo(result: CriterionResult, signals: Sequence[SignalRow]) -> Text | None:
+def _todo(rules: Rules, result: CriterionResult, signals: Sequence[SignalRow], here: _Here) -> Text | None:
     """What would bring this criterion forward; None where nothing is to be done."""
     if result.status == "not_applicable":
         return None
     if result.kind == "attested":
         return None if result.status == "scored" else Text("请人证明：infravitals attest add", "have it attested")
     lacking = [row for row in signals if row.state == "not_seen"]
+    idle = [row for row in lacking if not here.running & set(row.sources)]
+    if idle:
+        names = _join(source for row in idle for source in row.sources)
+        return Text(f"启用采集源 {names.zh}", f"switch on {names.en}")
+    is_gatherable = all(row.state != "no_source" for row in signals)
+    if is_gatherable and not here.has_register and _asks_register(rules, result.id):
+        return Text(
+            "先写资产登记表（infravitals register draft）", "write a register first (infravitals register draft)"
+        )
     if lacking:
-        sources = "、".join(dict.fromkeys(source for row in lacking for source in row.sources))
-        return Text(f"启用采集源 {sources}", f"switch on {sources.replace('、', ', ')}")
-    if any(row.state == "no_source" for row in signals):
-        names = [row.signal for row in signals if row.state == "no_source"]
-        return Text(f"本版本尚无采集源：{'、'.join(names)}", f"no source yet: {', '.join(names)}")
+        return _todo_unseen(lacking, here.running)
+    if not is_gatherable:
+        names = _join(row.signal for row in signals if row.state == "no_source")
+        return Text(f"本版本尚无采集源：{names.zh}", f"no source yet: {names.en}")
     if result.status != "scored":
         return result.reason
     return None if result.low >= 100 else Text("改进所示对象", "mend the subjects shown")
+
+
+def _todo_unseen(lacking: Sequence[SignalRow], running: Set[str]) -> Text:
+    """For signals that a running source could give and none has: the things are not there, or nobody enrolled them."""
+    names = _join(source for row in lacking for source in row.sources if source in running)
+    others = _join(source for row in lacking for source in row.sources if source not in running)
+    advice = Text(
+        f"采集源 {names.zh} 在运行，但没有见到这类对象；请接入这些设备，或登记它们（infravitals register draft）",
+        f"running, but has seen no such object: {names.en}; enrol the devices, or register them (infravitals register draft)",
+    )
+    if not others.en:
+        return advice
+    return Text(f"{advice.zh}，或启用采集源 {others.zh}", f"{advice.en}, or switch on {others.en}")
+
+
+def _join(names: Iterable[str]) -> Text:
+    once = list(dict.fromkeys(names))
+    return Text("、".join(once), ", ".join(once))
+
+
+def _asks_register(rules: Rules, name: str) -> bool:
+    """Whether a criterion picks its subjects by what only a register says."""
+    plan = rules.plans.get(name)
+    asked = plan.questions.values() if plan else ()
+    return any(one.attributes or one.of != "asset" for one in asked)
+
+
+def running_sources(store: Store, site: Site, now: int | None = None) -> frozenset[str]:
+    """The sources that went round in the week before `now` (ms; None: the present), whatever they saw."""
+    since = (int(time.time() * 1000) if now is None else now) - SEEN_MS
+    return frozenset(row.tags["source"] for row in store.latest("source_round", since) if row.tags["site"] == site.id)
 
 
 def seen_signals(store: Store, rules: Rules, site: Site, now: int | None = None) -> dict[str, bool]:

@@ -102,6 +102,7 @@ def _explain(options: argparse.Namespace) -> int:
     from collector.explain import explain, find_explained, known_names
     from collector.ruleset import load_rules
     from collector.score import Scorecard
+    from collector.snapshot import Commands, program_word
 
     place = beside.find_place(options.config, options.data_dir)
     body = beside.ask_store(place, "card", {"as_of": options.as_of, "revision": options.revision})
@@ -113,8 +114,8 @@ def _explain(options: argparse.Namespace) -> int:
         return WRONG
     if options.format == "json":
         return _show_json(msgspec.json.encode(found))
-    command = f"infravitals score {place.words} --as-of {card.as_of} --format json"
-    print(explain(load_rules(place.rules_directory).rules, card, found, command))
+    commands = Commands(program_word(sys.argv[0]), place.words)
+    print(explain(load_rules(place.rules_directory).rules, card, found, commands))
     return OK
 
 
@@ -147,7 +148,9 @@ def _history(options: argparse.Namespace) -> int:
     import msgspec
 
     from collector import beside
+    from collector.grid import draw
     from collector.history import HistoryRow
+    from collector.tables import history_grid
 
     since = options.since if options.since is not None else int(time.time() * 1000) - 7 * DAY_MS
     place = beside.find_place(options.config, options.data_dir)
@@ -159,27 +162,10 @@ def _history(options: argparse.Namespace) -> int:
         print(
             say("还没有存下的评分；每个整点存一份。", "nothing is stored yet; a scorecard is stored every full hour.")
         )
-    for row in rows:
-        print(_history_line(row))
+        return OK
+    for line in draw(history_grid(rows), None)[1:]:  # lines are the terminal's to wrap: nothing is cut
+        print(line.text)
     return OK
-
-
-def _history_line(row: object) -> str:
-    from collector.history import HistoryRow
-
-    if not isinstance(row, HistoryRow):
-        raise TypeError(type(row))
-    summary = row.summary
-    total = f"{summary.low:6.2f} - {summary.high:6.2f}" if summary else ""
-    shown = summary.nodes if summary else {}
-    two = "  ".join(
-        f"{low:6.2f} - {high:6.2f}"
-        for low, high in (
-            shown.get(name, (0.0, 100.0)) for name in ("hospital.data-availability", "hospital.network-security")
-        )
-    )
-    revision = say(f"修订 {row.revision}", f"revision {row.revision}")
-    return f"{row.as_of}  {revision}  {two}  ({total})  {row.why}".rstrip()
 
 
 def _coverage(options: argparse.Namespace) -> int:

@@ -6,8 +6,17 @@ from agent.catalogue import Text
 from agent.language import say
 from collector.evaluate import Rules, format_time
 from collector.evidence import CapResult, CriterionResult, QuestionEvidence, WorstSubject
-from collector.report import bar, combination_lines, question_lines, show_value, spell_basis, status_word
-from collector.score import NodeResult, Scorecard, points
+from collector.report import (
+    bar,
+    combination_lines,
+    question_lines,
+    show_value,
+    spell_basis,
+    standings,
+    status_word,
+)
+from collector.score import NodeResult, Scorecard
+from collector.snapshot import Commands
 
 DIGEST_CHARACTERS = 16
 
@@ -27,10 +36,13 @@ def known_names(card: Scorecard) -> list[str]:
     return [node.id for node in card.nodes] + [one.id for node in card.nodes for one in node.criteria]
 
 
-def explain(rules: Rules, card: Scorecard, found: NodeResult | CriterionResult, command: str) -> str:
-    """The explanation as text; command: what computes the scorecard again."""
-    lines = _node_lines(card, found) if isinstance(found, NodeResult) else _criterion_lines(rules, card, found)
-    return "\n".join([*lines, "", say("自行复核：", "check it yourself: "), f"  {command}"])
+def explain(rules: Rules, card: Scorecard, found: NodeResult | CriterionResult, commands: Commands) -> str:
+    """The explanation as text; commands: how the reader goes on in a shell."""
+    again = commands.spell("score", "--as-of", card.as_of, "--format json")
+    lines = (
+        _node_lines(card, found) if isinstance(found, NodeResult) else _criterion_lines(rules, card, found, commands)
+    )
+    return "\n".join([*lines, "", say("自行复核：", "check it yourself: "), f"  {again}"])
 
 
 # -- a node
@@ -101,7 +113,7 @@ def _next_lines(parts: Sequence[NodeResult | CriterionResult]) -> Iterator[str]:
 # -- a criterion
 
 
-def _criterion_lines(rules: Rules, card: Scorecard, result: CriterionResult) -> Iterator[str]:
+def _criterion_lines(rules: Rules, card: Scorecard, result: CriterionResult, commands: Commands) -> Iterator[str]:
     criterion = rules.book.criteria[result.id]
     yield f"{result.id} · {result.title}"
     yield _moment(card)
@@ -115,7 +127,7 @@ def _criterion_lines(rules: Rules, card: Scorecard, result: CriterionResult) -> 
     yield say("依据：", "basis: ") + "; ".join(spell_basis(rules, basis) for basis in criterion.basis)
     yield ""
     if result.kind == "attested":
-        yield from _attestation_lines(result)
+        yield from _attestation_lines(result, commands)
     else:
         yield from _way_lines(rules, result)
     yield ""
@@ -142,7 +154,13 @@ def _value_lines(result: CriterionResult) -> Iterator[str]:
             yield say("注意：", "note: ") + str(result.provisional.rests_on)
     if result.reason is not None:
         yield say("为何没有得分：", "why there is no score: ") + str(result.reason)
-    if result.status == "scored":
+    if result.status == "scored" and result.kind == "attested":
+        value = show_value(result.value, result.unit)
+        yield say(
+            f"证明的数值：{value}，得 {_points(result.low)} 分",
+            f"attested value: {value} earns {_points(result.low)}",
+        )
+    elif result.status == "scored":
         worst, best = (show_value(value, result.unit) for value in (result.value, result.best_value))
         yield say(
             f"实测值：最坏 {worst} 得 {_points(result.low)} 分，最好 {best} 得 {_points(result.high)} 分",
@@ -161,20 +179,18 @@ def _weight_lines(card: Scorecard, result: CriterionResult) -> Iterator[str]:
                 yield from _cap_lines(cap)
 
 
-def _attestation_lines(result: CriterionResult) -> Iterator[str]:
+def _attestation_lines(result: CriterionResult, commands: Commands) -> Iterator[str]:
     said = result.attestation
     if said is None:
-        yield say(
-            f"由人证明，尚无证明：infravitals attest add {result.id}",
-            f"attested by a person, nobody has yet: infravitals attest add {result.id}",
-        )
+        add = commands.spell("attest add", result.id)
+        yield say(f"由人证明，尚无证明：{add}", f"attested by a person, nobody has yet: {add}")
         return
     yield say(f"证明人：{said.author}（{said.role}）", f"attested by {said.author} ({said.role})")
     yield say(f"有效期：{said.since} 至 {said.expires}", f"valid from {said.since} to {said.expires}")
     if said.reason:
         yield say("理由：", "reason: ") + said.reason
-    if said.document:
-        yield say("文件：", "document: ") + f"{said.document} (sha256 {said.sha256})"
+    paper = f"{said.document} (sha256 {said.sha256})" if said.document else say("未附文件", "no document attached")
+    yield say("文件：", "document: ") + paper
 
 
 def _way_lines(rules: Rules, result: CriterionResult) -> Iterator[str]:
@@ -231,14 +247,8 @@ def _rung_lines(rules: Rules, result: CriterionResult) -> Iterator[str]:
     name = rules.book.criteria[result.id].scale
     scale = rules.book.scales[name]
     yield say(f"标尺 {name}（{scale.title}）：", f"scale {name} ({scale.title}):")
-    marks: dict[float, str] = {}
-    if result.status == "scored":
-        marks[result.high] = say("最好", "at best")
-        marks[result.low] = (
-            say("此刻", "now") if result.low == result.high else say("最坏（计分）", "at worst (counts)")
-        )
-    elif result.provisional is not None:
-        marks[points(scale, result.provisional.value)] = say("暂估", "provisional")
+    stands = standings(scale, result)
+    marks = {one.points: one.word for one in stands}
     sign = "≥" if scale.better == "higher" else "≤"
     for rung in scale.rungs:
         mark = f" ◀ {marks[rung.points]}" if rung.points in marks else ""
@@ -248,6 +258,8 @@ def _rung_lines(rules: Rules, result: CriterionResult) -> Iterator[str]:
         yield say("  未达到以上各级", "  none of these") + f" -> 0 ◀ {marks[0.0]}"
     for at, earned in scale.line:
         yield f"  {show_value(at, scale.unit):>10} -> {earned:>5g}"
+    for one in stands if scale.line else ():
+        yield f"  {one.word}" + say("：", ": ") + f"{show_value(one.value, scale.unit)} -> {_points(one.points)}"
 
 
 # -- common

@@ -8,6 +8,9 @@ from collector.stores import BatchTotals, Latest, Store
 FRESH_INTERVALS = 4
 """A source is fresh while its last round is no older than this many of its intervals."""
 
+PROMPT_SECONDS = 60.0
+"""Sources gathered this often tell of a dead agent in minutes; a slower one only where an agent has no faster."""
+
 LOOK_BACK_MS = 7 * 86_400_000
 """How long a silent agent is still listed with its sources."""
 
@@ -29,7 +32,7 @@ class SourceHealth:
 
 @dataclass(frozen=True)
 class AgentHealth:
-    """One agent: alive means a fresh point, not a retained state. Totals as the store has them."""
+    """One agent: alive means a fresh point of what it gathers most often, not a retained state. Totals as the store has them."""
 
     agent: str
     last_point: int
@@ -64,7 +67,7 @@ def _agent(total: BatchTotals, rounds: Sequence[Latest], own: Latest | None, now
     return AgentHealth(
         agent=total.agent,
         last_point=max((source.last_round for source in sources), default=total.last_made_at),
-        is_alive=any(source.is_fresh for source in sources),
+        is_alive=_is_alive(sources),
         batches=total.batches,
         points=total.points,
         set_aside=total.set_aside,
@@ -75,6 +78,17 @@ def _agent(total: BatchTotals, rounds: Sequence[Latest], own: Latest | None, now
         resident_bytes=_number(own, "resident_bytes"),
         sources=sources,
     )
+
+
+def _is_alive(sources: Sequence[SourceHealth]) -> bool:
+    """Whether one of the sources gathered most often is fresh; an hourly one stays fresh for hours after its agent died.
+
+    What had stopped before the agent's last point was switched off or hangs, and says nothing of the agent.
+    """
+    last = max((source.last_round for source in sources), default=0)
+    running = [one for one in sources if last - one.last_round <= FRESH_INTERVALS * one.interval_seconds * 1000]
+    pace = max(PROMPT_SECONDS, min((one.interval_seconds for one in running), default=0.0))
+    return any(one.is_fresh for one in running if one.interval_seconds <= pace)
 
 
 def _source(row: Latest, now: int) -> SourceHealth:

@@ -8,10 +8,11 @@ from typing import NamedTuple
 from agent.catalogue import unit as unit_of
 from agent.language import say
 from collector.evaluate import Rules
-from collector.evidence import Status
+from collector.evidence import CriterionResult, Status
 from collector.plan import Plan, QuestionPlan, SettledStep
 from collector.query import Take
 from collector.rulebook import Asking, Basis, Criterion, Scale
+from collector.score import points
 
 INDICATORS = ("hospital.data-availability", "hospital.network-security")
 """The two indicators that telemetry scores; every face leads with them and the eleven below."""
@@ -48,6 +49,29 @@ def show_value(value: float | None, unit: str) -> str:
     if unit == "seconds":
         return _scaled(value, SPANS)
     return plain(value)
+
+
+class Standing(NamedTuple):
+    """Where a value stands on its scale; word: which value it is."""
+
+    word: str
+    value: float
+    points: float
+
+
+def standings(scale: Scale, result: CriterionResult) -> list[Standing]:
+    """What to mark on a scale: both ends of a scored value, the better first, or the provisional one; else nothing."""
+    if result.provisional is not None:
+        value = result.provisional.value
+        return [Standing(say("暂估", "provisional"), value, points(scale, value))]
+    if result.status != "scored" or result.value is None:
+        return []
+    if result.low == result.high or result.best_value is None:
+        return [Standing(say("此刻", "now"), result.value, result.low)]
+    return [
+        Standing(say("最好", "at best"), result.best_value, result.high),
+        Standing(say("最坏（计分）", "at worst (counts)"), result.value, result.low),
+    ]
 
 
 class Unit(NamedTuple):

@@ -13,7 +13,7 @@ import msgspec
 
 from agent.errors import StoreError
 from agent.language import say
-from collector.coverage import measure_coverage, seen_signals
+from collector.coverage import measure_coverage, running_sources, seen_signals
 from collector.evaluate import Rules, evaluate, format_time
 from collector.health import read_health
 from collector.history import explain_revision, read_history, summarize
@@ -82,7 +82,7 @@ class Evaluator:
     """Writes the scorecard of every full hour and keeps the snapshot of now.
 
     site: may be replaced when the site folder changes. set_aside: what ingest refused so far, by reason. commands: how a
-    reader asks for the same.
+    reader asks for the same. folder_trouble: what is wrong in the site folder now, empty for nothing.
     """
 
     def __init__(
@@ -93,9 +93,11 @@ class Evaluator:
         set_aside: Callable[[], Mapping[Reason, int]],
         clock: Callable[[], float] = time.time,
         commands: Commands | None = None,
+        folder_trouble: Callable[[], str] = str,
     ) -> None:
         self._threads, self._rules, self.site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
         self._commands = commands or Commands()
+        self._folder_trouble = folder_trouble
         self.snapshot: Snapshot | None = None
         self.has_snapshot = asyncio.Event()
         self._is_failing = False
@@ -129,6 +131,8 @@ class Evaluator:
     def _snapshot(self, now: int) -> Snapshot:
         store = self._threads.store
         card = score_at(store, self._rules, self.site, now)
+        seen = seen_signals(store, self._rules, self.site, now)
+        running = running_sources(store, self.site, now)
         return Snapshot(
             taken_at=now,
             zone=self.site.zone,
@@ -138,9 +142,10 @@ class Evaluator:
             set_aside=dict(self._set_aside()),
             owners=store.owners(self.site.id),
             folder=self.site.folder,
-            coverage=measure_coverage(self._rules, card, seen_signals(store, self._rules, self.site, now)),
+            coverage=measure_coverage(self._rules, card, seen, running, self.site.folder.has_register),
             history=read_history(store, self.site.id, now - HISTORY_MS),
             commands=self._commands,
+            folder_trouble=self._folder_trouble(),
         )
 
     async def _keep_hours(self) -> None:

@@ -1,13 +1,10 @@
 """A running collector: scorecards, page and command socket over an open intake, from start to a clean end."""
 
 import asyncio
-import shlex
-import shutil
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from agent.link import Delivery
 from collector.beside import Place, make_handlers
@@ -16,7 +13,7 @@ from collector.intake import Intake
 from collector.server import Evaluator
 from collector.site_seen import Seen, read_seen
 from collector.site_watch import SiteWatch
-from collector.snapshot import Commands
+from collector.snapshot import Commands, program_word
 from collector.web.serving import PageServer
 
 
@@ -31,7 +28,14 @@ class Service:
         self._watch = SiteWatch(named, place, rules)
         self._intake = intake
         commands = Commands(program_word(sys.argv[0]), place.words)
-        self.evaluator = Evaluator(threads, rules, place.site, intake.quarantine.counts, commands=commands)
+        self.evaluator = Evaluator(
+            threads,
+            rules,
+            place.site,
+            intake.quarantine.counts,
+            commands=commands,
+            folder_trouble=lambda: self._watch.trouble,
+        )
         self.page = PageServer(lambda: self.evaluator.snapshot, page_port)
         self._control = ControlServer(
             place.socket, make_handlers(lambda: self._watch.now, threads, rules, self.page.url)
@@ -69,10 +73,3 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
-
-
-def program_word(started_as: str) -> str:
-    """What starts the program in a shell: its name, or where it lies when no shell would find it, as in a venv."""
-    name = "infravitals"
-    path = Path(started_as).absolute()
-    return shlex.quote(str(path)) if path.name == name and shutil.which(name) is None else name

@@ -25,7 +25,7 @@ class SiteWatch:
     """Looks once a minute whether the files of the site folder changed.
 
     named: the place as the command line or the configuration named it. now: the same with its site folder read; it stays
-    while what lies there has mistakes, which are said once.
+    while what lies there has mistakes, which are said once. trouble: those mistakes as long as they are there, else empty.
     """
 
     def __init__(self, named: Place, now: Place, rules: Rules) -> None:
@@ -33,7 +33,7 @@ class SiteWatch:
         self.now = now
         self._signature: Signature | None = None
         """None: an edit between the first reading and the first look must not be missed."""
-        self._is_broken = False
+        self.trouble = ""
 
     async def run(self, changed: Callable[[Place], None], seen: Callable[[], Awaitable[Seen]]) -> None:
         """For ever. changed: called with every new place. seen: gives what the store has seen."""
@@ -60,15 +60,15 @@ class SiteWatch:
                 "the site folder has mistakes; what it said before holds on:\n%s",
             )
             log.error(text, error)
-            self._is_broken = True
+            self.trouble = str(error)
             return False
         is_other = read.site.folder.digest != self.now.site.folder.digest
-        if is_other or self._is_broken:
-            level = logging.WARNING if self._is_broken else logging.INFO
+        if is_other or self.trouble:
+            level = logging.WARNING if self.trouble else logging.INFO
             log.log(level, say("已重新读入站点目录", "the site folder was read again"))
             for warning in warnings:
                 log.warning("%s", warning)
-        self._is_broken = False
+        self.trouble = ""
         self.now = read
         return is_other
 

@@ -1,7 +1,10 @@
 """Everything that the faces show, taken at one moment."""
 
+import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from collector.coverage import Coverage
@@ -25,12 +28,20 @@ class Commands:
         return " ".join(word for word in (self.program, command, self.place, *words) if word)
 
 
+def program_word(started_as: str) -> str:
+    """What starts the program in a shell: its name, or where it lies when no shell would find it, as in a venv."""
+    name = "infravitals"
+    path = Path(started_as).absolute()
+    return shlex.quote(str(path)) if path.name == name and shutil.which(name) is None else name
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Everything that the faces show, taken at one moment.
 
     set_aside: by reason, what this collector ever refused. owners: asset -> the agent that first reported it. folder: what
-    the site says of itself. coverage: what feeds what and what to enrol next. history: stored revisions, oldest first.
+    the site says of itself. coverage: what feeds what and what to enrol next. history: stored revisions, oldest first. folder_trouble:
+    the mistakes of the site folder while what it said before holds on, else empty.
     """
 
     taken_at: int
@@ -44,3 +55,4 @@ class Snapshot:
     coverage: Coverage
     history: Sequence[HistoryRow]
     commands: Commands
+    folder_trouble: str = ""

@@ -9,6 +9,7 @@ from agent.catalogue import unit as unit_of
 from agent.language import say
 from collector.evidence import CriterionResult
 from collector.grid import NO_BREAK, Column, Grid, Line, draw, draw_short
+from collector.history import HistoryRow
 from collector.plan import SCALE_UNITS
 from collector.report import BAR_CELLS, INDICATORS, bar, plain, show_value
 from collector.rulebook import Rulebook
@@ -77,11 +78,12 @@ def _node_row(node: NodeResult, cells: int) -> tuple[str, str, str, str, str]:
 
 
 def _criteria_words(node: NodeResult) -> str:
-    if not node.criteria:
+    counted = [criterion for criterion in node.criteria if criterion.weight > 0]  # the rest are supporting documents
+    if not counted:
         return ""
-    scored = sum(criterion.status == "scored" for criterion in node.criteria)
-    provisional = sum(criterion.provisional is not None for criterion in node.criteria)
-    words = f"{scored}/{len(node.criteria)}"
+    scored = sum(criterion.status == "scored" for criterion in counted)
+    provisional = sum(criterion.provisional is not None for criterion in counted)
+    words = f"{scored}/{len(counted)}"
     return words + say(f" 暂估 {provisional}", f" +{provisional} provisional") if provisional else words
 
 
@@ -186,6 +188,33 @@ def _rules_grid(rows: Sequence[RuleRow], *, is_flat: bool) -> Grid:
         return Grid(say(f"{len(rows)} 条准则", f"{len(rows)} criteria"), columns, cells)
     whole = [(row.indicator, *words) for row, words in zip(rows, cells, strict=True)]
     return Grid("", (Column(say("指标", "indicator"), is_whole=True), *columns), whole)
+
+
+def history_grid(rows: Sequence[HistoryRow]) -> Grid:
+    """`history` for people: a stored revision per line, the two indicators and the whole index, and why it exists."""
+    return Grid(
+        title=say("已存的评分", "stored scorecards"),
+        columns=(
+            Column(say("时刻", "as of"), is_whole=True),
+            Column(say("修订", "revision"), is_whole=True, is_right=True),
+            Column(say("数据可用性", "data availability"), is_whole=True, is_right=True),
+            Column(say("网络安全", "network security"), is_whole=True, is_right=True),
+            Column(say("指数总分", "whole index"), is_whole=True, is_right=True),
+            Column(say("修订原因", "why revised")),
+        ),
+        rows=[_history_row(row) for row in rows],
+    )
+
+
+def _history_row(row: HistoryRow) -> tuple[str, ...]:
+    summary = row.summary
+    shown = summary.nodes if summary else {}
+    two = [_ends(*shown.get(name, (0.0, 100.0))) for name in INDICATORS]
+    return row.as_of, str(row.revision), *two, _ends(summary.low, summary.high) if summary else "", row.why
+
+
+def _ends(low: float, high: float) -> str:
+    return f"{low:.2f} - {high:.2f}"
 
 
 FACT_VALUES = 4

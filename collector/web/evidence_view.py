@@ -7,9 +7,9 @@ from agent.language import say
 from collector.evaluate import Rules
 from collector.evidence import CriterionResult
 from collector.plan import Plan
-from collector.report import combination_lines, show_value, spell_basis
+from collector.report import Standing, combination_lines, show_value, spell_basis, standings
 from collector.rulebook import Scale
-from collector.score import NodeResult, points
+from collector.score import NodeResult
 from collector.snapshot import Snapshot
 from collector.web.caps import cap_rows
 from collector.web.figures import Tree, criterion_row
@@ -143,10 +143,11 @@ def _commands(snapshot: Snapshot, result: CriterionResult) -> list[str]:
 
 
 def _rung_rows(rules: Rules, scale: Scale, result: CriterionResult) -> Sequence[RungRow]:
-    """The scale from its best step down to nothing, or the turns of its line."""
-    marks = _marks(scale, result)
+    """The scale from its best step down to nothing, or the turns of its line with what stands between them."""
+    stands = standings(scale, result)
     if scale.line:
-        return [RungRow(show_value(at, scale.unit), f"{earned:g}", "", "") for at, earned in scale.line]
+        return _line_rows(scale, stands)
+    marks = {one.points: one.word for one in stands}
     sign = "≥" if scale.better == "higher" else "≤"
     rows = [
         RungRow(
@@ -162,12 +163,9 @@ def _rung_rows(rules: Rules, scale: Scale, result: CriterionResult) -> Sequence[
     return rows
 
 
-def _marks(scale: Scale, result: CriterionResult) -> dict[float, str]:
-    """Points -> what to write beside their step."""
-    if result.provisional is not None:
-        return {points(scale, result.provisional.value): say("暂估", "provisional")}
-    if result.status != "scored":
-        return {}
-    if result.low == result.high:
-        return {result.low: say("当前", "now")}
-    return {result.high: say("最好", "at best"), result.low: say("最坏（计分）", "at worst (counts)")}
+def _line_rows(scale: Scale, stands: Sequence[Standing]) -> Sequence[RungRow]:
+    turns = [(at, RungRow(show_value(at, scale.unit), f"{earned:g}", "", "")) for at, earned in scale.line]
+    marked = [
+        (one.value, RungRow(show_value(one.value, scale.unit), f"{one.points:.4g}", one.word, "")) for one in stands
+    ]
+    return [row for _, row in sorted([*turns, *marked], key=lambda pair: pair[0])]

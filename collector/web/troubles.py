@@ -32,11 +32,20 @@ def list_troubles(snapshot: Snapshot) -> list[str]:
     set_aside = sum(snapshot.set_aside.values())
     missing = sum(last - first + 1 for agent in snapshot.agents for _, first, last in agent.holes)
     return [
+        *([_folder_words(snapshot)] if snapshot.folder_trouble else []),
         *([say("采集代理静默：", "silent agents: ") + _name_some(silent)] if silent else []),
         *([say("采集失败：", "failing: ") + _name_some(failing)] if failing else []),
         *([say(f"缺失 {missing} 批", f"missing batches: {missing}")] if missing else []),
         *([say(f"搁置 {set_aside} 条数据", f"set aside: {set_aside}")] if set_aside else []),
     ]
+
+
+def _folder_words(snapshot: Snapshot) -> str:
+    check = snapshot.commands.spell("register check")
+    return say(
+        f"站点目录有误，仍用改动之前的内容（查看：{check}）",
+        f"the site folder has mistakes; what it said before holds on ({check})",
+    )
 
 
 def _name_some(names: Sequence[str]) -> str:

@@ -37,12 +37,14 @@ class Place(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What stands around every page. taken, as_of: empty before the first figures; stale: a warning or empty."""
+    """What stands around every page. site, title: the hospital's id, and its name where its folder has one; taken: empty
+    before the first figures; stale: a warning or empty."""
 
     places: Sequence[Place]
     site: str
     taken: str
     stale: str
+    title: str = ""
 
 
 def frame_of(snapshot: Snapshot | None, path: str, now: int) -> Frame:
@@ -58,7 +60,8 @@ def frame_of(snapshot: Snapshot | None, path: str, now: int) -> Frame:
     places = [Place(target, title, path == target) for target, title in named]
     if snapshot is None:
         return Frame(places, "", "", "")
-    return Frame(places, snapshot.scorecard.site, clock_time(snapshot.taken_at, snapshot.zone), _stale(snapshot, now))
+    taken, title = clock_time(snapshot.taken_at, snapshot.zone), snapshot.folder.title
+    return Frame(places, snapshot.scorecard.site, taken, _stale(snapshot, now), str(title) if title else "")
 
 
 def _stale(snapshot: Snapshot, now: int) -> str:

@@ -116,8 +116,12 @@ def vouching_row(snapshot: Snapshot, one: Vouching) -> VouchingRow:
         author=say(f"{said.author}（{said.role}）", f"{said.author} ({said.role})") if said else "",
         expires=day(said.expires, snapshot.zone) if said else "",
         left=spell_left(one.days_left),
-        document=said.document.path if said and said.document else "",
+        document=_paper(said) if said else "",
     )
+
+
+def _paper(said: Attestation) -> str:
+    return said.document.path if said.document else say("未附文件", "no document attached")
 
 
 def state_word(state: State, is_exception: bool) -> tuple[str, str]:
@@ -200,8 +204,8 @@ def _facts(snapshot: Snapshot, result: CriterionResult, said: Attestation, left:
     if said.document is not None:
         facts.append((say("文件", "Document"), said.document.path))
         facts.append((say("登记的文件摘要 SHA-256", "Document's SHA-256 as recorded"), said.document.sha256))
-    elif result.kind == "attested":
-        facts.append((say("文件", "Document"), say("未附文件", "none attached")))
+    else:
+        facts.append((say("文件", "Document"), _paper(said)))
     return [*facts, (say("写在", "Written at"), said.place)] if said.place else facts
 
 

@@ -1,5 +1,6 @@
 """From stored points to sentences: explain, diff, history, rules coverage and rules diff over the real embedded store."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from collector.answers import Difference, NoSuchRevision, answer_rules_differenc
 from collector.beside import embedded_place, remember_site
 from collector.cli import main
 from collector.compare import compare
-from collector.coverage import measure_coverage, seen_signals
+from collector.coverage import Coverage, measure_coverage, running_sources, seen_signals
 from collector.evaluate import Rules, evaluate, format_time, parse_time
 from collector.explain import explain, find_explained
 from collector.history import explain_revision, read_history, summarize
@@ -26,6 +27,7 @@ from collector.ruleset import load_rules, memory_store
 from collector.score import Scorecard
 from collector.server import score_at
 from collector.site_folder import Attestation, Entry, Exemption, SiteFolder
+from collector.snapshot import Commands
 from collector.stores import AppliedBatch, Store
 
 AS_OF = parse_time("2026-03-31T00:00:00+08:00")
@@ -53,9 +55,11 @@ def store(rules: Rules) -> Iterator[Store]:
         yield opened
 
 
-def write_rounds(store: Store, asset: str, first: int, until: int, success: float = 1.0) -> None:
+def write_rounds(
+    store: Store, asset: str, first: int, until: int, success: float = 1.0, source: str = "host_cpu"
+) -> None:
     """Rounds of one source every ten minutes, from so many hours before AS_OF until so many."""
-    tags = {"asset": asset, "source": "host_cpu", "target": "local"}
+    tags = {"asset": asset, "source": source, "target": "local"}
     fields = {"is_success": success, "interval_seconds": 600.0}
     times = range(AS_OF - first * HOUR_MS, AS_OF - until * HOUR_MS, 600_000)
     points = [Point("source_round", tags, fields, time) for time in times]
@@ -91,7 +95,7 @@ def attested(value: float, days_left: int) -> Attestation:
 def words_of(rules: Rules, card: Scorecard, name: str) -> str:
     found = find_explained(card, name)
     assert found is not None
-    return explain(rules, card, found, "infravitals score --as-of T")
+    return explain(rules, card, found, Commands("/opt/bin/infravitals", "--data-dir /srv/data"))
 
 
 # -- explain
@@ -135,7 +139,22 @@ def test_explanation_of_an_attested_criterion_names_who_and_until_when(store: St
     assert "attested by wang (head of IT)" in valid and "to 2026-04-29T16:00:00Z" in valid
     assert "the attestation has expired; renew it" in expired
     nobody = words_of(rules, evaluate(store, rules, site_of(), AS_OF), "ev-dr-location")
-    assert "infravitals attest add ev-dr-location" in nobody
+    assert "/opt/bin/infravitals attest add --data-dir /srv/data ev-dr-location" in nobody
+    assert "/opt/bin/infravitals score --data-dir /srv/data --as-of 2026-03-30T16:00:00Z --format json" in nobody
+    assert "attested value: 3 earns " in valid and "document: no document attached" in valid
+    assert "at worst" not in valid
+
+
+def test_a_value_is_marked_on_a_scale_that_is_a_line(store: Store, rules: Rules) -> None:
+    write_rounds(store, "srv-1", 24, 6)
+    write_rounds(store, "srv-1", 6, 0, success=0.0)
+    line = msgspec.structs.replace(
+        rules.book.scales["telemetry-completeness"], rungs=(), line=((0.0, 0.0), (0.5, 10.0), (1.0, 100.0))
+    )
+    book = dataclasses.replace(rules.book, scales={**rules.book.scales, "telemetry-completeness": line})
+    straight = dataclasses.replace(rules, book=book)
+    text = words_of(straight, evaluate(store, straight, site_of(), AS_OF), COMPLETENESS)
+    assert "  now: 75 % -> 55" in text.splitlines()
 
 
 def test_explanation_names_whom_an_exemption_took_out(store: Store, rules: Rules) -> None:
@@ -245,8 +264,7 @@ def test_a_changed_rule_is_named_and_who_loses_by_it_is_said(store: Store, rules
 
 def test_coverage_tells_what_is_seen_what_could_be_and_what_has_no_source(store: Store, rules: Rules) -> None:
     write_rounds(store, "srv-1", 24, 0)
-    card = evaluate(store, rules, site_of(), AS_OF)
-    found = measure_coverage(rules, card, seen_signals(store, rules, site_of(), AS_OF))
+    found = coverage_of(store, rules, site_of())
     rows = {row.id: row for row in found.criteria}
     assert [(one.signal, one.state) for one in rows[COMPLETENESS].signals] == [("source_round.is_success", "seen")]
     states = {one.state for row in found.criteria for one in row.signals}
@@ -255,6 +273,37 @@ def test_coverage_tells_what_is_seen_what_could_be_and_what_has_no_source(store:
     assert all(one.state != "no_source" for name in found.following for one in rows[name].signals)
     assert {row.kind for row in found.criteria} == {"measured"}, "documents weigh nothing and are listed elsewhere"
     assert len(found.criteria) == 65
+
+
+def coverage_of(store: Store, rules: Rules, site: Site) -> Coverage:
+    card = evaluate(store, rules, site, AS_OF)
+    seen, running = seen_signals(store, rules, site, AS_OF), running_sources(store, site, AS_OF)
+    return measure_coverage(rules, card, seen, running, site.folder.has_register)
+
+
+def todos(store: Store, rules: Rules, site: Site) -> dict[str, str]:
+    return {row.id: str(row.todo) for row in coverage_of(store, rules, site).criteria}
+
+
+def test_advice_is_to_switch_on_a_source_only_while_it_runs_nowhere(store: Store, rules: Rules) -> None:
+    name, server = "backbone-bandwidth-class", Entry("srv-1", "assets", {"role": ("server",)})
+    write_rounds(store, "srv-1", 24, 0)
+    assert todos(store, rules, site_of(server))[name].startswith("switch on host_network")
+    write_rounds(store, "srv-1", 24, 0, source="host_network")
+    assert todos(store, rules, site_of(server))[name].startswith(
+        "running, but has seen no such object: host_network; enrol the devices, or register them"
+    )
+
+
+def test_advice_is_to_write_a_register_where_only_that_says_who_is_asked(store: Store, rules: Rules) -> None:
+    sources = {one for row in coverage_of(store, rules, site_of()).criteria for s in row.signals for one in s.sources}
+    for source in sorted(sources):
+        write_rounds(store, "srv-1", 2, 0, source=source)
+    without, registered = todos(store, rules, site_of()), todos(store, rules, site_of(Entry("srv-1", "assets", {})))
+    asked = {name for name, todo in without.items() if todo.startswith("write a register first")}
+    assert asked and COMPLETENESS not in asked
+    assert not [todo for todo in registered.values() if "write a register" in todo]
+    assert not [todo for todo in [*without.values(), *registered.values()] if todo.startswith("switch on")]
 
 
 # -- stored scorecards
@@ -328,7 +377,10 @@ def test_commands_print_what_they_promise(run: Callable[..., tuple[int, str, str
     status, out, _ = run("diff", format_time(AS_OF - 12 * HOUR_MS), moment)
     assert (status, out.splitlines()[1]) == (0, "no score moved.")
     status, out, _ = run("history", "--since", "2026-03-01T00:00:00Z")
-    assert status == 0 and len(out.splitlines()) == 2
+    assert status == 0 and len(out.splitlines()) == 3
+    head, *rows = out.splitlines()
+    assert head.split("  ")[0] == "as of" and "data availability" in head and "network security" in head
+    assert head.index("whole index") + len("whole index") == rows[0].rindex(" - ") + len(" - 100.00")
     status, out, _ = run("rules", "coverage", "--as-of", moment)
     assert status == 0 and "to do next: " in out.splitlines()[-1]
 

@@ -100,4 +100,5 @@ async def test_snapshot_shows_agents_that_are_alive_and_those_that_fell_silent(
     later = await make_evaluator(threads, rules, HOUR + HOUR_MS).look()
     assert [(agent.agent, agent.is_alive) for agent in fresh.agents] == [("srv-1", True)]
     assert [(agent.agent, agent.is_alive) for agent in later.agents] == [("srv-1", False)]
+    assert fresh.folder_trouble == ""
     assert fresh.scorecard.revision == 1 and fresh.owners == {"srv-1": "srv-1"}

@@ -65,11 +65,13 @@ def test_a_broken_edit_keeps_what_held_and_is_said_once(place: Place, caplog: py
     with speaking("en"):
         assert not watching.look() and not watching.look()
         assert reporters(watching) == ("one",)
+        assert watching.trouble.endswith("unknown key 'reporter'; did you mean 'reporters'?")
         (record,) = caplog.records
         assert record.levelno == logging.ERROR
         assert f"{place.site_folder}/register.yaml:2: unknown key 'reporter'; did you mean 'reporters'?" in caplog.text
         edit(place, BEFORE.replace("one", "two"))
         assert watching.look()
+    assert watching.trouble == ""
     assert (reporters(watching), caplog.records[-1].getMessage()) == (("two",), "the site folder was read again")
 
 

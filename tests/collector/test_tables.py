@@ -4,6 +4,7 @@ import functools
 import io
 import re
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -86,6 +87,7 @@ CARD = Scorecard(
             80,
             criterion(60, None),
             criterion(0, Provisional(1, 100)),
+            msgspec.structs.replace(criterion(100, None), id="ev-paper", weight=0),
         ),
     ),
 )

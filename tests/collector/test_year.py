@@ -23,6 +23,7 @@ from collector.query import DAY_MS, HOUR_MS
 from collector.ruleset import load_rules, memory_store
 from collector.score import Scorecard
 from collector.site_folder import SECTION_OF_TAG, Attestation, Calendar, Entry, Section, SiteFolder
+from collector.snapshot import Commands
 from collector.stores import AppliedBatch, Store
 
 AS_OF = parse_time("2026-03-31T00:00:00+08:00")
@@ -167,14 +168,14 @@ def test_every_line_of_its_scorecard_can_be_explained(rules: Rules, card: Scorec
             for criterion in node.criteria:
                 found = find_explained(card, criterion.id)
                 assert found is criterion
-                text = explain(rules, card, criterion, "command")
+                text = explain(rules, card, criterion, Commands())
                 if criterion.kind == "measured":
                     assert f"{criterion.questions[0].found}" in text
                     assert all(one.query.strip() in text for one in criterion.questions)
                     silent = any(one.missing for one in criterion.questions)
                     word = "missing " if language == "en" else "缺失 "
                     assert silent == any(line.strip().startswith(word) for line in text.splitlines())
-            assert f"{node.low:.4g} - {node.high:.4g}" in explain(rules, card, node, "command")
+            assert f"{node.low:.4g} - {node.high:.4g}" in explain(rules, card, node, Commands())
 
 
 def test_every_combination_is_used_by_a_shipped_criterion(rules: Rules) -> None:

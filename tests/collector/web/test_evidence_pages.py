@@ -6,6 +6,7 @@ import pytest
 
 from agent.language import Language, speaking
 from collector.snapshot import Snapshot
+from collector.web.attestations_view import attestations_view
 from collector.web.evidence_view import criterion_view
 from collector.web.node_view import node_view
 from collector.web.questions import subject_path
@@ -14,6 +15,7 @@ from collector.web.views import missing_view
 
 FAILOVER, ISOLATION = "hospital.data-availability.failover", "hospital.network-security.network-isolation"
 MANAGEMENT = "hospital.network-security.network-management"
+PAPER = "documents/2025-report.pdf"
 
 
 def values(language: Language, view: Any, *arguments: Any) -> dict[str, Any]:
@@ -43,6 +45,13 @@ def criterion(language: Language, snapshot: Snapshot, name: str) -> dict[str, An
 def test_an_attestation_says_how_it_counts_now(vouched: Snapshot, name: str, state: str, zh: str, en: str) -> None:
     said = [criterion(language, vouched, name)["vouched"] for language in ("zh", "en")]
     assert [(one.state, one.word) for one in said] == [(state, zh), (state, en)]
+
+
+def test_an_attestation_without_a_document_says_so_in_the_list_and_on_its_page(vouched: Snapshot) -> None:
+    for name in ("paper-later", "exposed-service-count"):
+        assert ("Document", "no document attached") in criterion("en", vouched, name)["vouched"].facts
+    rows = {row.name: row.document for row in values("zh", attestations_view, vouched)["near"]}
+    assert (rows["paper-later"], rows["paper-location"], rows["paper-none"]) == ("未附文件", PAPER, "")
 
 
 def test_an_attestation_shows_who_until_when_and_on_which_paper(vouched: Snapshot) -> None:

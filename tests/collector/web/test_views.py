@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from agent.catalogue import Text
-from agent.language import speaking
+from agent.language import Language, speaking
 from collector.evidence import CriterionResult, Provisional
 from collector.rulebook import Scale
 from collector.snapshot import Snapshot
@@ -15,6 +15,7 @@ from collector.web.evidence_view import criterion_view
 from collector.web.figures import Bar, show_weight
 from collector.web.times import ago
 from collector.web.troubles import list_troubles
+from collector.web.view import frame_of
 
 
 def test_the_three_parts_of_a_bar_add_up_to_a_hundred() -> None:
@@ -52,6 +53,30 @@ def test_a_hospital_without_trouble_has_none_to_tell(snapshot: Snapshot) -> None
     well = dataclasses.replace(snapshot, agents=[snapshot.agents[0]], set_aside={})
     assert snapshot.agents[0].agent == "gw-core"
     assert list_troubles(well) == []
+
+
+def test_mistakes_in_the_site_folder_are_told_with_the_command_that_names_them(snapshot: Snapshot) -> None:
+    broken = dataclasses.replace(
+        snapshot, agents=[snapshot.agents[0]], set_aside={}, folder_trouble="register.yaml:2: unknown key"
+    )
+    with speaking("en"):
+        (told,) = list_troubles(broken)
+    assert told == (
+        "the site folder has mistakes; what it said before holds on"
+        " (/opt/infravitals/bin/infravitals register check --data-dir '/srv/a hospital')"
+    )
+
+
+def test_every_page_names_the_hospital_as_its_folder_does(snapshot: Snapshot) -> None:
+    named = dataclasses.replace(
+        snapshot, folder=dataclasses.replace(snapshot.folder, title=Text("人民医院", "People's Hospital"))
+    )
+    assert frame_of(snapshot, "/", snapshot.taken_at).title == ""
+    titles: tuple[tuple[Language, str], ...] = (("zh", "人民医院"), ("en", "People's Hospital"))
+    for language, title in titles:
+        with speaking(language):
+            frame = frame_of(named, "/", snapshot.taken_at)
+        assert (frame.title, frame.site) == (title, "renmin")
 
 
 def test_only_the_first_of_many_holes_are_listed(snapshot: Snapshot) -> None:
@@ -120,7 +145,14 @@ def test_a_scale_that_is_a_line_shows_its_turns(snapshot: Snapshot) -> None:
     )
     book = dataclasses.replace(rules.book, scales={**rules.book.scales, "telemetry-completeness": straight})
     shown = dataclasses.replace(snapshot, rules=dataclasses.replace(rules, book=book))
-    assert rungs(shown, "telemetry-completeness") == [("50 %", "0", ""), ("100 %", "100", "")]
+    unknown = with_result(shown, "telemetry-completeness", status="no_data", provisional=None)
+    assert rungs(unknown, "telemetry-completeness") == [("50 %", "0", ""), ("100 %", "100", "")]
+    marked = with_result(shown, "telemetry-completeness", provisional=None, value=0.75, low=50.0, high=50.0)
+    assert rungs(marked, "telemetry-completeness") == [
+        ("50 %", "0", ""),
+        ("75 %", "50", "now"),
+        ("100 %", "100", ""),
+    ]
 
 
 def test_a_criterion_that_the_index_does_not_count_has_no_page(snapshot: Snapshot) -> None:
