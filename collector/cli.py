@@ -79,6 +79,12 @@ def build_parser() -> Parser:
     score = add("score", _score, "按某一时刻评分", "score as of a time")
     _add_place(score)
     _add_as_of(score)
+    score.add_argument(
+        "--revision",
+        type=int,
+        metavar=say("修订", "N"),
+        help=say("不重新评分，给出已存的某次修订", "give a stored revision instead of scoring anew"),
+    )
     add_format(score, ("table", "json"))
     _add_rules(add("rules", _no_command, "查看、检查、测试评分规则", "list, check, test and explain the rules"))
     site_cli.add_commands(add, _default_data())
@@ -320,9 +326,11 @@ def _serve(options: argparse.Namespace) -> int:
 def _score(options: argparse.Namespace) -> int:
     from collector import beside
 
-    return _show_scorecard(
-        beside.ask_score(beside.find_place(options.config, options.data_dir), options.as_of), options.format
-    )
+    place = beside.find_place(options.config, options.data_dir)
+    if options.revision is None:
+        return _show_scorecard(beside.ask_score(place, options.as_of), options.format)
+    wanted = {"as_of": options.as_of, "revision": options.revision}
+    return _show_scorecard(beside.ask_store(place, "card", wanted), options.format)
 
 
 def _show_scorecard(body: bytes, form: str) -> int:

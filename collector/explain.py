@@ -42,7 +42,15 @@ def explain(rules: Rules, card: Scorecard, found: NodeResult | CriterionResult, 
     lines = (
         _node_lines(card, found) if isinstance(found, NodeResult) else _criterion_lines(rules, card, found, commands)
     )
-    return "\n".join([*lines, "", say("自行复核：", "check it yourself: "), f"  {again}"])
+    anew = say("自行复核，按今天的规则和医院资料重新评分：", "check it yourself, by today's rules and site folder: ")
+    return "\n".join([*lines, "", anew, f"  {again}", *_stored_lines(card, commands)])
+
+
+def _stored_lines(card: Scorecard, commands: Commands) -> Iterator[str]:
+    """How to get this very revision again, where it is stored: only full hours are."""
+    if card.as_of.endswith(":00:00Z"):
+        yield say("取回存下的这次修订：", "get this revision as it was stored: ")
+        yield "  " + commands.spell("score", "--as-of", card.as_of, f"--revision {card.revision}", "--format json")
 
 
 # -- a node

@@ -372,6 +372,8 @@ def test_commands_print_what_they_promise(run: Callable[..., tuple[int, str, str
     moment = format_time(AS_OF)
     status, out, _ = run("explain", COMPLETENESS, "--as-of", moment)
     assert status == 0 and "revision 1" in out and "check it yourself" in out
+    status, again, _ = run("score", "--as-of", moment, "--revision", "1", "--format", "json")
+    assert status == 0 and json.loads(again)["revision"] == 1
     status, out, _ = run("explain", "network-management", "--as-of", moment, "--format", "json")
     assert json.loads(out)["low"] == 15
     status, out, _ = run("diff", format_time(AS_OF - 12 * HOUR_MS), moment)
