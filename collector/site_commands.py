@@ -195,7 +195,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.format != "table":
         return _print(named, options.format, None)
     for row in named:  # one id may stand in two sections: a service and the asset it runs on
-        Console().print(entry_table(row))
+        _console().print(entry_table(row))
     return OK
 
 
@@ -351,13 +351,21 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
+PIPED_COLUMNS = 400
+
+
+def _console() -> Console:
+    """What tables are printed on; in a pipe nothing is wrapped, since a program reads it or a person searches it."""
+    return Console() if sys.stdout.isatty() else Console(width=PIPED_COLUMNS)
+
+
 def _print(rows: object, form: str, table: Table | None) -> int:
     if form == "json":
         print(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
     elif form == "yaml":
         print(write_document(msgspec.to_builtins(rows)), end="")
     else:
-        Console().print(table)
+        _console().print(table)
     return OK
 
 

@@ -454,3 +454,8 @@ def test_data_that_may_not_be_read_is_not_no_data() -> None:
             status, _, err = run_unprivileged("register", "check", "--site-folder", folder)
             assert (status, err.count("\n")) == (2, 1)
         data.chmod(0o755)
+
+
+def test_a_table_in_a_pipe_cuts_no_id(run: Run, site: Path) -> None:
+    _, out, _ = run("attest", "list", "--site-folder", site)
+    assert "internet-hospital-qualification-assessed" in out
