@@ -1,6 +1,6 @@
 """Why a score moved between two scorecards: a sentence for every criterion and node that did. No I/O."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -155,9 +155,8 @@ def _subject_changes(before: QuestionEvidence, after: QuestionEvidence) -> Itera
             yield f"{name} -"
 
 
-def _by_name(subjects: object) -> Mapping[str, WorstSubject]:
-    rows: list[WorstSubject] = list(subjects)  # type: ignore[call-overload]
-    return {" ".join(row.subject.values()) or "*": row for row in rows}
+def _by_name(subjects: Sequence[WorstSubject]) -> Mapping[str, WorstSubject]:
+    return {" ".join(row.subject.values()) or "*": row for row in subjects}
 
 
 def _number(value: float | None) -> str:
