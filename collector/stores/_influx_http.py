@@ -28,7 +28,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from agent.errors import StoreError
+from agent.errors import PointsRefused, StoreError
 from agent.language import say
 
 T = TypeVar("T")
@@ -36,10 +36,6 @@ MOST_STATEMENTS = 200
 """Of one request."""
 CHUNK_ROWS = 20_000
 FIRST_WAIT_SECONDS = 1.0
-
-
-class PointsRefused(StoreError):
-    """The server took the other points of this write and will never take these; trying again is of no use."""
 
 
 class Place(NamedTuple):

@@ -78,7 +78,7 @@ class SeriesMemory:
         for site in sites:
             self._owners[site] = set(owners_of(site, door))
 
-    def find(self, site: str, agent: str, measurement: str, tags: Mapping[str, str], at: int, received: int) -> Seen:
+    def find(self, site: str, agent: str, measurement: str, tags: Mapping[str, str], at: int) -> Seen:
         """The series of these tags, which is new when nobody knew it."""
         key = _key({"agent": agent, **tags})
         series = self._series[site, measurement]
@@ -89,8 +89,7 @@ class SeriesMemory:
             self._again[id(seen)] = seen
             if seen.asset not in self._owners[site]:
                 self._owners[site].add(seen.asset)
-                fields: Fields = {"asset": seen.asset, "agent": agent, "at": received}
-                self._lines.append(timeless(OWNER, {"site": site}, fields, site, seen.asset, agent))
+                self._lines.append(line(OWNER, {"site": site, "asset": seen.asset}, {"agent": agent}, None))
         return seen
 
     def watch(self, seen: Seen, at: int) -> None:
@@ -148,13 +147,9 @@ def _select(columns: str, measurement: str, pair: Pair) -> str:
 
 
 def owners_of(site: str, door: Door) -> dict[str, str]:
-    """asset -> the agent whose claim is the earliest."""
-    statement = f'SELECT "asset", "agent", "at" FROM "{OWNER}" WHERE "site" = {tag_value_text(site)}'  # noqa: S608  # quoted
-    claims: dict[str, tuple[int, str]] = {}
-    for rows in door.ask([statement]):
-        for _, asset, agent, at in rows.values:
-            claims[asset] = min((at, agent), claims.get(asset, (at, agent)))
-    return {asset: agent for asset, (_, agent) in sorted(claims.items())}
+    """asset -> the agent whose claim came first to the server."""
+    statement = f'SELECT first("agent") FROM "{OWNER}" WHERE "site" = {tag_value_text(site)} GROUP BY "asset"'  # noqa: S608
+    return {decode_tag(rows.tags["asset"]): rows.values[0][1] for rows in door.ask([statement])}
 
 
 class Known(NamedTuple):

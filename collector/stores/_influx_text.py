@@ -45,10 +45,12 @@ def field_text(value: float | int | str) -> str:
     return f"{value}i" if isinstance(value, int) else repr(value)
 
 
-def line(measurement: str, tags: Mapping[str, str], fields: Mapping[str, float | int | str], time_ns: int) -> str:
-    """One record of our own in line protocol."""
+def line(
+    measurement: str, tags: Mapping[str, str], fields: Mapping[str, float | int | str], time_ns: int | None
+) -> str:
+    """One record of our own in line protocol; without a time it stands at the server's."""
     values = ",".join(f"{name}={field_text(value)}" for name, value in fields.items())
-    return f"{measurement}{tags_text(tags)} {values} {time_ns}"
+    return f"{measurement}{tags_text(tags)} {values}" + ("" if time_ns is None else f" {time_ns}")
 
 
 def name_text(name: str) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from agent.catalogue import Catalogue
+from agent.errors import PointsRefused
 from agent.points import Value
 from collector.query import HOUR_MS
 from collector.stores import AppliedBatch
-from collector.stores._influx_http import Door, PointsRefused
+from collector.stores._influx_http import Door
 from collector.stores._influx_series import Seen, SeriesMemory
 from collector.stores._influx_text import field_text, tags_text
 
@@ -54,7 +55,7 @@ class PointWriter:
             name = (point.name, *tags, *tags.values())
             found = known.get(name)
             if found is None:
-                seen = self._series.find(site, agent, point.name, tags, time, batch.received_at)
+                seen = self._series.find(site, agent, point.name, tags, time)
                 prefix = f"{point.name}{tags_text({**tags, 'site': site, 'agent': agent})} "
                 found = known[name] = prefix, seen
             prefix, seen = found
