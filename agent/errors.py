@@ -9,6 +9,7 @@
     |   +-- NameTaken           somebody else is connected under our name: go on, but rarely
     +-- SpoolError              the agent's own disk cannot keep a batch
     +-- StoreError              the database is away or refuses: expected, go on
+        +-- PointsRefused       it takes others and will never take these: trying again is of no use
 
 Anything else that is raised is our own bug.
 """
@@ -44,3 +45,7 @@ class SpoolError(InfravitalsError):
 
 class StoreError(InfravitalsError):
     """The store is away, busy, full or refuses; nothing was acknowledged."""
+
+
+class PointsRefused(StoreError):
+    """The store took the other points of a write and will never take these; their batches have no row yet."""

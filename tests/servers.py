@@ -10,6 +10,9 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
+from urllib.parse import urlencode
+
+import urllib3
 
 T = TypeVar("T")
 
@@ -154,6 +157,68 @@ class Mosquitto(Daemon):
         configuration.write_text(f"user root\nlistener {self.port} 127.0.0.1\n{settings}\n")
         argv = [program("mosquitto", "mosquitto"), "-c", str(configuration)]
         super().__init__(argv, folder, lambda: answers(self.port))
+
+
+_INFLUX = """\
+reporting-disabled = true
+bind-address = "127.0.0.1:{rpc}"
+[meta]
+  dir = "{folder}/meta"
+[data]
+  dir = "{folder}/data"
+  wal-dir = "{folder}/wal"
+  index-version = "tsi1"
+  query-log-enabled = false
+[monitor]
+  store-enabled = false
+[http]
+  bind-address = "127.0.0.1:{port}"
+  auth-enabled = true
+  log-enabled = false
+{http}
+[logging]
+  level = "warn"
+"""
+
+
+class Influx(Daemon):
+    """An InfluxDB 1.x on `port` that asks for passwords. http: more settings of its section `[http]`."""
+
+    ADMIN = ("admin", 'admin\'s "pass" word')
+
+    def __init__(self, folder: Path, http: str = "") -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        configuration = folder / "influxdb.conf"
+        configuration.write_text(_INFLUX.format(rpc=free_port(), folder=folder, port=self.port, http=http))
+        argv = [program("influxd", "influxdb"), "-config", str(configuration)]
+        super().__init__(argv, folder, self._is_up)
+        self._has_admin = False
+
+    def _is_up(self) -> bool:
+        try:
+            return urllib3.request("GET", f"{self.url}/ping", retries=False, timeout=1).status == 204
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    def ask(self, statement: str, database: str = "") -> str:
+        """What the server answers its administrator; fails when it complains."""
+        if not self._has_admin:
+            self._has_admin = True
+            self.ask(f"CREATE USER {self.ADMIN[0]} WITH PASSWORD '{_quoted(self.ADMIN[1])}' WITH ALL PRIVILEGES")
+        headers = urllib3.make_headers(basic_auth=":".join(self.ADMIN))
+        fields = {"q": statement, "db": database, "epoch": "ms"}
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        body = urlencode(fields)
+        answer = urllib3.request("POST", f"{self.url}/query", body=body, headers=headers, retries=False)
+        text = answer.data.decode()
+        assert answer.status == 200 and '"error"' not in text, text
+        return text
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def write_passwords(path: Path, passwords: Mapping[str, str]) -> Path:

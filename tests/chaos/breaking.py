@@ -78,13 +78,16 @@ class Outcome:
 
 def plan(seed: int, seconds: float, least_kills: int = LEAST_KILLS) -> list[Kill]:
     """The acts of a run: every kind at least `least_kills` times in turn by chance, a kill every 10 s at the latest."""
-    chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    chance = random.Random(seed)
     kills = max(len(KINDS) * least_kills, int(seconds / LONGEST_PAUSE_SECONDS))
     kinds: list[str] = []
     while len(kinds) < kills:  # in rounds, so that no kind has all its kills at once
         kinds += chance.sample(KINDS, len(KINDS))
     pause = seconds / (kills + 1)
-    return [Kill(kind, pause, chance.uniform(0, min(LONGEST_DOWN_SECONDS, pause / 2)), chance.random()) for kind in kinds[:kills]]
+    return [
+        Kill(kind, pause, chance.uniform(0, min(LONGEST_DOWN_SECONDS, pause / 2)), chance.random())
+        for kind in kinds[:kills]
+    ]
 
 
 def hurt(
@@ -126,8 +129,7 @@ def _settle(hospital: Hospital) -> None:
     """End the agents; those that still hold more than the last few seconds' batches get another chance to send them."""
     agents = hospital.of("agent")
     for _ in range(SETTLE_ROUNDS):
-        for part in agents:
-            part.daemon.stop()
+        hospital.end_agents(agents)
         agents = [part for part in agents if len(read_spool(hospital.spool(part.name)).waiting) > FEW_BATCHES]
         if not agents:
             return

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from chaos.hospital import DATABASE, Hospital
+from chaos.hospital import Hospital
 
 from agent.catalogue import load
 
@@ -105,7 +105,7 @@ def read_spool(path: Path) -> Spool:
 def _read_rows(hospital: Hospital) -> Mapping[str, _Rows]:
     found: dict[str, dict[str, tuple[int, int]]] = {}
     twice: Counter[str] = Counter()
-    for row in hospital.influx.rows(DATABASE, 'SELECT boot, seq, points, set_aside, agent FROM "batch"'):
+    for row in hospital.stored('SELECT boot, seq, points, set_aside, agent FROM "batch"'):
         agent, name = str(row["agent"]), f"{row['boot']}/{_whole(row['seq'])}"
         twice[agent] += name in found.setdefault(agent, {})
         found[agent][name] = (_whole(row["points"]), _whole(row["set_aside"]))
@@ -114,7 +114,7 @@ def _read_rows(hospital: Hospital) -> Mapping[str, _Rows]:
 
 def _count_points(hospital: Hospital) -> int:
     """Rows of every measurement of the catalogue: one for each measurement, tags and time."""
-    return sum(_count_rows(hospital.influx.rows(DATABASE, f'SELECT * FROM "{name}"')) for name in load().measurements)
+    return sum(_count_rows(hospital.stored(f'SELECT * FROM "{name}"')) for name in load().measurements)
 
 
 def _count_rows(rows: Iterable[object]) -> int:

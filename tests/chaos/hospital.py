@@ -1,14 +1,15 @@
 """A hospital to be hurt: real agents, a real broker, two real collectors and a real InfluxDB, each a process of its own."""
 
+import json
 import os
-import random
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from servers import Daemon, InfluxDB, Mosquitto, answers, free_port
+from servers import Daemon, Influx, Mosquitto, answers, free_port
 
 SITE = "hospital"
 DATABASE = "infravitals"
@@ -64,12 +65,15 @@ class Hospital:
 
     def __init__(self, folder: Path, agents: int) -> None:
         self.folder = folder
-        self.influx = InfluxDB(folder / "store")
+        self.influx = Influx(folder / "store")
         self.broker = Mosquitto(folder / "broker")
         self.agents = [f"agent-{number:02}" for number in range(agents)]
         self._site_folder = folder / "site"
         self._site_folder.mkdir(parents=True)
         (self._site_folder / "register.yaml").write_text(REGISTER)
+        self._password = folder / "store.password"
+        self._password.write_text(self.influx.ADMIN[1])
+        self._password.chmod(0o600)
         self.parts: list[Part] = []
 
     @contextmanager
@@ -77,7 +81,7 @@ class Hospital:
         """Every part started, the collectors before the agents; all ended afterwards, however it ends."""
         with ExitStack() as stack:
             stack.enter_context(self.influx)
-            self.influx.make(DATABASE)
+            self.influx.ask(f"CREATE DATABASE {DATABASE}")
             stack.enter_context(self.broker)
             collectors = [stack.enter_context(self._collector(number)) for number in range(COLLECTORS)]
             agents = [stack.enter_context(self._agent(name)) for name in self.agents]
@@ -97,6 +101,20 @@ class Hospital:
         """The file in which an agent keeps what is not receipted."""
         return self.folder / agent / "spool.sqlite"
 
+    def end_agents(self, agents: Sequence[Part]) -> None:
+        """All at once, politely; what they cannot send in their last second stays in their spools."""
+        for part in agents:
+            os.kill(part.daemon.pid, signal.SIGTERM)
+        for part in agents:
+            part.daemon.stop()
+
+    def stored(self, query: str) -> Iterator[Mapping[str, object]]:
+        """Rows straight from the store, column -> value."""
+        for result in json.loads(self.influx.ask(query, DATABASE))["results"]:
+            for series in result.get("series", ()):
+                for values in series["values"]:
+                    yield dict(zip(series["columns"], values, strict=True))
+
     def _agent(self, name: str) -> Daemon:
         folder = self.folder / name
         folder.mkdir()
@@ -114,10 +132,14 @@ class Hospital:
             folder=folder / "data",
             url=self.influx.url,
             database=DATABASE,
-            user=self.influx.user,
-            password=self.influx.password_file,
+            user=self.influx.ADMIN[0],
+            password=self._password,
             page=page,
             site_folder=self._site_folder,
         )
         (folder / "collector.yaml").write_text(words)
         return _python("collector.cli", "serve", folder / "collector.yaml", lambda: answers(page))
+
+
+def _python(module: str, command: str, config: Path, is_ready: Callable[[], object]) -> Daemon:
+    return Daemon([sys.executable, "-m", module, command, "-c", config], config.parent, is_ready)

@@ -1,0 +1,99 @@
+"""Points become lines: a series' name is put together once, and with it what the writer knows of the series."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from agent.catalogue import Catalogue
+from agent.errors import PointsRefused
+from agent.points import Value
+from collector.query import HOUR_MS
+from collector.stores import AppliedBatch
+from collector.stores._influx_http import Door
+from collector.stores._influx_series import Seen, SeriesMemory
+from collector.stores._influx_text import field_text, tags_text
+
+MOST_BYTES = 5_000_000
+"""Of one request, unpacked; InfluxDB 1.x takes 25 MB by default."""
+MOST_LINES = 20_000
+
+
+class Lines(NamedTuple):
+    """Points in line protocol, in the order of arrival, and which series they touch in which hour (its number)."""
+
+    lines: Sequence[str]
+    cells: set[tuple[Seen, int]]
+
+
+class PointWriter:
+    """Makes lines of points. Only for the thread that writes."""
+
+    def __init__(self, catalogue: Catalogue, series: SeriesMemory) -> None:
+        self._series = series
+        self._labels = {
+            name: frozenset(field for field, declared in measurement.fields.items() if not declared.is_number)
+            for name, measurement in catalogue.measurements.items()
+        }
+        self._known: dict[tuple[str, str], dict[tuple[str, ...], tuple[str, Seen]]] = {}
+
+    def lines(self, batches: Sequence[AppliedBatch]) -> Lines:
+        """The points of all batches; the memory of their series is loaded."""
+        lines: list[str] = []
+        cells: set[tuple[Seen, int]] = set()
+        for batch in batches:
+            self._add(batch, lines, cells)
+        hours = {(seen.site, seen.measurement, hour * HOUR_MS) for seen, hour in cells}
+        self._series.note_hours(hours)
+        return Lines(lines, cells)
+
+    def _add(self, batch: AppliedBatch, lines: list[str], cells: set[tuple[Seen, int]]) -> None:
+        """The innermost loop of a collector that writes to InfluxDB."""
+        site, agent = batch.site, batch.agent
+        known = self._known.setdefault((site, agent), {})
+        for point in batch.points:
+            time, tags = point.timestamp, point.tags
+            # the tags in the order in which they came: another order costs one more entry and finds the same series
+            name = (point.name, *tags, *tags.values())
+            found = known.get(name)
+            if found is None:
+                seen = self._series.find(site, agent, point.name, tags, time)
+                prefix = f"{point.name}{tags_text({**tags, 'site': site, 'agent': agent})} "
+                found = known[name] = prefix, seen
+            prefix, seen = found
+            if not seen.first <= time < seen.hour_end:
+                self._series.watch(seen, time)
+            cells.add((seen, time // HOUR_MS))
+            values = _fields(point.fields, self._labels[point.name])
+            lines.append(f"{prefix}{values} {time}000000")
+
+
+def _fields(fields: Mapping[str, Value], labels: frozenset[str]) -> str:
+    """Every number as a float, whatever its type; a first integer would refuse all later fractions."""
+    if labels.isdisjoint(fields):
+        return ",".join([f"{name}={float(value)!r}" for name, value in fields.items()])
+    return ",".join(
+        f"{name}={field_text(str(value) if name in labels else float(value))}" for name, value in fields.items()
+    )
+
+
+def write_all(lines: Sequence[str], door: Door) -> None:
+    """Writes lines in requests that the server takes. Raises PointsRefused when it refuses some, after the others are written."""
+    refused: PointsRefused | None = None
+    for part in _parts(lines):
+        try:
+            door.write(part)
+        except PointsRefused as error:
+            refused = error
+    if refused is not None:
+        raise refused
+
+
+def _parts(lines: Sequence[str]) -> list[list[str]]:
+    parts: list[list[str]] = []
+    size = MOST_BYTES
+    for text in lines:
+        if size >= MOST_BYTES or len(parts[-1]) >= MOST_LINES:
+            parts.append([])
+            size = 0
+        parts[-1].append(text)
+        size += len(text)
+    return parts
