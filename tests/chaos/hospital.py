@@ -17,11 +17,15 @@ COLLECTORS = 2
 FOREIGN = "stranger"
 """An asset that the register gives to nobody of ours: what is said of it is set aside."""
 
+SHORT_AGE_SECONDS = 2
+"""How long the first agent keeps what it cannot send: it has to drop something and to say so."""
+
 AGENT = """
 site: {site}
 agent: {name}
 broker: {{host: 127.0.0.1, port: {port}, keepalive_seconds: 5, connect_timeout_seconds: 5}}
 state_directory: {folder}
+spool: {{max_age_seconds: {age}}}
 asset: {asset}
 log: {{level: warning}}
 sources:
@@ -61,7 +65,7 @@ class Part:
 
 
 class Hospital:
-    """All parts, running. agents: how many; the last of them speaks of an asset that is not its own."""
+    """All parts, running. agents: how many; the first keeps little, the last speaks of an asset that is not its own."""
 
     def __init__(self, folder: Path, agents: int) -> None:
         self.folder = folder
@@ -119,7 +123,8 @@ class Hospital:
         folder = self.folder / name
         folder.mkdir()
         asset = FOREIGN if name == self.agents[-1] else name
-        words = AGENT.format(site=SITE, name=name, port=self.broker.port, folder=folder, asset=asset)
+        age = SHORT_AGE_SECONDS if name == self.agents[0] else 86400
+        words = AGENT.format(site=SITE, name=name, port=self.broker.port, folder=folder, asset=asset, age=age)
         (folder / "agent.yaml").write_text(words)
         return _python("agent.cli", "run", folder / "agent.yaml", lambda: self.spool(name).exists())
 
