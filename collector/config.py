@@ -190,7 +190,7 @@ broker:
   # 连接的时限(秒)
   # connect_timeout_seconds: 10
 
-# 同一组的采集中心分担数据，每批只由其中一个接收
+# 同一组的采集中心分担数据，每批只由其中一个接收；组名要别人猜不到，见 docs/broker.md
 # share_group: infravitals
 
 # 最多多少批可以已收到而尚未入库；到此为止，其余留在采集代理的缓存中
@@ -241,7 +241,7 @@ broker:
   # how long connecting may take, in seconds
   # connect_timeout_seconds: 10
 
-# collectors of one group share the data: each batch goes to one of them
+# collectors of one group share the data: each batch goes to one of them; a name that nobody guesses, see docs/broker.md
 # share_group: infravitals
 
 # how many batches may be here and not stored yet; beyond it they stay in the agents' spools
