@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from agent.broker import Broker
+from agent.broker import Broker, Secret
 from agent.catalogue import explain_id, is_id
 from agent.documents import Document, FileMistakes, Mistake, find_mistakes, nearest, read_document
 from agent.language import say
@@ -57,6 +57,11 @@ class StoreSection:
 
     kind: str
     config: Any
+
+    def secrets(self) -> list[Secret]:
+        """What the store's own keys refer to of tokens and passwords."""
+        values = (getattr(self.config, name) for name in self.config.__struct_fields__)
+        return [value for value in values if isinstance(value, Secret)]
 
 
 @dataclass(frozen=True, slots=True)
