@@ -1,9 +1,9 @@
 """An agent under load as a program that can be killed: the real spool, publisher and link, and points without end.
 
-    python tests/loaded_agent.py agent.yaml ENOUGH
+    python tests/loaded_agent.py agent.yaml ENOUGH START
 
 Makes batches until the file ENOUGH is there, sends them, and ends with 0 when nothing waits. The value of a
-point is its number in the ledger, so that one that is lost or stored twice is seen. Prints the ledger as JSON lines.
+point is its number in the ledger and its time so many milliseconds after START, so that one that is lost or stored twice is seen. Prints the ledger as JSON lines.
 """
 
 import asyncio
@@ -23,16 +23,14 @@ from agent.spool import Spool
 from agent.wire import Address
 
 POINTS = 10
-START = 1_790_000_000_000
-"""The time of the first point, milliseconds."""
 
 
-async def make(spool: Spool, publisher: Publisher, asset: str, enough: Path) -> None:
+async def make(spool: Spool, publisher: Publisher, asset: str, enough: Path, start: int) -> None:
     """Fill the spool, a few milliseconds a batch."""
     first = spool.state().made_points
     while not enough.exists():
         numbers = range(first, first + POINTS)
-        points = [Point("host_uptime", {"asset": asset}, {"uptime_seconds": float(n)}, START + n) for n in numbers]
+        points = [Point("host_uptime", {"asset": asset}, {"uptime_seconds": float(n)}, start + n) for n in numbers]
         await asyncio.to_thread(partial(spool.put, points))
         publisher.wake()
         first += POINTS
@@ -47,13 +45,13 @@ async def tell(spool: Spool) -> None:
         await asyncio.sleep(0.02)
 
 
-async def run(config: AgentConfig, enough: Path) -> None:
+async def run(config: AgentConfig, enough: Path, start: int) -> None:
     spool = Spool(config.spool_path, max_bytes=2**26, max_age_seconds=1e9, new_boot=lambda: os.urandom(8).hex())
     address = Address(config.site, config.agent)
     link = MqttLink(config.broker, address)
     publisher = Publisher(spool, link, address, random=lambda: 0.05, resend_seconds=1.0)
     side = [asyncio.ensure_future(work) for work in (publisher.run(), tell(spool))]
-    await make(spool, publisher, config.asset, enough)
+    await make(spool, publisher, config.asset, enough, start)
     while not await publisher.drain(1.0):
         for task in side:
             if task.done():
@@ -66,4 +64,4 @@ async def run(config: AgentConfig, enough: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(read_config(Path(sys.argv[1])), Path(sys.argv[2])))
+    asyncio.run(run(read_config(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])))

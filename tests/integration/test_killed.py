@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from line import Kept, KeptInDuckDB, Row
-from loaded_agent import START
 from servers import Daemon, free_port, until
 from shipped_broker import SITE, ShippedBroker
 from unprivileged import open_folder
@@ -21,6 +21,8 @@ from agent.spool import Spool
 from agent.wire import Address
 
 ADDRESS = Address(SITE, "his-db-1")
+START = int(time.time() * 1000) - 3_600_000
+"""The time of the first point."""
 STRETCH = 60
 """So many batches are receipted between one kill and the next."""
 TESTS = Path(__file__).parent.parent
@@ -96,7 +98,13 @@ class LoadedAgent:
     def __init__(self, folder: Path) -> None:
         self._log = folder / "loaded_agent.log"
         self._enough = folder / "enough"
-        words = [sys.executable, str(TESTS / "loaded_agent.py"), str(folder / "agent.yaml"), str(self._enough)]
+        words = [
+            sys.executable,
+            str(TESTS / "loaded_agent.py"),
+            str(folder / "agent.yaml"),
+            str(self._enough),
+            str(START),
+        ]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(words, env=ENVIRONMENT, stdout=log, stderr=log, cwd=folder)
 
