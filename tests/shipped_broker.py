@@ -57,15 +57,16 @@ class ShippedBroker(Daemon):
 
     def reload(self) -> None:
         """What `systemctl reload mosquitto` does; returns when the broker has read its files."""
-        before = self._said("Reloading config")
+        before = self.said("Reloading config")
         os.kill(self.pid, signal.SIGHUP)
-        until(lambda: self._said("Reloading config") > before)
+        until(lambda: self.said("Reloading config") > before)
 
     def _is_running(self) -> bool:
         """It listens before it takes signals, and a reload before that would end it."""
-        return answers(self.port) and self._said(" starting") == self._said(" running")
+        return answers(self.port) and self.said(" starting") == self.said(" running")
 
-    def _said(self, words: str) -> int:
+    def said(self, words: str) -> int:
+        """How often these words are in its log."""
         return self.log.read_text(errors="replace").count(words)
 
     def _hand_over(self) -> None:
