@@ -6,6 +6,7 @@
     +-- SourceError             the world is in trouble at one source: expected, go on
     |   +-- NoData              this machine has nothing of the kind: no trouble at all
     +-- LinkError               the broker or the other side is away: expected, go on
+    |   +-- UnfitSecret         what stands in a secret's place is none: refuse to start, exit code 2
     |   +-- NameTaken           somebody else is connected under our name: go on, but rarely
     +-- SpoolError              the agent's own disk cannot keep a batch
     +-- StoreError              the database is away or refuses: expected, go on
@@ -33,6 +34,10 @@ class NoData(SourceError):
 
 class LinkError(InfravitalsError):
     """The link is down or refuses; what the spool holds stays in the spool."""
+
+
+class UnfitSecret(LinkError):
+    """A password or token is empty, out of an example, or of several lines."""
 
 
 class NameTaken(LinkError):

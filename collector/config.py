@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from agent.broker import Broker
+from agent.broker import Broker, Secret
 from agent.catalogue import explain_id, is_id
 from agent.documents import Document, FileMistakes, Mistake, find_mistakes, nearest, read_document
 from agent.language import say
@@ -57,6 +57,11 @@ class StoreSection:
 
     kind: str
     config: Any
+
+    def secrets(self) -> list[Secret]:
+        """What the store's own keys refer to of tokens and passwords."""
+        values = (getattr(self.config, name) for name in self.config.__struct_fields__)
+        return [value for value in values if isinstance(value, Secret)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +195,7 @@ broker:
   # 连接的时限(秒)
   # connect_timeout_seconds: 10
 
-# 同一组的采集中心分担数据，每批只由其中一个接收
+# 同一组的采集中心分担数据，每批只由其中一个接收；组名要别人猜不到，见 docs/broker.md
 # share_group: infravitals
 
 # 最多多少批可以已收到而尚未入库；到此为止，其余留在采集代理的缓存中
@@ -241,7 +246,7 @@ broker:
   # how long connecting may take, in seconds
   # connect_timeout_seconds: 10
 
-# collectors of one group share the data: each batch goes to one of them
+# collectors of one group share the data: each batch goes to one of them; a name that nobody guesses, see docs/broker.md
 # share_group: infravitals
 
 # how many batches may be here and not stored yet; beyond it they stay in the agents' spools

@@ -7,6 +7,7 @@ import random
 import socket
 from collections.abc import AsyncIterator
 
+from agent.broker import refuse_unfit
 from agent.errors import LinkError
 from agent.language import say
 from agent.link import Delivery
@@ -24,8 +25,10 @@ LONGEST_WAIT_SECONDS = 60.0
 
 
 def run(config: CollectorConfig) -> int:
-    """Collect until SIGTERM or SIGINT; gives the exit code. A broker that is down is waited for."""
+    """Collect until SIGTERM or SIGINT; gives the exit code. A broker that is down is waited for. Raises UnfitSecret."""
     set_up_logging(config.log)
+    config.broker.begin()
+    refuse_unfit(*config.store.secrets())
     named = place_of(config)
     refuse_second(named)
     loaded = load_rules(named.rules_directory)

@@ -249,8 +249,10 @@ class Authority:
         subject = ["-x509", "-days", "2", "-subj", f"/CN={name}", "-out", str(self.certificate), *extensions]
         _openssl("req", *_new_key(self._key), *subject)
 
-    def issue(self, name: str, alternative_names: str = "IP:127.0.0.1,DNS:localhost") -> Issued:
-        """A certificate for a server or a client, its common name `name`."""
+    def issue(
+        self, name: str, alternative_names: str = "IP:127.0.0.1,DNS:localhost", options: Sequence[str] = ("-days", "2")
+    ) -> Issued:
+        """A certificate for a server or a client, its common name `name`. options: of `openssl x509`, its term."""
         stem = name.replace("/", "_")
         issued = Issued(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")
         request, extensions = self._folder / f"{stem}.csr", self._folder / f"{stem}.ext"
@@ -260,7 +262,7 @@ class Authority:
             f"subjectAltName={alternative_names}\nbasicConstraints=CA:FALSE\nauthorityKeyIdentifier=keyid\n"
             "keyUsage=digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n"
         )
-        signing = ["-CA", str(self.certificate), "-CAkey", str(self._key), "-CAcreateserial", "-days", "2"]
+        signing = ["-CA", str(self.certificate), "-CAkey", str(self._key), "-CAcreateserial", *options]
         _openssl("x509", "-req", "-in", request, *signing, "-extfile", extensions, "-out", issued.certificate)
         return issued
 

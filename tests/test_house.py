@@ -31,6 +31,7 @@ LINE = (
         "agent.logs",
         "agent.lean",
         "agent.workers",
+        "agent.secrets",
     },
     {"agent.catalogue", "agent.catalogue.page"},
     {"agent.wire", "agent.reasons"},
