@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import duckdb
 
@@ -42,10 +42,13 @@ class Row(NamedTuple):
 
 
 class Kept(Protocol):
-    """A store under test, in a folder of its own."""
+    """A store under test, in a folder of its own; its server runs within the `with` block."""
 
     section: str
     """Its section of a collector.yaml."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
 
     def open(self) -> AbstractContextManager[Store]:
         """For a collector inside the test."""
@@ -63,6 +66,12 @@ class KeptInDuckDB:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "store.duckdb"
         self.section = f"{{kind: duckdb, path: {self._path}}}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """A file needs no end."""
 
     def open(self) -> AbstractContextManager[Store]:
         return DuckDB(Config(path=str(self._path)), load())

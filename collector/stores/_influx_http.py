@@ -387,8 +387,8 @@ _COMPLAINTS: Sequence[tuple[str, str, str]] = (
     ("could not find bucket", *_STATUS[404]),
     (
         "no space left",
-        "服务器的磁盘已满，什么都没有写入；请腾出空间",
-        "the server's disk is full, nothing was written; make room",
+        "服务器的磁盘已满，什么都没有写入；请腾出空间，然后重启 InfluxDB(1.x 不重启会一直拒绝)",
+        "the server's disk is full, nothing was written; make room, then restart InfluxDB (1.x goes on refusing otherwise)",
     ),
     ("not authorized", *_STATUS[403]),
     ("authorization failed", *_STATUS[401]),

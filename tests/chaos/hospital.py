@@ -1,6 +1,5 @@
 """A hospital to be hurt: real agents, a real broker, two real collectors and a real InfluxDB, each a process of its own."""
 
-import json
 import os
 import signal
 import sys
@@ -9,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from influxstore import rows_of
 from servers import Daemon, Influx, Mosquitto, answers, free_port
 
 SITE = "hospital"
@@ -114,10 +114,7 @@ class Hospital:
 
     def stored(self, query: str) -> Iterator[Mapping[str, object]]:
         """Rows straight from the store, column -> value."""
-        for result in json.loads(self.influx.ask(query, DATABASE))["results"]:
-            for series in result.get("series", ()):
-                for values in series["values"]:
-                    yield dict(zip(series["columns"], values, strict=True))
+        return rows_of(self.influx, DATABASE, query)
 
     def _agent(self, name: str) -> Daemon:
         folder = self.folder / name

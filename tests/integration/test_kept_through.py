@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from influxstore import KeptInInfluxDB
 from line import DEADLINE_SECONDS, POINTS, Agent, Kept, KeptInDuckDB, assert_kept_once, follow, make_ingest, running
 from proxy import Proxy, random_cuts
 from servers import until_async
@@ -72,10 +73,10 @@ def through(broker: Broker, port: int | None) -> Broker:
     return msgspec.structs.replace(quick, port=port) if port else quick
 
 
-@pytest.fixture(params=[KeptInDuckDB])
-def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
-    opened: Kept = request.param(tmp_path)
-    return opened
+@pytest.fixture(params=[KeptInDuckDB, KeptInInfluxDB])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+    with request.param(tmp_path) as kept:
+        yield kept
 
 
 @pytest.fixture

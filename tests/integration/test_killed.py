@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from influxstore import KeptInInfluxDB
 from line import Kept, KeptInDuckDB, Row
 from servers import Daemon, free_port, until
 from shipped_broker import SITE, ShippedBroker
@@ -136,10 +137,10 @@ class LoadedAgent:
         return False
 
 
-@pytest.fixture(params=[KeptInDuckDB])
-def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
-    opened: Kept = request.param(tmp_path)
-    return opened
+@pytest.fixture(params=[KeptInDuckDB, KeptInInfluxDB])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+    with request.param(tmp_path) as kept:
+        yield kept
 
 
 @pytest.fixture
