@@ -47,10 +47,14 @@ class KeptInInfluxDB:
     def __init__(self, folder: Path) -> None:
         self.server = Influx(folder / "influx")
         config = self._config()
-        self.section = (
-            f"{{kind: influxdb, url: {config.url}, database: {DATABASE}, user: {config.user},"
-            f" password: {{file: {self.server.folder}/password}}}}"
-        )
+        settings = {
+            "kind": "influxdb",
+            "url": config.url,
+            "database": DATABASE,
+            "user": config.user,
+            "password": {"file": f"{self.server.folder}/password"},
+        }
+        self.section = json.dumps(settings)
 
     def __enter__(self) -> Self:
         self.server.start()

@@ -129,6 +129,9 @@ class LoadedAgent:
         self._enough.touch()
         try:
             assert self._process.wait(SECONDS) == 0, self._log.read_text()[-2000:]
+        except subprocess.TimeoutExpired:
+            logs = [path.read_text()[-2000:] for path in (self._log, *self._log.parent.glob("*/*.log"))]
+            raise AssertionError("\n".join(["it does not end", *logs])) from None
         finally:
             self.kill()
 
