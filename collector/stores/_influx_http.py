@@ -51,6 +51,10 @@ class Place(NamedTuple):
     connect_timeout_seconds: float
     timeout_seconds: float
 
+    def __repr__(self) -> str:
+        """Without its secrets, wherever it is shown."""
+        return f"Place({self.url!r}, {self.database!r})"
+
     @property
     def is_bucket(self) -> bool:
         """Whether this is a bucket of 2.x."""

@@ -36,15 +36,14 @@ from collector.stores._influx_kept import (
     announce,
     announced,
     asked,
-    count_before,
     late_hours,
-    note_pruned,
     pack,
     prune_kept,
+    prune_points,
 )
 from collector.stores._influx_ledger import Ledger, batch_line, late_lines
 from collector.stores._influx_questions import compile_buckets
-from collector.stores._influx_records import LAST_MS, MS
+from collector.stores._influx_records import LAST_MS
 from collector.stores._influx_scorecards import card_at, cards_since, rows_between, save
 from collector.stores._influx_series import Numbering, SeriesLists, SeriesMemory, owners_of, seen_subjects
 from collector.stores._influx_text import decode_tag, name_text
@@ -152,6 +151,7 @@ class Store:
         self._numberings: dict[tuple[str, tuple[str, ...]], Numbering] = {}
         self._asked: dict[str, Asked] = {}
         self._announced = 0
+        self._pruned_on = -1
 
     def __enter__(self) -> Self:
         door = Door(self._config.place(self._environment))
@@ -323,18 +323,19 @@ class Store:
         return rows_between(site, since, until, self._open)
 
     def prune(self, now: int) -> int:
-        """Delete what is beyond its retention: raw points, batch rows, kept buckets, marks; gives how many rows went."""
+        """Delete what is beyond its retention: raw points, batch rows, kept buckets, marks; gives how many rows went.
+
+        Once a day (UTC) and by whole days: every deletion costs the server, however little it takes away.
+        """
+        today = now - now % DAY_MS
+        if today == self._pruned_on:
+            return 0
         door = self._open
-        gone = self._totals.prune(now - BATCH_RETENTION_DAYS * DAY_MS, door)
-        gone += prune_kept(now, door)
-        for name, measurement in self._catalogue.measurements.items():
-            before = now - measurement.retention_days * DAY_MS
-            rows = max(count_before(name, before, field, door) for field in measurement.fields)
-            if rows:
-                door.write([note_pruned(name, before)])
-                door.delete(name, 0, before * MS, {})
-            gone += rows
-        self._writer = None
+        gone = self._totals.prune(today - BATCH_RETENTION_DAYS * DAY_MS, door)
+        gone += prune_kept(today, door)
+        measurements = self._catalogue.measurements
+        gone += prune_points({name: today - one.retention_days * DAY_MS for name, one in measurements.items()}, door)
+        self._writer, self._pruned_on = None, today  # its memory of marks holds no more
         return gone
 
 
