@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -103,6 +103,12 @@ class Door:
         self._pool = urllib3.PoolManager(retries=False, maxsize=8, **trust)
         self._decode = msgspec.json.Decoder(_Answer)
         self._client: InfluxDBClient | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Ends all connections."""
@@ -269,14 +275,14 @@ class Door:
             raise self._trouble(*_TLS) from error
         except SSLError as error:
             raise self._trouble(*_TLS) from error
-        except ConnectTimeoutError as error:
-            raise self._trouble(
-                "连接超时；请检查地址与防火墙", "connecting takes too long; look at address and firewall"
-            ) from error
         except NewConnectionError as error:
             raise self._trouble(
                 "无法连接；InfluxDB 是否在运行？地址是否正确？",
                 "cannot connect; does InfluxDB run, is the address right?",
+            ) from error
+        except ConnectTimeoutError as error:
+            raise self._trouble(
+                "连接超时；请检查地址与防火墙", "connecting takes too long; look at address and firewall"
             ) from error
         except ReadTimeoutError as error:
             raise self._trouble(f"{limit} 秒内没有答复", f"no answer within {limit} s") from error
@@ -391,8 +397,8 @@ _COMPLAINTS: Sequence[tuple[str, str, str]] = (
     ("could not find bucket", *_STATUS[404]),
     (
         "no space left",
-        "服务器的磁盘已满，什么都没有写入；请腾出空间",
-        "the server's disk is full, nothing was written; make room",
+        "服务器的磁盘已满；请腾出空间，若 InfluxDB 1.x 仍拒绝写入则重启它",
+        "the server's disk is full; make room, and restart InfluxDB 1.x if it goes on refusing",
     ),
     ("not authorized", *_STATUS[403]),
     ("authorization failed", *_STATUS[401]),

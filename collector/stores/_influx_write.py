@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from agent.catalogue import Catalogue
 from agent.errors import PointsRefused
-from agent.points import Value
+from agent.points import Point, Value
 from collector.query import HOUR_MS
 from collector.stores import AppliedBatch
 from collector.stores._influx_http import Door
+from collector.stores._influx_records import LAST_MS
 from collector.stores._influx_series import Seen, SeriesMemory
 from collector.stores._influx_text import field_text, tags_text
 
@@ -51,19 +52,25 @@ class PointWriter:
         known = self._known.setdefault((site, agent), {})
         for point in batch.points:
             time, tags = point.timestamp, point.tags
+            values = _fields(point.fields, self._labels[point.name])
+            if not 0 <= time <= LAST_MS:  # for the server to refuse; there is no such hour
+                lines.append(f"{_prefix(batch, point)}{values} {time}000000")
+                continue
             # the tags in the order in which they came: another order costs one more entry and finds the same series
             name = (point.name, *tags, *tags.values())
             found = known.get(name)
             if found is None:
                 seen = self._series.find(site, agent, point.name, tags, time)
-                prefix = f"{point.name}{tags_text({**tags, 'site': site, 'agent': agent})} "
-                found = known[name] = prefix, seen
+                found = known[name] = _prefix(batch, point), seen
             prefix, seen = found
             if not seen.first <= time < seen.hour_end:
                 self._series.watch(seen, time)
             cells.add((seen, time // HOUR_MS))
-            values = _fields(point.fields, self._labels[point.name])
             lines.append(f"{prefix}{values} {time}000000")
+
+
+def _prefix(batch: AppliedBatch, point: Point) -> str:
+    return f"{point.name}{tags_text({**point.tags, 'site': batch.site, 'agent': batch.agent})} "
 
 
 def _fields(fields: Mapping[str, Value], labels: frozenset[str]) -> str:
