@@ -15,7 +15,7 @@ from influxstore import config_of
 from linkstore import CATALOGUE, MINUTE_MS, START, ask, batch, every_minute, point
 from servers import Influx
 
-from collector.query import DAY_MS, HOUR_MS, Question, Take, round9
+from collector.query import DAY_MS, HOUR_MS, Question, Take
 from collector.stores import LATENESS_MS, AppliedBatch, Score
 from collector.stores._influx_kept import SKEW_MS
 from collector.stores.influxdb import Store
@@ -164,16 +164,19 @@ def test_reading_that_begins_while_the_other_writes_is_marked_before_the_batch_h
         assert means(store, HOURLY) == {"core-1": [21.0]}
 
 
-def test_mark_of_a_clock_that_is_behind_still_reaches_what_was_kept(both: tuple[Store, Store]) -> None:
+@pytest.mark.parametrize("read_at", [CLOSED, CLOSED + 65_000])
+def test_clock_that_is_behind_by_less_than_the_margin_loses_no_late_point(
+    both: tuple[Store, Store], read_at: int
+) -> None:
     one, other = both
     one.write([received(0, 0, *every_minute(60, 20.0))])
-    one.buckets(HOURLY, CLOSED + SKEW_MS)
-    one.keep()
-    other.write([received(HOUR_MS + LATENESS_MS, 1, point(30_000, busy_ratio=81.0))])
-    other.buckets(HOURLY, CLOSED)  # its clock says less and so does its announcement
-    other.write([received(HOUR_MS + LATENESS_MS + 1, 2, point(31_000, busy_ratio=81.0))])
+    one.buckets(HOURLY, read_at)
+    assert one.keep() == 1
+    behind = read_at - SKEW_MS + 5000
+    other.buckets(HOURLY, behind)  # its announcement takes the place of the one that says more
+    other.write([batch(1, point(30_000, busy_ratio=81.0))._replace(received_at=behind + 1000)])
     for store in both:
-        assert means(store, HOURLY) == {"core-1": [round9((20.0 * 60 + 81 * 2) / 62)]}
+        assert means(store, HOURLY) == {"core-1": [21.0]}
 
 
 def test_torn_chunk_is_computed_anew(influx: Influx, database: str, both: tuple[Store, Store]) -> None:
