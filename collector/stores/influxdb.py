@@ -48,7 +48,7 @@ from collector.stores._influx_scorecards import card_at, cards_since, rows_betwe
 from collector.stores._influx_series import Numbering, SeriesLists, SeriesMemory, owners_of, seen_subjects
 from collector.stores._influx_text import decode_tag, name_text
 from collector.stores._influx_totals import Totals
-from collector.stores._influx_write import Lines, PointWriter, write_all
+from collector.stores._influx_write import Lines, PointWriter, write_all, write_points
 from collector.stores._kept import Fresh, digest_of, read_buckets
 
 BATCH_RETENTION_DAYS = 370
@@ -201,8 +201,7 @@ class Store:
         records += writer.late.lines(lines.cells, received_at, before.hours)
         if records:
             door.write(records)
-        if lines.lines:
-            write_all(lines.lines, door)
+        write_points(lines, door)
         after = self._mark_announced(lines, received_at, writer.late, door)
         door.write([*late_lines(new, max(before.batches, after)), *map(batch_line, new)])
 
