@@ -8,6 +8,7 @@ lists it.
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, NamedTuple, Self
 
 import msgspec
@@ -136,13 +137,17 @@ class _Writer(NamedTuple):
 
 
 class Store:
-    """See `collector.stores.Store`. A context manager; raises StoreError when the server cannot be used."""
+    """See `collector.stores.Store`. A context manager; raises StoreError when the configuration cannot be right.
+
+    A server that is away is no reason not to open: the calls say so until it is back.
+    """
 
     def __init__(self, config: Config, catalogue: Catalogue, environment: Mapping[str, str] = os.environ) -> None:
         self._config = config
         self._catalogue = catalogue
         self._environment = environment
         self._door: Door | None = None
+        self._version: str | None = None
         self._fresh = Fresh()
         self._writer: _Writer | None = None
         self._ledger = Ledger()
@@ -155,8 +160,10 @@ class Store:
 
     def __enter__(self) -> Self:
         door = Door(self._config.place(self._environment))
+        with suppress(StoreError):
+            self._version = door.version()
         try:
-            _check_version(door)
+            _check_version(self._version, door.place)
         except BaseException:
             door.close()
             raise
@@ -172,6 +179,10 @@ class Store:
     def _open(self) -> Door:
         if self._door is None:
             raise StoreError(say("存储未打开", "the store is not open"))
+        if self._version is None:
+            version = self._door.version()
+            _check_version(version, self._door.place)
+            self._version = version
         return self._door
 
     def write(self, batches: Sequence[AppliedBatch]) -> None:
@@ -348,21 +359,19 @@ def _place_of(row: Latest) -> tuple[object, ...]:
     return (tags.get("site", ""), tags.get("agent", ""), tags.get("asset", ""), sorted(tags.items()))
 
 
-def _check_version(door: Door) -> None:
+def _check_version(version: str | None, place: Place) -> None:
     """Refuses what cannot be right. What says nothing of its version (a proxy before it) is taken as it comes."""
-    version = door.version()
-    major = version.split(".")[0]
-    is_bucket = door.place.is_bucket
-    if major == "1" and is_bucket:
+    major = (version or "").split(".")[0]
+    if major == "1" and place.is_bucket:
         zh, en = (
             f"这是 InfluxDB {version}，请写 database、user、password，不写 bucket、org、token",
             f"this is InfluxDB {version}: give database, user and password, not bucket, org and token",
         )
-    elif major == "2" and not is_bucket:
+    elif major == "2" and not place.is_bucket:
         zh, en = (
             f"这是 InfluxDB {version}，请写 bucket、org、token，不写 database、user、password",
             f"this is InfluxDB {version}: give bucket, org and token, not database, user and password",
         )
     else:
         return
-    raise StoreError(f"{door.place.url}: {say(zh, en)}")
+    raise StoreError(f"{place.url}: {say(zh, en)}")

@@ -203,8 +203,8 @@ def test_server_that_takes_less_says_what_to_raise(tmp_path: Path) -> None:
 
 def test_nobody_there_is_said() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(StoreError) as caught, Store(Config(url=url, database="d"), CATALOGUE):
-        pass
+    with Store(Config(url=url, database="d"), CATALOGUE) as store, pytest.raises(StoreError) as caught:
+        store.totals()
     assert str(caught.value) == f"{url}: cannot connect; does InfluxDB run, is the address right?"
 
 
@@ -220,8 +220,8 @@ def silent_server() -> Iterator[str]:
 def test_server_that_hangs_is_said_within_the_time_limit() -> None:
     with silent_server() as url:
         config = Config(url=url, database="d", timeout_seconds=0.2)
-        with pytest.raises(StoreError) as caught, Store(config, CATALOGUE):
-            pass
+        with Store(config, CATALOGUE) as store, pytest.raises(StoreError) as caught:
+            store.totals()
     assert str(caught.value) == f"{url}: no answer within 0.2 s"
 
 
@@ -238,6 +238,16 @@ def test_server_that_goes_away_and_comes_back_takes_writes_again(tmp_path: Path)
             store.write([batch(1, *every_minute(5, start=5))])
             assert answer(store, ask(Take("count"), Take("sum")), [ETH0], HIGH_IS_BAD)[0].known == 10.0
             assert kept_seqs(store, 3) == {0, 1}
+
+
+def test_server_that_comes_after_the_collector_is_used_then(tmp_path: Path) -> None:
+    influx = Influx(tmp_path / "influx")
+    with Store(config_of(influx, "d"), CATALOGUE) as store:
+        refusal(store, batch(0))
+        with influx:
+            influx.ask("CREATE DATABASE d")
+            store.write([batch(0, *every_minute(5))])
+            assert kept_seqs(store, 1) == {0}
 
 
 @pytest.mark.parametrize("seed", range(2))
