@@ -204,7 +204,7 @@ broker:
 # 数据目录：存储、隔离区、命令套接字；须可写
 # data_directory: {DEFAULT_DIRECTORY}
 
-# 存储；kind 以外的键由各存储自己规定，path 为相对路径时在数据目录之下
+# 存储；kind 以外的键由各存储自己规定，path 为相对路径时在数据目录之下；InfluxDB 见 docs/influxdb.md
 # store: {{kind: duckdb, path: infravitals.duckdb, memory_bytes: 2147483648}}
 
 # 网页；目前只在本机提供
@@ -255,7 +255,7 @@ broker:
 # the store, the quarantine and the command socket live here; must be writable
 # data_directory: {DEFAULT_DIRECTORY}
 
-# the store; keys beside kind are its own, a relative path is below the data directory
+# the store; keys beside kind are its own, a relative path is below the data directory; InfluxDB: see docs/influxdb.md
 # store: {{kind: duckdb, path: infravitals.duckdb, memory_bytes: 2147483648}}
 
 # the page; on this machine alone for now

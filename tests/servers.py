@@ -202,13 +202,13 @@ class Influx(Daemon):
         except urllib3.exceptions.HTTPError:
             return False
 
-    def ask(self, statement: str, database: str = "") -> str:
+    def ask(self, statement: str, database: str = "", epoch: str = "ms") -> str:
         """What the server answers its administrator; fails when it complains."""
         if not self._has_admin:
             self._has_admin = True
             self.ask(f"CREATE USER {self.ADMIN[0]} WITH PASSWORD '{_quoted(self.ADMIN[1])}' WITH ALL PRIVILEGES")
         headers = urllib3.make_headers(basic_auth=":".join(self.ADMIN))
-        fields = {"q": statement, "db": database, "epoch": "ms"}
+        fields = {"q": statement, "db": database, "epoch": epoch}
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         body = urlencode(fields)
         answer = urllib3.request("POST", f"{self.url}/query", body=body, headers=headers, retries=False)

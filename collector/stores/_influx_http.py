@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -50,6 +50,10 @@ class Place(NamedTuple):
     ca: str | None
     connect_timeout_seconds: float
     timeout_seconds: float
+
+    def __repr__(self) -> str:
+        """Without its secrets, wherever it is shown."""
+        return f"Place({self.url!r}, {self.database!r})"
 
     @property
     def is_bucket(self) -> bool:
@@ -100,6 +104,12 @@ class Door:
         self._decode = msgspec.json.Decoder(_Answer)
         self._client: InfluxDBClient | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Ends all connections."""
         self._pool.clear()
@@ -110,7 +120,9 @@ class Door:
     def version(self) -> str:
         """What the server says it is, such as `1.6.7`; '' when it does not say."""
         with self._explained():
-            response = self._pool.request("GET", f"{self.place.url}/ping", timeout=self._timeout)
+            response = self._pool.request(
+                "GET", f"{self.place.url}/ping", headers=self._authority(), timeout=self._timeout
+            )
         if response.status >= 300:
             raise self._refusal(response.status, response.data.decode("utf-8", "replace"))
         return str(response.headers.get("X-Influxdb-Version", "")).removeprefix("v")
@@ -188,14 +200,16 @@ class Door:
 
     def delete(self, measurement: str, start_ns: int, end_ns: int, tags: Mapping[str, str]) -> None:
         """Deletes the rows of `measurement` with these tags and start_ns <= time < end_ns. Values of tags are plain words."""
-        words = [f"\"{name}\"='{value}'" for name, value in tags.items()]
         if self.place.is_bucket:
-            predicate = " AND ".join([f'_measurement="{measurement}"', *(word.replace("'", '"') for word in words)])
+            predicate = " AND ".join(
+                f'{name}="{value}"' for name, value in {"_measurement": measurement, **tags}.items()
+            )
             span = _moment(start_ns), _moment(end_ns - 1)
             self._patiently(
                 lambda: self._library().delete_api().delete(*span, predicate, self.place.database, self.place.org)
             )
             return
+        words = [f"\"{name}\" = '{value}'" for name, value in tags.items()]
         condition = " AND ".join([f"time >= {start_ns}", f"time < {end_ns}", *words])
         for _ in self.ask([f'DELETE FROM "{measurement}" WHERE {condition}']):  # noqa: S608  # names are checked
             pass
@@ -265,14 +279,14 @@ class Door:
             raise self._trouble(*_TLS) from error
         except SSLError as error:
             raise self._trouble(*_TLS) from error
-        except ConnectTimeoutError as error:
-            raise self._trouble(
-                "连接超时；请检查地址与防火墙", "connecting takes too long; look at address and firewall"
-            ) from error
         except NewConnectionError as error:
             raise self._trouble(
                 "无法连接；InfluxDB 是否在运行？地址是否正确？",
                 "cannot connect; does InfluxDB run, is the address right?",
+            ) from error
+        except ConnectTimeoutError as error:
+            raise self._trouble(
+                "连接超时；请检查地址与防火墙", "connecting takes too long; look at address and firewall"
             ) from error
         except ReadTimeoutError as error:
             raise self._trouble(f"{limit} 秒内没有答复", f"no answer within {limit} s") from error
@@ -317,8 +331,11 @@ class _Refused(Exception):
 
 
 def is_definite(text: str) -> bool:
-    """Whether a refusal is of single points, of which the same would be said for ever, while the others were taken."""
-    return any(found in text for found in ("partial write", "unable to parse", "field type conflict"))
+    """Whether a refusal is of single points, of which the same would be said for ever, while the others were taken.
+
+    Other partial writes (too many series) end when somebody changes the server's configuration.
+    """
+    return any(found in text for found in ("field type conflict", "beyond retention policy"))
 
 
 _CONFLICT = re.compile(r'input field \\?"(?P<field>[^"\\]*)\\?" on measurement \\?"(?P<measurement>[^"\\]*)\\?"')
@@ -332,17 +349,10 @@ def _explain_points(text: str) -> str:
             f"字段 {name} 在库中已是另一种类型，这些点写不进去；请查出是谁以别的类型写入，并换库或删除该字段的旧数据",
             f"field {name} has another type in the database, these points cannot be written; find who wrote it so, and change the database or delete that field's old data",
         )
-    if "beyond retention" in text:
-        return say(
-            "有点早于该库的保留期限，写不进去；本程序自己按目录清理，请把库的保留期限设为无限",
-            "points are older than the database's retention and cannot be written; this program prunes by the catalogue, so let the retention be infinite",
-        )
-    if "unable to parse" in text:
-        return say(
-            "有点的时间或内容超出该库的范围，写不进去",
-            "points are beyond what the database can hold and cannot be written",
-        )
-    return say(f"有点写不进去：{text[:200]}", f"points cannot be written: {text[:200]}")
+    return say(
+        "有点早于该库的保留期限，写不进去；本程序自己按目录清理，请把库的保留期限设为无限",
+        "points are older than the database's retention and cannot be written; this program prunes by the catalogue, so let the retention be infinite",
+    )
 
 
 class _Complaint(msgspec.Struct):
@@ -387,13 +397,23 @@ _COMPLAINTS: Sequence[tuple[str, str, str]] = (
     ("could not find bucket", *_STATUS[404]),
     (
         "no space left",
-        "服务器的磁盘已满，什么都没有写入；请腾出空间，然后重启 InfluxDB(1.x 不重启会一直拒绝)",
-        "the server's disk is full, nothing was written; make room, then restart InfluxDB (1.x goes on refusing otherwise)",
+        "服务器的磁盘已满；请腾出空间，若 InfluxDB 1.x 仍拒绝写入则重启它",
+        "the server's disk is full; make room, and restart InfluxDB 1.x if it goes on refusing",
     ),
     ("not authorized", *_STATUS[403]),
     ("authorization failed", *_STATUS[401]),
     (
-        "query file limit",
+        "max-series-per-database",
+        "序列数已达该库的上限，新的对象写不进去；请提高服务器的 max-series-per-database",
+        "the database holds as many series as it may, new ones cannot be written; raise the server's max-series-per-database",
+    ),
+    (
+        "max-values-per-tag",
+        "某个标签的取值数已达上限，新的对象写不进去；请提高服务器的 max-values-per-tag",
+        "a tag has as many values as it may, new ones cannot be written; raise the server's max-values-per-tag",
+    ),
+    (
+        "exceed file limit",
         "InfluxDB 3 拒绝这么长的时间窗口；请用 1.6 至 2.x，或提高它的 query-file-limit",
         "InfluxDB 3 refuses so long a window; use 1.6 to 2.x, or raise its query-file-limit",
     ),

@@ -245,7 +245,8 @@ def late_hours(site: str, since: int, door: Door) -> list[LateHour]:
 def prune_kept(now: int, door: Door) -> int:
     """Deletes kept chunks after KEPT_DAYS, marks after LATE_DAYS and what was kept before them and never renewed."""
     before = now - KEPT_DAYS * DAY_MS
-    gone = count_before(KEPT, before, "piece", door)
+    statement = f'SELECT count("piece") FROM "{KEPT}" WHERE time < {before}ms'  # noqa: S608
+    gone = sum(int(rows.values[0][1]) for rows in door.ask([statement]))
     if gone:
         door.delete(KEPT, 0, before * MS, {})
     return gone + _prune_marks(now - LATE_DAYS * DAY_MS, door)
@@ -292,7 +293,15 @@ def _delete_stale(measurement: str, hour: int, received: int, door: Door) -> int
     return len(stale)
 
 
-def count_before(measurement: str, before: int, field: str, door: Door) -> int:
-    """How many rows with this field stand before `before`."""
-    statement = f'SELECT count("{field}") FROM "{measurement}" WHERE time < {before}ms'  # noqa: S608  # checked names
-    return sum(int(rows.values[0][1]) for rows in door.ask([statement]))
+def prune_points(before: Mapping[str, int], door: Door) -> int:
+    """Deletes each measurement's raw points before its time and notes it first; gives about how many rows went."""
+    names = sorted(before)
+    counted = [0] * len(names)
+    for rows in door.ask([f'SELECT count(*) FROM "{name}" WHERE time < {before[name]}ms' for name in names]):  # noqa: S608
+        counted[rows.statement] = max(int(count or 0) for count in rows.values[0][1:])
+    gone = [name for name, count in zip(names, counted, strict=True) if count]
+    if gone:
+        door.write([note_pruned(name, before[name]) for name in gone])
+    for name in gone:
+        door.delete(name, 0, before[name] * MS, {})
+    return sum(counted)

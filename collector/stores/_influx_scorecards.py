@@ -11,7 +11,7 @@ from agent.language import say
 from collector.stores import Score, ScorecardRow, StoredScorecard
 from collector.stores._influx_http import Door
 from collector.stores._influx_kept import PIECE_CHARACTERS
-from collector.stores._influx_records import MS, SCORE, SCORECARD, SCORECARD_BODY, Fields, mix
+from collector.stores._influx_records import LAST_MS, MS, SCORE, SCORECARD, SCORECARD_BODY, Fields, mix
 from collector.stores._influx_text import line, tag_value_text, value_text
 
 MOST_PIECES = 1000
@@ -65,7 +65,7 @@ def _score_lines(site: str, as_of: int, scores: Sequence[Score]) -> list[str]:
 
 def cards_since(site: str, since: int, door: Door) -> list[StoredScorecard]:
     """All cards with as_of at or after `since`, oldest first."""
-    return list(_with_bodies(site, _rows(site, f"time >= {since}ms", door), f"time >= {since}ms", door))
+    return list(_with_bodies(site, rows_between(site, since, LAST_MS, door), _between(since, LAST_MS), door))
 
 
 def card_at(site: str, as_of: int, revision: int | None, door: Door) -> StoredScorecard | None:
@@ -80,22 +80,20 @@ def card_at(site: str, as_of: int, revision: int | None, door: Door) -> StoredSc
 
 def rows_between(site: str, since: int, until: int, door: Door) -> list[ScorecardRow]:
     """Every revision with `since` <= as_of < `until`, oldest first."""
-    return _rows(site, _between(since, until), door)
-
-
-def _between(since: int, until: int) -> str:
-    return f"time >= {since}ms AND time < {until}ms"
-
-
-def _rows(site: str, condition: str, door: Door) -> list[ScorecardRow]:
     columns = '"as_of", "revision", "written_at", "digest", "why", "summary"'
-    statement = f'SELECT {columns} FROM "{SCORECARD}" WHERE "site" = {tag_value_text(site)} AND {condition}'
+    statement = (
+        f'SELECT {columns} FROM "{SCORECARD}" WHERE "site" = {tag_value_text(site)} AND {_between(since, until)}'
+    )
     found = sorted(tuple(values[1:]) for rows in door.ask([statement]) for values in rows.values)
     ordered: list[ScorecardRow] = []
     for as_of, _, written_at, digest, why, summary in found:
         revision = ordered[-1].revision + 1 if ordered and ordered[-1].as_of == as_of else 1
         ordered.append(ScorecardRow(as_of, revision, digest, written_at, why, summary))
     return ordered
+
+
+def _between(since: int, until: int) -> str:
+    return f"time >= {min(since, LAST_MS)}ms AND time < {min(until, LAST_MS)}ms"
 
 
 def _with_bodies(site: str, rows: Sequence[ScorecardRow], condition: str, door: Door) -> Iterator[StoredScorecard]:

@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 from agent.catalogue import Catalogue
 from agent.errors import PointsRefused
-from agent.points import Value
+from agent.language import say
+from agent.points import Point, Value
 from collector.query import HOUR_MS
 from collector.stores import AppliedBatch
 from collector.stores._influx_http import Door
+from collector.stores._influx_records import LAST_MS
 from collector.stores._influx_series import Seen, SeriesMemory
 from collector.stores._influx_text import field_text, tags_text
 
@@ -18,10 +20,14 @@ MOST_LINES = 20_000
 
 
 class Lines(NamedTuple):
-    """Points in line protocol, in the order of arrival, and which series they touch in which hour (its number)."""
+    """Points in line protocol, in the order of arrival, and which series they touch in which hour (its number).
+
+    timeless: how many points are left out because InfluxDB has no such time.
+    """
 
     lines: Sequence[str]
     cells: set[tuple[Seen, int]]
+    timeless: int
 
 
 class PointWriter:
@@ -39,31 +45,37 @@ class PointWriter:
         """The points of all batches; the memory of their series is loaded."""
         lines: list[str] = []
         cells: set[tuple[Seen, int]] = set()
-        for batch in batches:
-            self._add(batch, lines, cells)
+        timeless = sum(self._add(batch, lines, cells) for batch in batches)
         hours = {(seen.site, seen.measurement, hour * HOUR_MS) for seen, hour in cells}
         self._series.note_hours(hours)
-        return Lines(lines, cells)
+        return Lines(lines, cells, timeless)
 
-    def _add(self, batch: AppliedBatch, lines: list[str], cells: set[tuple[Seen, int]]) -> None:
-        """The innermost loop of a collector that writes to InfluxDB."""
-        site, agent = batch.site, batch.agent
+    def _add(self, batch: AppliedBatch, lines: list[str], cells: set[tuple[Seen, int]]) -> int:
+        """The innermost loop of a collector that writes to InfluxDB. Gives how many points are left out."""
+        site, agent, timeless = batch.site, batch.agent, 0
         known = self._known.setdefault((site, agent), {})
         for point in batch.points:
             time, tags = point.timestamp, point.tags
+            if not 0 <= time <= LAST_MS:
+                timeless += 1
+                continue
             # the tags in the order in which they came: another order costs one more entry and finds the same series
             name = (point.name, *tags, *tags.values())
             found = known.get(name)
             if found is None:
                 seen = self._series.find(site, agent, point.name, tags, time)
-                prefix = f"{point.name}{tags_text({**tags, 'site': site, 'agent': agent})} "
-                found = known[name] = prefix, seen
+                found = known[name] = _prefix(batch, point), seen
             prefix, seen = found
             if not seen.first <= time < seen.hour_end:
                 self._series.watch(seen, time)
             cells.add((seen, time // HOUR_MS))
             values = _fields(point.fields, self._labels[point.name])
             lines.append(f"{prefix}{values} {time}000000")
+        return timeless
+
+
+def _prefix(batch: AppliedBatch, point: Point) -> str:
+    return f"{point.name}{tags_text({**point.tags, 'site': batch.site, 'agent': batch.agent})} "
 
 
 def _fields(fields: Mapping[str, Value], labels: frozenset[str]) -> str:
@@ -73,6 +85,17 @@ def _fields(fields: Mapping[str, Value], labels: frozenset[str]) -> str:
     return ",".join(
         f"{name}={field_text(str(value) if name in labels else float(value))}" for name, value in fields.items()
     )
+
+
+def write_points(points: Lines, door: Door) -> None:
+    """Writes points. Raises PointsRefused, after the others are written, when some can never be."""
+    write_all(points.lines, door)
+    if points.timeless:
+        text = say(
+            f"{points.timeless} 个点的时间超出 InfluxDB 的范围(至 2255 年),写不进去",
+            f"{points.timeless} points bear a time that InfluxDB does not have (it ends in 2255) and cannot be written",
+        )
+        raise PointsRefused(f"{door.place.url}: {text}")
 
 
 def write_all(lines: Sequence[str], door: Door) -> None:

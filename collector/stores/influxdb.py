@@ -8,6 +8,7 @@ lists it.
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, NamedTuple, Self
 
 import msgspec
@@ -36,20 +37,19 @@ from collector.stores._influx_kept import (
     announce,
     announced,
     asked,
-    count_before,
     late_hours,
-    note_pruned,
     pack,
     prune_kept,
+    prune_points,
 )
 from collector.stores._influx_ledger import Ledger, batch_line, late_lines
 from collector.stores._influx_questions import compile_buckets
-from collector.stores._influx_records import LAST_MS, MS
+from collector.stores._influx_records import LAST_MS
 from collector.stores._influx_scorecards import card_at, cards_since, rows_between, save
 from collector.stores._influx_series import Numbering, SeriesLists, SeriesMemory, owners_of, seen_subjects
 from collector.stores._influx_text import decode_tag, name_text
 from collector.stores._influx_totals import Totals
-from collector.stores._influx_write import Lines, PointWriter, write_all
+from collector.stores._influx_write import Lines, PointWriter, write_all, write_points
 from collector.stores._kept import Fresh, digest_of, read_buckets
 
 BATCH_RETENTION_DAYS = 370
@@ -137,13 +137,17 @@ class _Writer(NamedTuple):
 
 
 class Store:
-    """See `collector.stores.Store`. A context manager; raises StoreError when the server cannot be used."""
+    """See `collector.stores.Store`. A context manager; raises StoreError when the configuration cannot be right.
+
+    A server that is away is no reason not to open: the calls say so until it is back.
+    """
 
     def __init__(self, config: Config, catalogue: Catalogue, environment: Mapping[str, str] = os.environ) -> None:
         self._config = config
         self._catalogue = catalogue
         self._environment = environment
         self._door: Door | None = None
+        self._version: str | None = None
         self._fresh = Fresh()
         self._writer: _Writer | None = None
         self._ledger = Ledger()
@@ -152,11 +156,14 @@ class Store:
         self._numberings: dict[tuple[str, tuple[str, ...]], Numbering] = {}
         self._asked: dict[str, Asked] = {}
         self._announced = 0
+        self._pruned_on = -1
 
     def __enter__(self) -> Self:
         door = Door(self._config.place(self._environment))
+        with suppress(StoreError):
+            self._version = door.version()
         try:
-            _check_version(door)
+            _check_version(self._version, door.place)
         except BaseException:
             door.close()
             raise
@@ -172,6 +179,10 @@ class Store:
     def _open(self) -> Door:
         if self._door is None:
             raise StoreError(say("存储未打开", "the store is not open"))
+        if self._version is None:
+            version = self._door.version()
+            _check_version(version, self._door.place)
+            self._version = version
         return self._door
 
     def write(self, batches: Sequence[AppliedBatch]) -> None:
@@ -201,8 +212,7 @@ class Store:
         records += writer.late.lines(lines.cells, received_at, before.hours)
         if records:
             door.write(records)
-        if lines.lines:
-            write_all(lines.lines, door)
+        write_points(lines, door)
         after = self._mark_announced(lines, received_at, writer.late, door)
         door.write([*late_lines(new, max(before.batches, after)), *map(batch_line, new)])
 
@@ -323,18 +333,19 @@ class Store:
         return rows_between(site, since, until, self._open)
 
     def prune(self, now: int) -> int:
-        """Delete what is beyond its retention: raw points, batch rows, kept buckets, marks; gives how many rows went."""
+        """Delete what is beyond its retention: raw points, batch rows, kept buckets, marks; gives how many rows went.
+
+        Once a day (UTC) and by whole days: every deletion costs the server, however little it takes away.
+        """
+        today = now - now % DAY_MS
+        if today == self._pruned_on:
+            return 0
         door = self._open
-        gone = self._totals.prune(now - BATCH_RETENTION_DAYS * DAY_MS, door)
-        gone += prune_kept(now, door)
-        for name, measurement in self._catalogue.measurements.items():
-            before = now - measurement.retention_days * DAY_MS
-            rows = max(count_before(name, before, field, door) for field in measurement.fields)
-            if rows:
-                door.write([note_pruned(name, before)])
-                door.delete(name, 0, before * MS, {})
-            gone += rows
-        self._writer = None
+        gone = self._totals.prune(today - BATCH_RETENTION_DAYS * DAY_MS, door)
+        gone += prune_kept(today, door)
+        measurements = self._catalogue.measurements
+        gone += prune_points({name: today - one.retention_days * DAY_MS for name, one in measurements.items()}, door)
+        self._writer, self._pruned_on = None, today  # its memory of marks holds no more
         return gone
 
 
@@ -348,21 +359,19 @@ def _place_of(row: Latest) -> tuple[object, ...]:
     return (tags.get("site", ""), tags.get("agent", ""), tags.get("asset", ""), sorted(tags.items()))
 
 
-def _check_version(door: Door) -> None:
+def _check_version(version: str | None, place: Place) -> None:
     """Refuses what cannot be right. What says nothing of its version (a proxy before it) is taken as it comes."""
-    version = door.version()
-    major = version.split(".")[0]
-    is_bucket = door.place.is_bucket
-    if major == "1" and is_bucket:
+    major = (version or "").split(".")[0]
+    if major == "1" and place.is_bucket:
         zh, en = (
             f"这是 InfluxDB {version}，请写 database、user、password，不写 bucket、org、token",
             f"this is InfluxDB {version}: give database, user and password, not bucket, org and token",
         )
-    elif major == "2" and not is_bucket:
+    elif major == "2" and not place.is_bucket:
         zh, en = (
             f"这是 InfluxDB {version}，请写 bucket、org、token，不写 database、user、password",
             f"this is InfluxDB {version}: give bucket, org and token, not database, user and password",
         )
     else:
         return
-    raise StoreError(f"{door.place.url}: {say(zh, en)}")
+    raise StoreError(f"{place.url}: {say(zh, en)}")
