@@ -180,6 +180,20 @@ async def test_collector_reads_its_site_and_writes_receipts_alone(shipped: Shipp
     assert set(seen) == {points_topic(*A)}
 
 
+async def test_second_collector_with_a_user_and_a_section_of_its_own_shares_what_comes(shipped: ShippedBroker) -> None:
+    rights = shipped.folder / "infravitals.acl"
+    section = rights.read_text().partition("user collector\n")[2]
+    rights.write_text(f"{rights.read_text()}\nuser collector-2\n{section}")
+    ways = [known(shipped, name) for name in ("collector", "collector-2")]
+    async with collecting(ways[0]) as one, collecting(ways[1]) as two:
+        async with MqttLink(user(shipped, A), A).session() as session:
+            for number in range(10):
+                await session.send(b"{}", "boot-a", number, 0)
+        streams = [aiter(one), aiter(two)]
+        shares = [[(await following(stream)).seq for _ in range(5)] for stream in streams]
+    assert sorted(shares[0] + shares[1]) == list(range(10))
+
+
 @pytest.mark.parametrize("name", [f"{SITE}/+", "+/+", "+/his-db-1", f"{SITE}/#", f"{SITE}/his-db-1/#"])
 async def test_wildcard_in_a_user_s_name_widens_nothing(shipped: ShippedBroker, name: str) -> None:
     """A name that an administrator would have to write into the password file first; mosquitto denies it everything."""
