@@ -361,6 +361,47 @@ async def test_message_beyond_the_bound_is_not_even_sent(shipped: ShippedBroker)
     )
 
 
+def page_script(beginning: str) -> str:
+    """The commands of the page that need no root, from the line that begins so to the end of its block."""
+    block = PAGE[PAGE.index(beginning) :].partition("```")[0]
+    return "\n".join(line for line in block.splitlines() if not line.startswith("sudo"))
+
+
+def run_script(script: str, folder: Path) -> None:
+    done = subprocess.run(["sh", "-euc", script], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_certificate_made_as_the_page_says_is_one_for_the_name_that_agents_dial(tmp_path: Path) -> None:
+    run_script(page_script("new='-newkey"), tmp_path)
+    verify = [
+        "verify",
+        "-x509_strict",
+        "-purpose",
+        "sslserver",
+        "-verify_hostname",
+        "mqtt.hospital.local",
+        "-CAfile",
+        "ca.pem",
+    ]
+    subprocess.run([program("openssl", "openssl"), *verify, "broker.pem"], cwd=tmp_path, check=True)
+
+
+def test_user_made_as_the_page_says_gets_in(shipped: ShippedBroker, tmp_path: Path) -> None:
+    script = page_script("umask 077") + f"\ncat new-users >> {shipped.passwords}"
+    run_script(script, tmp_path)
+    assert (tmp_path / "his-db-1.password").stat().st_mode & 0o077 == 0
+    shipped.reload()
+    tls, secret = Tls(ca=str(shipped.authority.certificate)), Secret(file=str(tmp_path / "his-db-1.password"))
+    way = Broker("127.0.0.1", port=shipped.port, tls=tls, password=secret)
+
+    async def send() -> None:
+        async with MqttLink(way, A).session() as session:
+            await session.send(b"{}", "boot-a", 0, 0)
+
+    asyncio.run(send())
+
+
 def test_page_names_every_setting_that_bounds_something() -> None:
     settings = (ROOT / "deploy" / "mosquitto" / "mosquitto.conf").read_text("utf-8")
     bounds = re.findall(r"^(\w*(?:max|limit|expiration)\w*) ", settings, re.MULTILINE)
