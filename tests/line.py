@@ -94,7 +94,7 @@ class KeptInDuckDB:
 class Agent:
     """A spool and a publisher over `link`; makes batches of points that can be told apart.
 
-    clock: what the agent takes for the time. elapsed: what it takes for the time that has passed.
+    clock: what the agent takes for the time.
     """
 
     def __init__(
@@ -114,9 +114,7 @@ class Agent:
             clock=clock,
         )
         # the waits of a hospital would make the test long; what they guard is the same with short ones
-        self.publisher = Publisher(
-            self.spool, link, address, clock=clock, random=lambda: 0.05, resend_seconds=resend_seconds
-        )
+        self.publisher = Publisher(self.spool, link, address, random=lambda: 0.05, resend_seconds=resend_seconds)
         self.made: list[Row] = []
         self._start = int(time.time() * 1000) - 3_600_000
 

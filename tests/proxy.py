@@ -62,6 +62,14 @@ class Proxy:
         """Of the connections that are open now nothing passes any more, ever, and neither side hears of it; new ones work."""
         self._call(self._forget_all)
 
+    def mute(self) -> None:
+        """Of the connections that are open now no answer passes any more; what the client sends arrives."""
+        self._call(self._mute)
+
+    def _mute(self) -> None:
+        for pair in self._open:
+            pair.is_muted = True
+
     def _call(self, work: Callable[[], object]) -> object:
         async def run() -> object:
             result = work()
@@ -105,12 +113,16 @@ class Proxy:
         pair.is_forgotten = self._is_frozen
         self._open.add(pair)
         try:
-            await asyncio.gather(self._pump(reader, far_writer, pair), self._pump(far_reader, writer, pair))
+            await asyncio.gather(
+                self._pump(reader, far_writer, pair), self._pump(far_reader, writer, pair, is_answer=True)
+            )
         finally:
             self._open.discard(pair)
             pair.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: "_Pair") -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: "_Pair", *, is_answer: bool = False
+    ) -> None:
         """One direction: pieces are delayed in order, without one waiting for the delay of another."""
         loop = asyncio.get_running_loop()
         line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
@@ -118,6 +130,8 @@ class Proxy:
         try:
             with contextlib.suppress(OSError):
                 while piece := await reader.read(16384):
+                    if is_answer and pair.is_muted:
+                        continue
                     await line.put((loop.time() + self._delay_seconds, piece))
             await line.put((loop.time() + self._delay_seconds, b""))
             await sending
@@ -150,7 +164,7 @@ class _Pair:
 
     def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter, rest: int | None) -> None:
         self._ends, self._rest = (near, far), rest
-        self.is_forgotten = False
+        self.is_forgotten = self.is_muted = False
 
     def spend(self, size: int) -> bool:
         """Whether these bytes are more than this connection may carry."""

@@ -20,8 +20,8 @@ class ShippedBroker(Daemon):
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
-        self.passwords, self._secrets = folder / "infravitals.passwords", folder / "secrets"
-        self._secrets.mkdir()
+        self.passwords, self.secrets = folder / "infravitals.passwords", folder / "secrets"
+        self.secrets.mkdir()
         (folder / "certs").mkdir()
         self.authority = Authority(folder / "authority")
         for name in ("mosquitto.conf", "infravitals.acl"):
@@ -41,10 +41,10 @@ class ShippedBroker(Daemon):
 
     def add_user(self, user: str, password: str) -> Broker:
         """Let a user in; gives how a client of ours reaches the broker as this user."""
-        fresh = write_passwords(self._secrets / "new-users", {user: password})
+        fresh = write_passwords(self.secrets / "new-users", {user: password})
         kept = [line for line in self.passwords.read_text().splitlines() if line.split(":")[0] != user]
         self.passwords.write_text("\n".join([*kept, fresh.read_text()]))
-        secret = self._secrets / user.replace("/", "_")
+        secret = self.secrets / user.replace("/", "_")
         secret.write_text(password + "\n")
         secret.chmod(0o600)
         tls = Tls(ca=str(self.authority.certificate))

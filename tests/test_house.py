@@ -38,7 +38,7 @@ LINE = (
     {"agent.link", "agent.broker", "agent.mqtt_trouble"},
     {"agent.mqtt", "agent.inprocess"},
     {"agent.sources"},
-    {"agent.spool_file", "agent.spool", "agent.readings", "agent.rounds", "agent.refusals"},
+    {"agent.spool_file", "agent.clock_steps", "agent.spool", "agent.readings", "agent.rounds", "agent.refusals"},
     {"agent.publish", "agent.run", "agent.config"},
     {"agent.service", "agent.sample", "agent.trial"},
     {"agent.cli"},

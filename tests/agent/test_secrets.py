@@ -10,7 +10,7 @@ from agent.broker import Broker, Secret, Tls, refuse_unfit
 from agent.documents import FileMistakes, find_mistakes, parse_document
 from agent.errors import LinkError, UnfitSecret
 from agent.language import speaking
-from collector.config import CollectorFile
+from collector.config import CollectorFile, StoreSection
 
 EXAMPLES = [
     "changeme",
@@ -122,3 +122,18 @@ def test_secret_in_a_file_that_is_no_yaml_is_not_shown() -> None:
 def test_configuration_s_own_words_hold_the_place_alone() -> None:
     broker = msgspec.convert({"host": "h", "password": {"env": "BROKER_PASSWORD"}}, Broker)
     assert "BROKER_PASSWORD" in repr(broker)
+
+
+def test_secrets_in_a_store_s_section_are_looked_at_too(tmp_path: Path) -> None:
+    class Config(msgspec.Struct):
+        url: str
+        token: Secret
+        password: Secret | None = None
+
+    (tmp_path / "token").write_text("changeme")
+    section = StoreSection(
+        "a store with a token", Config("http://influx.example", Secret(file=str(tmp_path / "token")))
+    )
+    assert section.secrets() == [Secret(file=str(tmp_path / "token"))]
+    with pytest.raises(UnfitSecret):
+        refuse_unfit(*section.secrets())

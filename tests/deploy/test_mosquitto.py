@@ -180,6 +180,20 @@ async def test_collector_reads_its_site_and_writes_receipts_alone(shipped: Shipp
     assert set(seen) == {points_topic(*A)}
 
 
+async def test_second_collector_with_a_user_and_a_section_of_its_own_shares_what_comes(shipped: ShippedBroker) -> None:
+    rights = shipped.folder / "infravitals.acl"
+    section = rights.read_text().partition("user collector\n")[2]
+    rights.write_text(f"{rights.read_text()}\nuser collector-2\n{section}")
+    ways = [known(shipped, name) for name in ("collector", "collector-2")]
+    async with collecting(ways[0]) as one, collecting(ways[1]) as two:
+        async with MqttLink(user(shipped, A), A).session() as session:
+            for number in range(10):
+                await session.send(b"{}", "boot-a", number, 0)
+        streams = [aiter(one), aiter(two)]
+        shares = [[(await following(stream)).seq for _ in range(5)] for stream in streams]
+    assert sorted(shares[0] + shares[1]) == list(range(10))
+
+
 @pytest.mark.parametrize("name", [f"{SITE}/+", "+/+", "+/his-db-1", f"{SITE}/#", f"{SITE}/his-db-1/#"])
 async def test_wildcard_in_a_user_s_name_widens_nothing(shipped: ShippedBroker, name: str) -> None:
     """A name that an administrator would have to write into the password file first; mosquitto denies it everything."""
@@ -345,6 +359,47 @@ async def test_message_beyond_the_bound_is_not_even_sent(shipped: ShippedBroker)
     assert await refusal_of(way, points_topic(*A), b"x" * 1_100_000) == (
         f"a message of 1100000 bytes is more than the MQTT broker {way.where} takes (1048576); raise its max_packet_size"
     )
+
+
+def page_script(beginning: str) -> str:
+    """The commands of the page that need no root, from the line that begins so to the end of its block."""
+    block = PAGE[PAGE.index(beginning) :].partition("```")[0]
+    return "\n".join(line for line in block.splitlines() if not line.startswith("sudo"))
+
+
+def run_script(script: str, folder: Path) -> None:
+    done = subprocess.run(["sh", "-euc", script], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_certificate_made_as_the_page_says_is_one_for_the_name_that_agents_dial(tmp_path: Path) -> None:
+    run_script(page_script("new='-newkey"), tmp_path)
+    verify = [
+        "verify",
+        "-x509_strict",
+        "-purpose",
+        "sslserver",
+        "-verify_hostname",
+        "mqtt.hospital.local",
+        "-CAfile",
+        "ca.pem",
+    ]
+    subprocess.run([program("openssl", "openssl"), *verify, "broker.pem"], cwd=tmp_path, check=True)
+
+
+def test_user_made_as_the_page_says_gets_in(shipped: ShippedBroker, tmp_path: Path) -> None:
+    script = page_script("umask 077") + f"\ncat new-users >> {shipped.passwords}"
+    run_script(script, tmp_path)
+    assert (tmp_path / "his-db-1.password").stat().st_mode & 0o077 == 0
+    shipped.reload()
+    tls, secret = Tls(ca=str(shipped.authority.certificate)), Secret(file=str(tmp_path / "his-db-1.password"))
+    way = Broker("127.0.0.1", port=shipped.port, tls=tls, password=secret)
+
+    async def send() -> None:
+        async with MqttLink(way, A).session() as session:
+            await session.send(b"{}", "boot-a", 0, 0)
+
+    asyncio.run(send())
 
 
 def test_page_names_every_setting_that_bounds_something() -> None:

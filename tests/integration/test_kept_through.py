@@ -21,7 +21,7 @@ from unprivileged import open_folder
 from agent.errors import LinkError
 from agent.language import speaking
 from agent.link import Delivery
-from agent.mqtt import Broker, MqttLink, connect
+from agent.mqtt import Broker, MqttLink, connect, deliveries
 from agent.wire import Address
 from collector.ingest import Ingest
 from collector.quarantine import Quarantine
@@ -183,6 +183,21 @@ async def test_batches_that_come_twice_and_out_of_order_are_kept_once(hospital: 
         await until_async(lambda: agent.spool.state().batches == 0)
         await until_async(lambda: hospital.ingest.counts().duplicates == 60)
     assert hospital.ingest.counts().batches == 60
+    hospital.assert_kept_once(agent)
+
+
+async def test_queue_that_overflows_at_the_broker_costs_nothing(hospital: Hospital) -> None:
+    """A collector that takes nothing for a while; what the broker has no room for is dropped there and sent again."""
+    agent = hospital.agent()
+    await agent.make(1200)
+    stalled = deliveries(hospital.collector_s, site=SITE, share_group="one", identifier="c", receive_maximum=20)
+    async with stalled as arriving:
+        async with MqttLink(hospital.agent_s, ADDRESS).session() as session:
+            for batch in agent.spool.take(1200, live_since=2**62, in_flight=()):
+                await session.send(batch.payload(agent.spool.sent_at(batch)), batch.boot, batch.seq, batch.points)
+        assert hospital.broker.said("Outgoing messages are being dropped for client collector") > 0
+        async with running(hospital.ingest.run(arriving), agent.publisher.run()):
+            await drained(agent)
     hospital.assert_kept_once(agent)
 
 

@@ -9,15 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 import pytest
 from influxstore import KeptInInfluxDB
 from line import Kept, KeptInDuckDB, Row
+from proxy import Proxy
 from servers import Daemon, free_port, until
 from shipped_broker import SITE, ShippedBroker
 from unprivileged import open_folder
 
-from agent.mqtt import Broker
 from agent.spool import Spool
 from agent.wire import Address
 
@@ -31,50 +30,62 @@ ENVIRONMENT = {**os.environ, "INFRAVITALS_LANG": "en", "PYTHONPATH": str(TESTS.p
 SECONDS = 90.0
 
 
+AGENT = """
+site: my-hospital
+agent: his-db-1
+broker:
+  host: 127.0.0.1
+  port: {port}
+  tls: {{ca: {ca}}}
+  password: {{file: {secrets}/my-hospital_his-db-1}}
+state_directory: {folder}
+sources: {{host_uptime: {{}}}}
+"""
+
+COLLECTOR = """
+site: my-hospital
+broker:
+  host: 127.0.0.1
+  port: {port}
+  tls: {{ca: {ca}}}
+  username: collector
+  password: {{file: {secrets}/collector}}
+data_directory: {folder}/data
+page: {{port: {page}}}
+store: {store}
+"""
+
+
 class Hospital:
-    """One agent under load, the shipped broker, `infravitals serve`; each a process of its own."""
+    """One agent under load behind a proxy, the shipped broker, `infravitals serve`; each a process of its own."""
 
-    def __init__(self, folder: Path, broker: ShippedBroker, kept: Kept) -> None:
-        self.folder, self.broker, self.kept = folder, broker, kept
-        self._page = free_port()
-        self._write("agent", broker.add_user("/".join(ADDRESS), "password of the agent"), agent=ADDRESS.agent, sources={"host_uptime": {}},
-                    state_directory=f"{folder}/state")  # fmt: skip
-        self._write("collector", broker.add_user("collector", "password of the collector"),
-                    data_directory=f"{folder}/data", page={"port": self._page}, store=kept.section)  # fmt: skip
+    def __init__(self, folder: Path, broker: ShippedBroker, proxy: Proxy, kept: Kept) -> None:
+        self.folder, self.broker, self.proxy, self.kept = folder, broker, proxy, kept
+        for user in ("/".join(ADDRESS), "collector"):
+            broker.add_user(user, f"password of {user}")
         broker.reload()
-        (folder / "state").mkdir()
-        words = [sys.executable, "-m", "collector.cli", "serve", "-c", folder / "collector.yaml"]
-        self.collector = Daemon(words, folder / "data", self._is_collecting, ENVIRONMENT)
-        (folder / "data").mkdir()
-
-    def _write(self, name: str, broker: Broker, **keys: object) -> None:
-        keys |= {"site": SITE, "broker": {"keepalive_seconds": 5, **_without_nothing(broker)}}
-        text = "\n".join(
-            f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in keys.items()
-        )
-        (self.folder / f"{name}.yaml").write_text(text + "\n")
+        words = {"ca": broker.authority.certificate, "secrets": broker.secrets, "folder": folder}
+        (folder / "agent.yaml").write_text(AGENT.format(port=proxy.port, **words))
+        words |= {"page": free_port(), "store": kept.section}
+        (folder / "collector.yaml").write_text(COLLECTOR.format(port=broker.port, **words))
+        argv = [sys.executable, "-m", "collector.cli", "serve", "-c", folder / "collector.yaml"]
+        self.collector = Daemon(argv, folder, self._is_collecting, ENVIRONMENT)
+        self._starts = 0
 
     def _is_collecting(self) -> bool:
         """Since its last start."""
-        log = self.collector.log.read_text(errors="replace") if self.collector.log.exists() else ""
-        return log.count("its page is") > self._starts
-
-    @property
-    def _starts(self) -> int:
-        return getattr(self, "_started", 0)
+        return self.collector.log.read_text(errors="replace").count("its page is") > self._starts
 
     def start_collector(self) -> None:
         self.collector.start()
-        self._started = self._starts + 1
+        self._starts += 1
 
     def agent(self) -> "LoadedAgent":
         return LoadedAgent(self.folder)
 
     def assert_kept_once(self) -> None:
         """The store against the ledger; nobody has either open."""
-        spool = Spool(
-            self.folder / "state" / "spool.sqlite", max_bytes=2**26, max_age_seconds=1e9, new_boot=lambda: "r"
-        )
+        spool = Spool(self.folder / "spool.sqlite", max_bytes=2**26, max_age_seconds=1e9, new_boot=lambda: "r")
         state = spool.state()
         spool.close()
         rows, batches = self.kept.rows(ADDRESS), self.kept.batches(ADDRESS)
@@ -82,15 +93,6 @@ class Hospital:
         assert (state.applied_batches, state.batches) == (state.made_batches, 0)
         assert (len(batches), sum(points for _, _, points in batches)) == (state.made_batches, state.made_points)
         assert rows == [Row(START + number, float(number)) for number in range(state.made_points)]
-
-
-def _without_nothing(broker: Broker) -> dict[str, object]:
-    written = msgspec.to_builtins(broker)
-    return {
-        key: {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
-        for key, value in written.items()
-        if value is not None and key != "keepalive_seconds"
-    }
 
 
 class LoadedAgent:
@@ -148,8 +150,8 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
 
 @pytest.fixture
 def hospital(kept: Kept) -> Iterator[Hospital]:
-    with open_folder() as folder, ShippedBroker(folder) as broker:
-        opened = Hospital(folder, broker, kept)
+    with open_folder() as folder, ShippedBroker(folder) as broker, Proxy(broker.port) as proxy:
+        opened = Hospital(folder, broker, proxy, kept)
         opened.start_collector()
         yield opened
         opened.collector.kill()
@@ -168,6 +170,8 @@ def test_agent_that_is_killed_under_load_loses_nothing_and_sends_nothing_twice(h
     for _ in range(3):
         with loaded(hospital) as agent:
             agent.go_on("applied_batches", STRETCH)
+            hospital.proxy.mute()  # what is on its way gets there, and the agent never learns of it
+            agent.go_on("made_batches", 20)
             agent.kill()
     with loaded(hospital) as agent:
         agent.end()
