@@ -1,6 +1,6 @@
 """Points become lines: a series' name is put together once, and with it what the writer knows of the series."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from agent.catalogue import Catalogue
@@ -40,6 +40,7 @@ class PointWriter:
             for name, measurement in catalogue.measurements.items()
         }
         self._known: dict[tuple[str, str], dict[tuple[str, ...], tuple[str, Seen]]] = {}
+        self._templates: dict[tuple[str, ...], str] = {}
 
     def lines(self, batches: Sequence[AppliedBatch]) -> Lines:
         """The points of all batches; the memory of their series is loaded."""
@@ -54,8 +55,9 @@ class PointWriter:
         """The innermost loop of a collector that writes to InfluxDB. Gives how many points are left out."""
         site, agent, timeless = batch.site, batch.agent, 0
         known = self._known.setdefault((site, agent), {})
+        templates = self._templates
         for point in batch.points:
-            time, tags = point.timestamp, point.tags
+            time, tags, fields = point.timestamp, point.tags, point.fields
             if not 0 <= time <= LAST_MS:
                 timeless += 1
                 continue
@@ -69,9 +71,24 @@ class PointWriter:
             if not seen.first <= time < seen.hour_end:
                 self._series.watch(seen, time)
             cells.add((seen, time // HOUR_MS))
-            values = _fields(point.fields, self._labels[point.name])
-            lines.append(f"{prefix}{values} {time}000000")
+            template = templates.get(shape := (point.name, *fields))
+            if template is None:
+                template = templates[shape] = self._template(shape)
+            if template:
+                lines.append(prefix + template % (*fields.values(), time))
+            else:
+                lines.append(f"{prefix}{_fields(fields, self._labels[point.name])} {time}000000")
         return timeless
+
+    def _template(self, shape: tuple[str, ...]) -> str:
+        """Fields and time of a point of this shape, whose values are then set in at one blow; empty when one of them is a text.
+
+        Checked numbers are floats, and how Python shows a float is how line protocol wants it.
+        """
+        name, *fields = shape
+        if not self._labels[name].isdisjoint(fields):
+            return ""
+        return ",".join(f"{field}=%r" for field in fields) + " %d000000"
 
 
 def _prefix(batch: AppliedBatch, point: Point) -> str:
@@ -80,8 +97,6 @@ def _prefix(batch: AppliedBatch, point: Point) -> str:
 
 def _fields(fields: Mapping[str, Value], labels: frozenset[str]) -> str:
     """Every number as a float, whatever its type; a first integer would refuse all later fractions."""
-    if labels.isdisjoint(fields):
-        return ",".join([f"{name}={float(value)!r}" for name, value in fields.items()])
     return ",".join(
         f"{name}={field_text(str(value) if name in labels else float(value))}" for name, value in fields.items()
     )
@@ -110,13 +125,14 @@ def write_all(lines: Sequence[str], door: Door) -> None:
         raise refused
 
 
-def _parts(lines: Sequence[str]) -> list[list[str]]:
-    parts: list[list[str]] = []
-    size = MOST_BYTES
-    for text in lines:
-        if size >= MOST_BYTES or len(parts[-1]) >= MOST_LINES:
-            parts.append([])
-            size = 0
-        parts[-1].append(text)
-        size += len(text)
-    return parts
+def _parts(lines: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(lines), MOST_LINES):
+        yield from _halves(lines[start : start + MOST_LINES])
+
+
+def _halves(lines: Sequence[str]) -> Iterator[Sequence[str]]:
+    if len(lines) == 1 or sum(map(len, lines)) <= MOST_BYTES:
+        yield lines
+    else:
+        yield from _halves(lines[: len(lines) // 2])
+        yield from _halves(lines[len(lines) // 2 :])

@@ -204,7 +204,8 @@ class Store:
 
     def _write(self, new: Sequence[AppliedBatch], writer: _Writer, door: Door) -> None:
         received_at = max(batch.received_at for batch in new)
-        writer.series.load({(batch.site, point.name) for batch in new for point in batch.points}, door)
+        names = ((batch.site, {point.name for point in batch.points}) for batch in new)
+        writer.series.load({(site, name) for site, of_batch in names for name in of_batch}, door)
         lines = writer.points.lines(new)
         writer.late.touch(lines.cells)
         before = announced(door)
