@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent import language
 from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, end_well, find_language
-from agent.errors import InfravitalsError
+from agent.errors import InfravitalsError, UnfitSecret
 from agent.language import say
 
 
@@ -27,7 +27,7 @@ def _run_command(arguments: list[str]) -> int:
         from agent.documents import FileMistakes
 
         print(error, file=sys.stderr)
-        return WRONG if isinstance(error, FileMistakes | UnusableSource) else TROUBLE
+        return WRONG if isinstance(error, FileMistakes | UnusableSource | UnfitSecret) else TROUBLE
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -22,7 +22,15 @@ from agent.broker import Broker, tls_context
 from agent.errors import LinkError, NameTaken
 from agent.language import say
 from agent.link import Delivery, Session
-from agent.mqtt_trouble import NO_ANSWER, TAKEN_OVER, UNSPECIFIED, explain_code, explain_dialling, explain_login
+from agent.mqtt_trouble import (
+    NO_ANSWER,
+    TAKEN_OVER,
+    UNSPECIFIED,
+    explain_code,
+    explain_dialling,
+    explain_login,
+    explain_size,
+)
 from agent.wire import (
     PREFIX,
     Address,
@@ -46,6 +54,8 @@ _FAREWELL_SECONDS = 2.0
 _DOUBLE_SECONDS = 900.0
 """How long a session may still be taken over by the other agent of our name: it comes back after its own long wait."""
 _OWN_SESSIONS = 8
+_PACKET_BYTES = 512
+"""What a packet holds besides topic and payload, our user properties among it; more than it ever is."""
 
 
 class Will(NamedTuple):
@@ -69,11 +79,19 @@ class _Client(aiomqtt.Client):
 
     refusal: ReasonCode | None = None
     is_abandoned = False
+    most_bytes: int | None = None
+    """The largest packet that the broker takes, where it says so."""
 
     def _client_connect(self) -> None:  # in a thread that cannot be cancelled
         super()._client_connect()
         if self.is_abandoned:
             self._loop.call_soon_threadsafe(self._client.disconnect)
+
+    def _on_connect(
+        self, client: Any, userdata: Any, flags: Any, reason_code: ReasonCode, properties: Any = None
+    ) -> None:
+        self.most_bytes = getattr(properties, "MaximumPacketSize", None)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Any) -> None:
         if reason_code.is_failure:
@@ -138,6 +156,7 @@ class Connection:
         properties: Mapping[str, str] | None = None,
     ) -> None:
         """Publish, and with QoS 1 wait for the broker's word; its refusal is a LinkError too."""
+        self._check_size(topic, payload)
         packet = _properties(PacketTypes.PUBLISH)
         if properties:
             packet.UserProperty = list(properties.items())
@@ -180,6 +199,12 @@ class Connection:
         pairs = getattr(message.properties, "UserProperty", [])
         payload = message.payload if isinstance(message.payload, bytes) else b""
         return Incoming(str(message.topic), payload, dict(pairs), acknowledge)
+
+    def _check_size(self, topic: str, payload: bytes) -> None:
+        """The library sends what the broker does not take, and the broker hangs up without a reason that arrives."""
+        most = self._client.most_bytes
+        if most is not None and len(payload) + len(topic) + _PACKET_BYTES > most:
+            raise LinkError(explain_size(len(payload), most, self._broker.where))
 
     def _lost(self, error: BaseException | None) -> LinkError:
         cause = error.__cause__ if error is not None and error.__cause__ is not None else error

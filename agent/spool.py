@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from agent.clock_steps import ClockSteps, passed_seconds
 from agent.errors import SpoolError
 from agent.points import Point
 from agent.spool_file import FRAME_BYTES, PAGE_BYTES, SpoolFile, shrink, used_pages
@@ -90,6 +91,7 @@ class Spool:
     """The spool in the file `path`, for one process at a time. Safe for threads; every call may wait for the disk.
 
     max_bytes bounds all that lies on disk, SQLite's log included. new_boot gives a random id and is asked once.
+    clock: seconds since the epoch. passed: seconds since whenever, on a clock that nobody sets.
     The file is opened at the first call, and again after a trouble. Every call may raise SpoolError with one sentence.
     """
 
@@ -101,11 +103,13 @@ class Spool:
         max_age_seconds: float,
         new_boot: Callable[[], str],
         clock: Callable[[], float] = time.time,
+        passed: Callable[[], float] = passed_seconds,
     ) -> None:
         if max_bytes < SMALLEST_SPOOL_BYTES:
             raise ValueError(f"max_bytes is {max_bytes}, less than {SMALLEST_SPOOL_BYTES}")
         self.boot = new_boot()
         self._clock = clock
+        self._clock_steps = ClockSteps(clock, passed)
         self._max_age_ms = int(max_age_seconds * 1000)
         self._lock = threading.Lock()
         self._next_seq = 0
@@ -150,6 +154,10 @@ class Spool:
         with self._lock:
             found = self._file.read(lambda c: self._outgoing(c, "made_at = ?", [made_at]))
         return found[0] if found else None
+
+    def sent_at(self, batch: Outgoing) -> int:
+        """Now, for a batch that is being sent: milliseconds on the clock that stamped it, though it was set since."""
+        return int(self._clock_steps.now(batch.made_at) * 1000)
 
     def settle(self, receipt: Receipt) -> list[int]:
         """Free what the collector wrote or set aside; gives the made_at of the freed batches."""
@@ -203,6 +211,7 @@ class Spool:
             connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?)", row)
             connection.execute("UPDATE ledger SET last_made_at = ?", [made_at])
             self._last_made_at = made_at
+            self._clock_steps.note(made_at)
 
     def _drop_expired(self, connection: sqlite3.Connection, before: int) -> None:
         for _ in range(_EXPIRED_AT_ONCE):

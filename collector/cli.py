@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent import language
 from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, end_well, find_language
 from agent.documents import FileMistakes
-from agent.errors import InfravitalsError, WrongCall
+from agent.errors import InfravitalsError, UnfitSecret, WrongCall
 from agent.language import say
 from collector import site_cli
 from collector.evidence_cli import add_commands, add_rules_commands
@@ -47,7 +47,7 @@ def _run_command(arguments: list[str]) -> int:
         return handler(options)
     except InfravitalsError as error:
         print(error, file=sys.stderr)
-        return WRONG if isinstance(error, FileMistakes | WrongCall) else TROUBLE
+        return WRONG if isinstance(error, FileMistakes | WrongCall | UnfitSecret) else TROUBLE
 
 
 def build_parser() -> Parser:

@@ -16,7 +16,7 @@ from agent.language import say
 from collector.coverage import measure_coverage, running_sources, seen_signals
 from collector.evaluate import Rules, evaluate, format_time
 from collector.health import read_health
-from collector.history import explain_revision, read_history, summarize
+from collector.history import explain_revision, read_history, scores_of, summarize
 from collector.inquiry import Site
 from collector.query import HOUR_MS
 from collector.reasons import Reason
@@ -171,9 +171,9 @@ class Evaluator:
         card = await self._threads.read(evaluate, self._threads.store, self._rules, self.site, hour, read_at)
         why = await self._threads.read(self._why, card, hour)
         now = int(self._clock() * 1000)
-        body, summary = msgspec.json.encode(card), summarize(card)
+        body, told = msgspec.json.encode(card), (why, summarize(card), scores_of(card))
         revision = await self._threads.write(
-            self._threads.store.save_scorecard, self.site.id, hour, card.identity(), body, now, why, summary
+            self._threads.store.save_scorecard, self.site.id, hour, card.identity(), body, now, *told
         )
         log.info(say("%s 的评分已存，修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
         await self._threads.write(self._threads.store.keep)

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from agent.points import Point
 from collector.buckets import Buckets
@@ -89,6 +89,16 @@ class StoredScorecard(NamedTuple):
     summary: str
 
 
+class Score(NamedTuple):
+    """One number of a scorecard for whoever draws courses: of an index, an indicator or another node, or of a criterion."""
+
+    kind: Literal["node", "criterion"]
+    node: str
+    low: float
+    high: float
+    coverage: float
+
+
 class LateHour(NamedTuple):
     """Points of an asset came that lie in a UTC hour that was over for LATENESS_MS by then, or that had been read for keeping.
 
@@ -113,8 +123,14 @@ class Store(Protocol):
     def write(self, batches: Sequence[AppliedBatch]) -> None:
         """Points and `batch` rows in one transaction; returns only when they are safe against kill -9."""
 
-    def applied(self, site: str, agent: str, identities: Sequence[str]) -> set[str]:
-        """Which of these batches have their `batch` row already."""
+    def applied(
+        self, site: str, agent: str, identities: Sequence[str], made: Sequence[tuple[int, int]] = ()
+    ) -> set[str]:
+        """Which of these batches have their `batch` row already.
+
+        made: for each identity between which milliseconds (inclusive) it was made, so that a store that orders by time need
+        not look through years; empty when nobody knows.
+        """
 
     def buckets(self, question: Question, now: int | None = None) -> Mapping[tuple[str, ...], Buckets]:
         """The found buckets of every subject that has any; what follows from them is arithmetic outside the store.
@@ -151,9 +167,20 @@ class Store(Protocol):
         """asset -> the agent that first reported it."""
 
     def save_scorecard(
-        self, site: str, as_of: int, digest: str, body: bytes, now: int, why: str = "", summary: str = ""
+        self,
+        site: str,
+        as_of: int,
+        digest: str,
+        body: bytes,
+        now: int,
+        why: str = "",
+        summary: str = "",
+        scores: Sequence[Score] = (),
     ) -> int:
-        """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next, written beside."""
+        """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next, written beside.
+
+        scores: its numbers, for a store that others draw from; a store that nobody else reads may leave them.
+        """
 
     def scorecards(self, site: str, since: int) -> list[StoredScorecard]:
         """Stored scorecards with as_of at or after `since`, oldest first."""

@@ -22,6 +22,7 @@ from collector.stores import (
     KnownSubject,
     LateHour,
     Latest,
+    Score,
     ScorecardRow,
     StoredScorecard,
 )
@@ -142,7 +143,9 @@ class Store:
                 session.ledger.write(new, session.connection)
             self._fresh.wrote()
 
-    def applied(self, site: str, agent: str, identities: Sequence[str]) -> set[str]:
+    def applied(
+        self, site: str, agent: str, identities: Sequence[str], made: Sequence[tuple[int, int]] = ()
+    ) -> set[str]:
         """Which of these batches have their `batch` row already."""
         session = self._open()
         return session.ledger.known(site, agent, identities, session.connection)
@@ -209,7 +212,15 @@ class Store:
         return dict(self._read(lambda connection: connection.rows(_OWNERS, [site])))
 
     def save_scorecard(
-        self, site: str, as_of: int, digest: str, body: bytes, now: int, why: str = "", summary: str = ""
+        self,
+        site: str,
+        as_of: int,
+        digest: str,
+        body: bytes,
+        now: int,
+        why: str = "",
+        summary: str = "",
+        scores: Sequence[Score] = (),
     ) -> int:
         """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next."""
         card = StoredScorecard(as_of, 0, digest, now, body, why, summary)
