@@ -6,6 +6,7 @@ lists it.
 """
 
 import os
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -53,6 +54,7 @@ from collector.stores._influx_write import Lines, PointWriter, write_all, write_
 from collector.stores._kept import Fresh, digest_of, read_buckets
 
 BATCH_RETENTION_DAYS = 370
+_URL = re.compile(r"https?://[^/@?#\s]+(/[^@?#\s]*)?")
 KEPT_LINES = 500
 """Of one request: each may hold 60 KB."""
 
@@ -65,7 +67,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     certificate, a PEM file; by default the system's list.
     """
 
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/@?#]+(/[^@?#]*)?$")] | None = None
+    url: str | None = None
     database: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     user: str | None = None
     password: Secret | None = None
@@ -77,6 +79,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
 
     def __post_init__(self) -> None:
+        if self.url is not None and not _URL.fullmatch(self.url):  # what was found is not shown: it may hold a password
+            raise ValueError(
+                say(
+                    "url 应形如 https://主机:8086，不含用户名密码",
+                    "url has the form https://host:8086, without user and password",
+                )
+            )
         if (self.database is None) == (self.bucket is None):
             raise ValueError(
                 say(
