@@ -101,7 +101,7 @@ class Door:
         trust: dict[str, Any] = {"ca_certs": place.ca} if place.ca else {}
         self._pool = urllib3.PoolManager(retries=False, maxsize=8, **trust)
         self._decode = msgspec.json.Decoder(_Answer)
-        self._client: InfluxDBClient | None = None
+        self._client = self._library() if place.is_bucket else None
 
     def __enter__(self) -> Self:
         return self
@@ -112,9 +112,8 @@ class Door:
     def close(self) -> None:
         """Ends all connections."""
         self._pool.clear()
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()  # type: ignore[no-untyped-call]
+        if self._client is not None:
+            self._client.close()  # type: ignore[no-untyped-call]
 
     def version(self) -> str:
         """What the server says it is, such as `1.6.7`; '' when it does not say."""
@@ -180,8 +179,9 @@ class Door:
     def write(self, lines: Sequence[str]) -> None:
         """Lines with times in nanoseconds; safe against kill -9 when it returns. Raises PointsRefused for a partial write."""
         body = "\n".join(lines).encode()
-        if self.place.is_bucket:
-            self._patiently(lambda: self._write_bucket(body))
+        client = self._client
+        if client is not None:
+            self._patiently(lambda: self._write_bucket(client, body))
         else:
             packed = gzip.compress(body, 1, mtime=0)
             self._patiently(
@@ -193,20 +193,19 @@ class Door:
                 )
             ).release_conn()
 
-    def _write_bucket(self, body: bytes) -> None:
-        api = self._library().write_api(write_options=SYNCHRONOUS)
+    def _write_bucket(self, client: InfluxDBClient, body: bytes) -> None:
+        api = client.write_api(write_options=SYNCHRONOUS)
         api.write(self.place.database, self.place.org or "", body, WritePrecision.NS)  # type: ignore[arg-type]
 
     def delete(self, measurement: str, start_ns: int, end_ns: int, tags: Mapping[str, str]) -> None:
         """Deletes the rows of `measurement` with these tags and start_ns <= time < end_ns. Values of tags are plain words."""
-        if self.place.is_bucket:
+        client = self._client
+        if client is not None:
             predicate = " AND ".join(
                 f'{name}="{value}"' for name, value in {"_measurement": measurement, **tags}.items()
             )
             span = _moment(start_ns), _moment(end_ns - 1)
-            self._patiently(
-                lambda: self._library().delete_api().delete(*span, predicate, self.place.database, self.place.org)
-            )
+            self._patiently(lambda: client.delete_api().delete(*span, predicate, self.place.database, self.place.org))
             return
         words = [f"\"{name}\" = '{value}'" for name, value in tags.items()]
         condition = " AND ".join([f"time >= {start_ns}", f"time < {end_ns}", *words])
@@ -215,20 +214,16 @@ class Door:
 
     def _library(self) -> InfluxDBClient:
         """The library's client; without retries of its own."""
-        if self._client is None:
-            place = self.place
-            self._client = InfluxDBClient(
-                url=place.url,
-                token=place.token or "",
-                username=place.user,
-                password=place.password,
-                org=place.org or "",
-                timeout=(int(place.connect_timeout_seconds * 1000), int(place.timeout_seconds * 1000)),
-                enable_gzip=True,
-                retries=False,
-                ssl_ca_cert=place.ca,
-            )
-        return self._client
+        place = self.place
+        return InfluxDBClient(
+            url=place.url,
+            token=place.token or "",
+            org=place.org or "",
+            timeout=(int(place.connect_timeout_seconds * 1000), int(place.timeout_seconds * 1000)),
+            enable_gzip=True,
+            retries=False,
+            ssl_ca_cert=place.ca,
+        )
 
     def _post(self, path: str, query: str = "", headers: Mapping[str, str] | None = None, **what: Any) -> Any:
         response = self._pool.request(

@@ -215,7 +215,7 @@ class Store:
         received_at = max(batch.received_at for batch in new)
         writer.series.load({(batch.site, point.name) for batch in new for point in batch.points}, door)
         lines = writer.points.lines(new)
-        writer.late.touch(lines.cells)
+        writer.late.touch(lines.hours)
         before = announced(door)
         records = writer.series.take_lines(uuid.uuid4().hex)
         records += writer.late.lines(lines.cells, received_at, before.hours)
@@ -259,10 +259,13 @@ class Store:
         return found
 
     def _announce(self, now: int, door: Door) -> None:
-        """Says before anything is read that hours closed at `now` may be kept."""
-        if now > self._announced:
+        """Says before anything is read that hours closed at `now` may be kept; what says more stays."""
+        if now <= self._announced:
+            return
+        said = announced(door).hours
+        if now > said:
             door.write([announce("hours", now)])
-            self._announced = now
+        self._announced = max(now, said)
 
     def _numbering(self, question: Question) -> Numbering:
         return self._numberings.setdefault((question.measurement, question.per), Numbering())

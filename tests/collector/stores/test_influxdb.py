@@ -397,6 +397,24 @@ def test_totals_begin_with_the_stored_sums(influx: Influx, database: str, monkey
         assert since == [text for text in since if f"time >= {START + 19 * DAY_MS - NEAR_MS}ms" in text]
 
 
+def test_sums_of_a_foreign_sender_with_many_batches_are_stored_in_pieces(
+    influx: Influx, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.stores._influx_totals.MOST_UNSUMMED", 5)
+    monkeypatch.setattr("collector.stores._influx_totals.PIECE_CHARACTERS", 500)
+    config = config_of(influx, database)
+    rows = [
+        batch(seq)._replace(boot="", seq=-1, identity=f"{seq:064x}", made_at=START + seq, received_at=START + seq)
+        for seq in range(200)
+    ]
+    with Store(config, CATALOGUE) as store:
+        store.write(rows)
+        assert [(total.batches, total.holes) for total in store.totals()] == [(200, ())]
+    with Store(config, CATALOGUE) as store:
+        store.write(rows[:3])
+        assert [(total.batches, total.holes) for total in store.totals()] == [(200, ())]
+
+
 def test_applied_asks_for_the_time_of_the_batches_alone(store: Store) -> None:
     store.write([batch(seq)._replace(made_at=START + seq * DAY_MS) for seq in range(30)])
     store._ledger = type(store._ledger)()
