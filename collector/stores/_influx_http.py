@@ -212,6 +212,18 @@ class Door:
         for _ in self.ask([f'DELETE FROM "{measurement}" WHERE {condition}']):  # noqa: S608  # names are checked
             pass
 
+    def find_bucket(self) -> float | None:
+        """For how many seconds our bucket of 2.x keeps what it holds, 0 for good; None when there is no such bucket."""
+        client = self._client or self._library()
+        found = self._patiently(lambda: client.buckets_api().find_bucket_by_name(self.place.database))  # type: ignore[no-untyped-call]
+        rules = found.retention_rules if found is not None else []
+        return None if found is None else float(sum(rule.every_seconds for rule in rules))
+
+    def make_bucket(self) -> None:
+        """Makes our bucket of 2.x, kept for good."""
+        client = self._client or self._library()
+        self._patiently(lambda: client.buckets_api().create_bucket(bucket_name=self.place.database, org=self.place.org))
+
     def _library(self) -> InfluxDBClient:
         """The library's client; without retries of its own."""
         place = self.place

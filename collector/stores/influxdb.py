@@ -8,7 +8,7 @@ lists it.
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -48,6 +48,8 @@ from collector.stores._influx_questions import compile_buckets
 from collector.stores._influx_records import LAST_MS
 from collector.stores._influx_scorecards import card_at, cards_since, rows_between, save
 from collector.stores._influx_series import Numbering, SeriesLists, SeriesMemory, owners_of, seen_subjects
+from collector.stores._influx_setup import Admin
+from collector.stores._influx_setup import set_up as _set_up
 from collector.stores._influx_text import decode_tag, name_text
 from collector.stores._influx_totals import Totals
 from collector.stores._influx_write import Lines, PointWriter, write_all, write_points
@@ -135,6 +137,14 @@ def _read_secret(key: str, secret: Secret | None, environment: Mapping[str, str]
         place = secret.file or secret.env or secret.credential
         text = say(f"store.{key}：无法读取 {place}", f"store.{key}: cannot read {place}")
         raise StoreError(text) from error
+
+
+def set_up(config: Config, admin: Admin | None, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Makes the database or bucket and the rights of its user, and says what was done. Raises StoreError."""
+    place = config.place(environment)
+    with Door(place) as door:
+        _check_version(door.version(), place)
+    return _set_up(place, admin)
 
 
 class _Writer(NamedTuple):
