@@ -3,14 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from servers import Mosquitto, until_async
+from influxstore import config_of
+from servers import Influx, Mosquitto, until_async
 
 from agent.catalogue import load
 from agent.errors import LinkError
@@ -27,6 +28,7 @@ from collector.register import Owners
 from collector.server import StoreThreads
 from collector.stores.duckdb import Config
 from collector.stores.duckdb import Store as DuckDB
+from collector.stores.influxdb import Store as InfluxDB
 
 ADDRESS = Address("hospital", "srv-1")
 BATCHES = 300
@@ -215,3 +217,54 @@ async def test_inside_one_process_a_collector_may_end_in_the_middle_and_start_ag
             assert await agent.publisher.drain(DEADLINE_SECONDS)
     assert 0 < second.counts().batches < BATCHES
     assert_stored_once(threads, tmp_path, agent)
+
+
+@contextmanager
+def influx_collector(influx: Influx, folder: Path, name: str) -> Iterator[Ingest]:
+    """A collector with a store and a quarantine of its own over the shared database."""
+    with (
+        InfluxDB(config_of(influx, "hospital", timeout_seconds=5), load()) as store,
+        Quarantine(folder / f"{name}.quarantine") as quarantine,
+        closing(StoreThreads(store)) as threads,
+    ):
+        pace = Pace(gather_seconds=0.01, first_wait_seconds=0.05, longest_wait_seconds=0.2)
+        yield Ingest(store, threads.write, load(), Owners(), quarantine, pace=pace)
+
+
+async def test_two_collectors_share_an_influxdb_that_is_killed_in_the_middle_and_no_point_is_lost_or_twice(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    broker = Broker("127.0.0.1", port=mosquitto.port)
+    agents = [
+        Agent(tmp_path, MqttLink(broker, address), address)
+        for address in (Address("hospital", f"srv-{number}") for number in range(1, 4))
+    ]
+    with (
+        Influx(tmp_path / "influx") as influx,
+        influx_collector(influx, tmp_path, "one") as one,
+        influx_collector(influx, tmp_path, "other") as other,
+    ):
+        influx.ask("CREATE DATABASE hospital")
+        both = [one.run(follow(broker, "one")), other.run(follow(broker, "other"))]
+        async with running(*both, *(agent.publisher.run() for agent in agents)):
+            for part in range(1, 4):
+                making = [asyncio.create_task(agent.make(60)) for agent in agents]
+                enough = (part - 1) * 180 + 20
+                await until_async(lambda: one.counts().batches + other.counts().batches >= enough, DEADLINE_SECONDS)  # noqa: B023
+                await asyncio.to_thread(influx.restart)
+                if part == 2:
+                    await asyncio.to_thread(mosquitto.restart)
+                await asyncio.gather(*making)
+                assert all(await asyncio.gather(*(agent.publisher.drain(DEADLINE_SECONDS) for agent in agents)))
+        assert min(one.counts().batches, other.counts().batches) > 20, "both had their share"
+        assert one.counts().set_aside == other.counts().set_aside == {}
+        with InfluxDB(config_of(influx, "hospital"), load()) as store:
+            found = {
+                rows.tags["agent"]: [(time, float(value)) for time, value in rows.values]
+                for rows in store._open.ask(['SELECT "uptime_seconds" FROM "host_uptime" GROUP BY "agent"'])
+            }
+            assert found == {agent.address.agent: agent.made for agent in agents}
+            assert [(total.batches, total.points, list(total.holes)) for total in store.totals()] == [
+                (180, 1800, [])
+            ] * 3
+            assert store.owners("hospital") == {agent.address.agent: agent.address.agent for agent in agents}
