@@ -70,7 +70,7 @@ LINE = (
     {"collector.intake", "collector.embedded", "collector.site_watch"},
     {"collector.service"},
     {"collector.serve", "collector.once", "collector.up"},
-    {"collector.cli", "collector.evidence_cli", "collector.site_cli", "collector.site_commands"},
+    {"collector.cli", "collector.evidence_cli", "collector.site_cli", "collector.site_commands", "collector.store_cli"},
 )
 """Stations from left to right; a module imports from its own station or from one further left."""
 

@@ -5,7 +5,6 @@ influxdb-client and asked through the same `/query`, since every bucket has a da
 """
 
 import gzip
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,12 +29,12 @@ from urllib3.exceptions import (
 
 from agent.errors import PointsRefused, StoreError
 from agent.language import say
+from collector.stores._influx_refusals import Refused
 
 T = TypeVar("T")
 MOST_STATEMENTS = 200
 """Of one request."""
 CHUNK_ROWS = 20_000
-FIRST_WAIT_SECONDS = 1.0
 
 
 class Place(NamedTuple):
@@ -102,7 +101,7 @@ class Door:
         trust: dict[str, Any] = {"ca_certs": place.ca} if place.ca else {}
         self._pool = urllib3.PoolManager(retries=False, maxsize=8, **trust)
         self._decode = msgspec.json.Decoder(_Answer)
-        self._client: InfluxDBClient | None = None
+        self._client = self._library() if place.is_bucket else None
 
     def __enter__(self) -> Self:
         return self
@@ -113,9 +112,8 @@ class Door:
     def close(self) -> None:
         """Ends all connections."""
         self._pool.clear()
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()  # type: ignore[no-untyped-call]
+        if self._client is not None:
+            self._client.close()  # type: ignore[no-untyped-call]
 
     def version(self) -> str:
         """What the server says it is, such as `1.6.7`; '' when it does not say."""
@@ -124,7 +122,7 @@ class Door:
                 "GET", f"{self.place.url}/ping", headers=self._authority(), timeout=self._timeout
             )
         if response.status >= 300:
-            raise self._refusal(response.status, response.data.decode("utf-8", "replace"))
+            raise self._refusal(Refused(response.status, response.data.decode("utf-8", "replace")))
         return str(response.headers.get("X-Influxdb-Version", "")).removeprefix("v")
 
     def ask(self, statements: Sequence[str]) -> Iterator[Rows]:
@@ -172,17 +170,18 @@ class Door:
             raise self._trouble(f"答复无法理解：{shown}", f"the answer is not to be understood: {shown}") from error
         for result in answer.results:
             if result.error:
-                raise self._refusal(400, result.error)
+                raise self._refusal(Refused(400, result.error))
             for series in result.series:
                 yield Rows(result.statement_id, series.tags, series.columns, series.values)
         if answer.error:
-            raise self._refusal(400, answer.error)
+            raise self._refusal(Refused(400, answer.error))
 
     def write(self, lines: Sequence[str]) -> None:
         """Lines with times in nanoseconds; safe against kill -9 when it returns. Raises PointsRefused for a partial write."""
         body = "\n".join(lines).encode()
-        if self.place.is_bucket:
-            self._patiently(lambda: self._write_bucket(body))
+        client = self._client
+        if client is not None:
+            self._patiently(lambda: self._write_bucket(client, body))
         else:
             packed = gzip.compress(body, 1, mtime=0)
             self._patiently(
@@ -194,42 +193,49 @@ class Door:
                 )
             ).release_conn()
 
-    def _write_bucket(self, body: bytes) -> None:
-        api = self._library().write_api(write_options=SYNCHRONOUS)
+    def _write_bucket(self, client: InfluxDBClient, body: bytes) -> None:
+        api = client.write_api(write_options=SYNCHRONOUS)
         api.write(self.place.database, self.place.org or "", body, WritePrecision.NS)  # type: ignore[arg-type]
 
     def delete(self, measurement: str, start_ns: int, end_ns: int, tags: Mapping[str, str]) -> None:
         """Deletes the rows of `measurement` with these tags and start_ns <= time < end_ns. Values of tags are plain words."""
-        if self.place.is_bucket:
+        client = self._client
+        if client is not None:
             predicate = " AND ".join(
                 f'{name}="{value}"' for name, value in {"_measurement": measurement, **tags}.items()
             )
             span = _moment(start_ns), _moment(end_ns - 1)
-            self._patiently(
-                lambda: self._library().delete_api().delete(*span, predicate, self.place.database, self.place.org)
-            )
+            self._patiently(lambda: client.delete_api().delete(*span, predicate, self.place.database, self.place.org))
             return
         words = [f"\"{name}\" = '{value}'" for name, value in tags.items()]
         condition = " AND ".join([f"time >= {start_ns}", f"time < {end_ns}", *words])
         for _ in self.ask([f'DELETE FROM "{measurement}" WHERE {condition}']):  # noqa: S608  # names are checked
             pass
 
+    def find_bucket(self) -> float | None:
+        """For how many seconds our bucket of 2.x keeps what it holds, 0 for good; None when there is no such bucket."""
+        client = self._client or self._library()
+        found = self._patiently(lambda: client.buckets_api().find_bucket_by_name(self.place.database))  # type: ignore[no-untyped-call]
+        rules = found.retention_rules if found is not None else []
+        return None if found is None else float(sum(rule.every_seconds for rule in rules))
+
+    def make_bucket(self) -> None:
+        """Makes our bucket of 2.x, kept for good."""
+        client = self._client or self._library()
+        self._patiently(lambda: client.buckets_api().create_bucket(bucket_name=self.place.database, org=self.place.org))
+
     def _library(self) -> InfluxDBClient:
         """The library's client; without retries of its own."""
-        if self._client is None:
-            place = self.place
-            self._client = InfluxDBClient(
-                url=place.url,
-                token=place.token or "",
-                username=place.user,
-                password=place.password,
-                org=place.org or "",
-                timeout=(int(place.connect_timeout_seconds * 1000), int(place.timeout_seconds * 1000)),
-                enable_gzip=True,
-                retries=False,
-                ssl_ca_cert=place.ca,
-            )
-        return self._client
+        place = self.place
+        return InfluxDBClient(
+            url=place.url,
+            token=place.token or "",
+            org=place.org or "",
+            timeout=(int(place.connect_timeout_seconds * 1000), int(place.timeout_seconds * 1000)),
+            enable_gzip=True,
+            retries=False,
+            ssl_ca_cert=place.ca,
+        )
 
     def _post(self, path: str, query: str = "", headers: Mapping[str, str] | None = None, **what: Any) -> Any:
         response = self._pool.request(
@@ -242,7 +248,7 @@ class Door:
         )
         if response.status >= 300:
             try:
-                raise _Refused(response.status, response.read().decode("utf-8", "replace"), response.headers)
+                raise Refused(response.status, response.read().decode("utf-8", "replace"), response.headers)
             finally:
                 response.release_conn()
         return response
@@ -261,10 +267,10 @@ class Door:
             try:
                 with self._explained():
                     return call()
-            except _Refused as refused:
+            except Refused as refused:
                 wait_seconds = refused.wait_seconds()
                 if wait_seconds is None or self._clock() + wait_seconds > deadline:
-                    raise self._refusal(refused.status, refused.text) from refused
+                    raise self._refusal(refused) from refused
             self._sleep(wait_seconds)
 
     @contextmanager
@@ -275,7 +281,7 @@ class Door:
             yield
         except ApiException as error:
             if error.status:
-                raise _Refused(error.status, str(error.body or ""), error.headers or {}) from error
+                raise Refused(error.status, str(error.body or ""), error.headers or {}) from error
             raise self._trouble(*_TLS) from error
         except SSLError as error:
             raise self._trouble(*_TLS) from error
@@ -299,74 +305,10 @@ class Door:
     def _trouble(self, zh: str, en: str) -> StoreError:
         return StoreError(f"{self.place.url}: {say(zh, en)}")
 
-    def _refusal(self, status: int, body: str) -> StoreError:
+    def _refusal(self, refused: Refused) -> StoreError:
         """What the server answered as one sentence."""
-        text = _complaint(body)
-        if is_definite(text):
-            return PointsRefused(f"{self.place.url}: {_explain_points(text)}")
-        for found, zh, en in _COMPLAINTS:
-            if found in text:
-                return self._trouble(zh.format(self.place.database), en.format(self.place.database))
-        zh, en = _STATUS.get(status, (f"拒绝(HTTP {status})：{text}", f"refuses (HTTP {status}): {text}"))
-        if status >= 500 and status not in _STATUS:
-            zh, en = f"服务器出错(HTTP {status})：{text}", f"the server is in trouble (HTTP {status}): {text}"
-        return self._trouble(zh.format(self.place.database), en.format(self.place.database))
-
-
-class _Refused(Exception):
-    """An answer that is no success."""
-
-    def __init__(self, status: int, text: str, headers: Mapping[str, str]) -> None:
-        super().__init__(status)
-        self.status, self.text = status, text
-        self._after = headers.get("Retry-After")
-
-    def wait_seconds(self) -> float | None:
-        """How long the server wants us to wait; None when it does not want us back."""
-        if self.status not in (429, 503):
-            return None
-        if self._after is not None and self._after.strip().isdecimal():
-            return float(self._after)
-        return FIRST_WAIT_SECONDS if self.status == 429 else None
-
-
-def is_definite(text: str) -> bool:
-    """Whether a refusal is of single points, of which the same would be said for ever, while the others were taken.
-
-    Other partial writes (too many series) end when somebody changes the server's configuration.
-    """
-    return any(found in text for found in ("field type conflict", "beyond retention policy"))
-
-
-_CONFLICT = re.compile(r'input field \\?"(?P<field>[^"\\]*)\\?" on measurement \\?"(?P<measurement>[^"\\]*)\\?"')
-
-
-def _explain_points(text: str) -> str:
-    conflict = _CONFLICT.search(text)
-    if conflict is not None:
-        name = f"{conflict['measurement']}.{conflict['field']}"
-        return say(
-            f"字段 {name} 在库中已是另一种类型，这些点写不进去；请查出是谁以别的类型写入，并换库或删除该字段的旧数据",
-            f"field {name} has another type in the database, these points cannot be written; find who wrote it so, and change the database or delete that field's old data",
-        )
-    return say(
-        "有点早于该库的保留期限，写不进去；本程序自己按目录清理，请把库的保留期限设为无限",
-        "points are older than the database's retention and cannot be written; this program prunes by the catalogue, so let the retention be infinite",
-    )
-
-
-class _Complaint(msgspec.Struct):
-    error: str = ""
-    message: str = ""
-
-
-def _complaint(body: str) -> str:
-    """What the server says in its own words: `error` on 1.x, `message` on 2.x."""
-    try:
-        said = msgspec.json.decode(body, type=_Complaint)
-    except msgspec.DecodeError:
-        return " ".join(body.split())[:200]
-    return said.message or said.error or body[:200]
+        kind = PointsRefused if refused.is_definite else StoreError
+        return kind(f"{self.place.url}: {refused.explain(self.place.database)}")
 
 
 def _moment(time_ns: int) -> str:
@@ -378,44 +320,3 @@ _TLS = (
     "TLS 连接失败；请检查证书与 store.ca",
     "the TLS connection failed; look at the certificate and store.ca",
 )
-_STATUS: Mapping[int, tuple[str, str]] = {
-    401: (
-        "令牌或用户名密码不对；请检查 store 的 token，或 user 与 password",
-        "the token, or the user and password, are wrong; look at the store's token, or its user and password",
-    ),
-    403: (
-        "没有读写 {} 的权限；请授予该令牌或用户读写权限",
-        "no right to read and write {}; grant this token or user both",
-    ),
-    404: ("找不到库 {}；请先创建它", "there is no database or bucket {}; make it first"),
-    413: ("一次写入过大；请提高服务器的 max-body-size", "the write is too large; raise the server's max-body-size"),
-    429: ("服务器忙，要求稍后再来", "the server is busy and asks to come later"),
-}
-_COMPLAINTS: Sequence[tuple[str, str, str]] = (
-    ("database not found", *_STATUS[404]),
-    ("bucket not found", *_STATUS[404]),
-    ("could not find bucket", *_STATUS[404]),
-    (
-        "no space left",
-        "服务器的磁盘已满；请腾出空间，若 InfluxDB 1.x 仍拒绝写入则重启它",
-        "the server's disk is full; make room, and restart InfluxDB 1.x if it goes on refusing",
-    ),
-    ("not authorized", *_STATUS[403]),
-    ("authorization failed", *_STATUS[401]),
-    (
-        "max-series-per-database",
-        "序列数已达该库的上限，新的对象写不进去；请提高服务器的 max-series-per-database",
-        "the database holds as many series as it may, new ones cannot be written; raise the server's max-series-per-database",
-    ),
-    (
-        "max-values-per-tag",
-        "某个标签的取值数已达上限，新的对象写不进去；请提高服务器的 max-values-per-tag",
-        "a tag has as many values as it may, new ones cannot be written; raise the server's max-values-per-tag",
-    ),
-    (
-        "exceed file limit",
-        "InfluxDB 3 拒绝这么长的时间窗口；请用 1.6 至 2.x，或提高它的 query-file-limit",
-        "InfluxDB 3 refuses so long a window; use 1.6 to 2.x, or raise its query-file-limit",
-    ),
-)
-"""What the server's text holds, and what a person reads then; the first that fits."""

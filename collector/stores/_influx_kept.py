@@ -195,12 +195,12 @@ class LateMarks:
         self._fresh = fresh
         self._marked: dict[tuple[str, str, str, int], int] = {}
 
-    def touch(self, cells: Iterable[tuple[Seen, int]]) -> None:
-        """Points of these series and hours (hour's number) are about to be written."""
-        hours: dict[str, set[int]] = {}
-        for seen, hour in cells:
-            hours.setdefault(seen.measurement, set()).add(hour * HOUR_MS)
-        for measurement, starts in hours.items():
+    def touch(self, hours: Iterable[tuple[str, str, int]]) -> None:
+        """Points of a site and measurement in an hour (its start) are about to be written."""
+        touched: dict[str, set[int]] = {}
+        for _, measurement, hour in hours:
+            touched.setdefault(measurement, set()).add(hour)
+        for measurement, starts in touched.items():
             self._fresh.touch(measurement, starts)
 
     def lines(self, cells: Iterable[tuple[Seen, int]], received_at: int, until: int) -> list[str]:
@@ -213,8 +213,10 @@ class LateMarks:
         received = (moment // MINUTE_MS + 1) * MINUTE_MS  # one writing a minute at most
         lines = []
         for seen, hour in cells:
+            if hour >= closed:
+                continue
             key = (seen.site, seen.measurement, seen.asset, hour)
-            if hour >= closed or self._marked.get(key, 0) >= received:
+            if self._marked.get(key, 0) >= received:
                 continue
             self._marked[key] = received
             fields: Fields = {"asset": seen.asset, "hour": hour * HOUR_MS, "received": received}

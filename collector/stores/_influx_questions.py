@@ -12,7 +12,7 @@ from collector.buckets import Floats, Integers, Rows, join, round9_all
 from collector.query import Question, Take
 from collector.stores._influx_http import Door
 from collector.stores._influx_series import Numbering
-from collector.stores._influx_text import decode_tag, name_text, number_text, tag_value_text
+from collector.stores._influx_text import decode_tag, name_text, number_text, one_of_text
 
 Span = tuple[int, int]
 """Milliseconds, start inclusive and end exclusive."""
@@ -58,11 +58,7 @@ def _statement(question: Question, wanted: str, condition: str, span: Span, leng
 
 
 def _conditions(question: Question) -> str:
-    parts = []
-    for tag, values in question.where:
-        words = [f"{name_text(tag)} = {tag_value_text(value)}" for value in values]
-        parts.append(f" AND ({' OR '.join(words) or 'time < 0'})")
-    return "".join(parts)
+    return "".join(f" AND {one_of_text(tag, values)}" for tag, values in question.where)
 
 
 def _runs(question: Question, span: Span) -> list[tuple[int, int, int]]:

@@ -1,7 +1,7 @@
 """What stands in InfluxDB's two texts: line protocol and InfluxQL. Names are checked, values escaped and quoted. No I/O."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from collector.query import NAME
@@ -9,6 +9,8 @@ from collector.query import NAME
 _HARD = re.compile(r"[\\\x00-\x1f\x7f]|%(?=[0-9A-F]{2})")
 _ENCODED = re.compile(r"%([0-9A-F]{2})")
 _SEPARATORS = re.compile(r"([,= ])")
+_PATTERN_SIGNS = re.compile(r"([.*+?^${}()|\[\]/\\-])")
+MOST_ALTERNATIVES = 50
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -69,6 +71,17 @@ def value_text(value: str) -> str:
 def tag_value_text(value: str) -> str:
     """A tag's value in InfluxQL."""
     return value_text(encode_tag(value))
+
+
+def one_of_text(tag: str, values: Sequence[str]) -> str:
+    """The condition that a tag has one of these values. Many are a pattern: InfluxQL takes 30 s for 5,000 alternatives, and 2 s so."""
+    name = name_text(tag)
+    several = [value for value in values if value] if len(values) > MOST_ALTERNATIVES else []
+    words = [f"{name} = {tag_value_text(value)}" for value in values if not several or not value]
+    if several:
+        pattern = "|".join(_PATTERN_SIGNS.sub(_escaped, encode_tag(value)) for value in several)
+        words.append(f"{name} =~ /^(?:{pattern})$/")
+    return f"({' OR '.join(words)})" if words else f"({name} = '' AND {name} != '')"
 
 
 def number_text(number: float) -> str:

@@ -6,18 +6,20 @@ needs the rows since that time and the marked hours alone.
 
 # ruff: noqa: S608  # InfluxQL of this file's own names and of quoted values
 
+import base64
 import threading
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from collector.query import DAY_MS, HOUR_MS
+from collector.query import HOUR_MS
 from collector.stores import BatchTotals
 from collector.stores._influx_http import Door
-from collector.stores._influx_kept import announce, note_pruned, pruned
+from collector.stores._influx_kept import PIECE_CHARACTERS, announce, note_pruned, pruned
 from collector.stores._influx_ledger import NEAR_MS, Ranges
-from collector.stores._influx_records import BATCH, BATCH_LATE, BATCH_SUM, MS, mix, timeless
+from collector.stores._influx_records import BATCH, BATCH_LATE, BATCH_SUM, MS, Fields, mix, timeless
 from collector.stores._influx_text import decode_tag, tag_value_text
 
 Agent = tuple[str, str]
@@ -25,7 +27,7 @@ Agent = tuple[str, str]
 
 MOST_UNSUMMED = 20_000
 """Rows that are counted before the sums are stored anew."""
-FOREIGN_MS = 2 * DAY_MS
+FOREIGN_MS = 6 * HOUR_MS
 """How long a foreign sender's rows are told apart."""
 
 _COLUMNS = '"boot", "seq", "identity", "points", "set_aside", "made_at", "received_at", "dropped"'
@@ -106,6 +108,18 @@ class _Stored(msgspec.Struct):
     before: int
 
 
+def _pack(stored: _Stored) -> Fields:
+    """As fields `sum_0`, `sum_1`…, none of them too long; of older ones with a higher number nothing is read."""
+    text = base64.b64encode(zlib.compress(msgspec.json.encode(stored))).decode()
+    parts = [text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)]
+    return {"pieces": len(parts)} | {f"sum_{place}": part for place, part in enumerate(parts)}
+
+
+def _unpack(fields: Mapping[str, Any]) -> _Stored:
+    text = "".join(fields[f"sum_{place}"] for place in range(fields["pieces"]))
+    return msgspec.json.decode(zlib.decompress(base64.b64decode(text)), type=_Stored)
+
+
 class Totals:
     """What was counted so far; for any thread.
 
@@ -169,8 +183,8 @@ class Totals:
         self._forget()
         self._before = before
         announced: list[int] = []
-        for rows in door.ask([f'SELECT "sum" FROM "{BATCH_SUM}" GROUP BY "site", "agent"']):
-            stored = msgspec.json.decode(rows.values[-1][1], type=_Stored)
+        for rows in door.ask([f'SELECT * FROM "{BATCH_SUM}" GROUP BY "site", "agent"']):
+            stored = _unpack(dict(zip(rows.columns, rows.values[-1], strict=True)))
             if stored.before == before:
                 self._sums[decode_tag(rows.tags["site"]), decode_tag(rows.tags["agent"])] = stored.sum
                 announced.append(stored.announced)
@@ -180,8 +194,8 @@ class Totals:
         lines = []
         for (site, agent), one in self._sums.items():
             one.forget_foreign()
-            text = msgspec.json.encode(_Stored(one, self._announced or 0, self._before)).decode()
-            lines.append(timeless(BATCH_SUM, {"site": site, "agent": agent}, {"sum": text}))
+            fields = _pack(_Stored(one, self._announced or 0, self._before))
+            lines.append(timeless(BATCH_SUM, {"site": site, "agent": agent}, fields))
         door.write([*lines, *more])
         self._unsummed = 0
 

@@ -22,11 +22,12 @@ MOST_LINES = 20_000
 class Lines(NamedTuple):
     """Points in line protocol, in the order of arrival, and which series they touch in which hour (its number).
 
-    timeless: how many points are left out because InfluxDB has no such time.
+    hours: of each site and measurement. timeless: how many points are left out because InfluxDB has no such time.
     """
 
     lines: Sequence[str]
     cells: set[tuple[Seen, int]]
+    hours: set[tuple[str, str, int]]
     timeless: int
 
 
@@ -49,7 +50,7 @@ class PointWriter:
         timeless = sum(self._add(batch, lines, cells) for batch in batches)
         hours = {(seen.site, seen.measurement, hour * HOUR_MS) for seen, hour in cells}
         self._series.note_hours(hours)
-        return Lines(lines, cells, timeless)
+        return Lines(lines, cells, hours, timeless)
 
     def _add(self, batch: AppliedBatch, lines: list[str], cells: set[tuple[Seen, int]]) -> int:
         """The innermost loop of a collector that writes to InfluxDB. Gives how many points are left out."""

@@ -6,8 +6,9 @@ lists it.
 """
 
 import os
+import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -47,12 +48,15 @@ from collector.stores._influx_questions import compile_buckets
 from collector.stores._influx_records import LAST_MS
 from collector.stores._influx_scorecards import card_at, cards_since, rows_between, save
 from collector.stores._influx_series import Numbering, SeriesLists, SeriesMemory, owners_of, seen_subjects
+from collector.stores._influx_setup import Admin
+from collector.stores._influx_setup import set_up as _set_up
 from collector.stores._influx_text import decode_tag, name_text
 from collector.stores._influx_totals import Totals
 from collector.stores._influx_write import Lines, PointWriter, write_all, write_points
 from collector.stores._kept import Fresh, digest_of, read_buckets
 
 BATCH_RETENTION_DAYS = 370
+_URL = re.compile(r"https?://[^/@?#\s]+(/[^@?#\s]*)?")
 KEPT_LINES = 500
 """Of one request: each may hold 60 KB."""
 
@@ -65,7 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     certificate, a PEM file; by default the system's list.
     """
 
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/@?#]+(/[^@?#]*)?$")] | None = None
+    url: str | None = None
     database: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     user: str | None = None
     password: Secret | None = None
@@ -77,6 +81,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
 
     def __post_init__(self) -> None:
+        if self.url is not None and not _URL.fullmatch(self.url):  # what was found is not shown: it may hold a password
+            raise ValueError(
+                say(
+                    "url 应形如 https://主机:8086，不含用户名密码",
+                    "url has the form https://host:8086, without user and password",
+                )
+            )
         if (self.database is None) == (self.bucket is None):
             raise ValueError(
                 say(
@@ -126,6 +137,14 @@ def _read_secret(key: str, secret: Secret | None, environment: Mapping[str, str]
         place = secret.file or secret.env or secret.credential
         text = say(f"store.{key}：无法读取 {place}", f"store.{key}: cannot read {place}")
         raise StoreError(text) from error
+
+
+def set_up(config: Config, admin: Admin | None, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Makes the database or bucket and the rights of its user, and says what was done. Raises StoreError."""
+    place = config.place(environment)
+    with Door(place) as door:
+        _check_version(door.version(), place)
+    return _set_up(place, admin)
 
 
 class _Writer(NamedTuple):
@@ -207,7 +226,7 @@ class Store:
         names = ((batch.site, {point.name for point in batch.points}) for batch in new)
         writer.series.load({(site, name) for site, of_batch in names for name in of_batch}, door)
         lines = writer.points.lines(new)
-        writer.late.touch(lines.cells)
+        writer.late.touch(lines.hours)
         before = announced(door)
         records = writer.series.take_lines(uuid.uuid4().hex)
         records += writer.late.lines(lines.cells, received_at, before.hours)
@@ -251,10 +270,13 @@ class Store:
         return found
 
     def _announce(self, now: int, door: Door) -> None:
-        """Says before anything is read that hours closed at `now` may be kept."""
-        if now > self._announced:
+        """Says before anything is read that hours closed at `now` may be kept; what says more stays."""
+        if now <= self._announced:
+            return
+        said = announced(door).hours
+        if now > said:
             door.write([announce("hours", now)])
-            self._announced = now
+        self._announced = max(now, said)
 
     def _numbering(self, question: Question) -> Numbering:
         return self._numberings.setdefault((question.measurement, question.per), Numbering())

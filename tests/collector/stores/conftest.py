@@ -1,6 +1,5 @@
 """The stores under test, found in their folder; a new one needs its line in `OPENERS` and no more."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,32 +7,12 @@ from pathlib import Path
 import pytest
 from influxstore import config_of
 from linkstore import CATALOGUE
-from servers import Influx
 
 from agent.catalogue import Catalogue
 from collector import stores
 from collector.stores import Store
 
 Opener = Callable[[Catalogue], AbstractContextManager[Store]]
-
-
-@pytest.fixture(scope="session")
-def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influx]:
-    """One InfluxDB for all tests; each has a database of its own."""
-    with Influx(tmp_path_factory.mktemp("influx")) as running:
-        yield running
-
-
-_databases = itertools.count()
-
-
-@pytest.fixture
-def database(influx: Influx) -> Iterator[str]:
-    """An empty database of the test's own."""
-    name = f"test_{next(_databases)}"
-    influx.ask(f"CREATE DATABASE {name}")
-    yield name
-    influx.ask(f"DROP DATABASE {name}")
 
 
 def open_duckdb(request: pytest.FixtureRequest) -> Opener:

@@ -20,7 +20,8 @@ from agent.broker import Secret
 from agent.errors import PointsRefused, StoreError
 from agent.language import choose
 from collector.stores._influx_http import Door
-from collector.stores.influxdb import Config, Store
+from collector.stores._influx_setup import Admin
+from collector.stores.influxdb import Config, Store, set_up
 
 TOKEN = {"T": "s3cr3t-token=="}
 
@@ -171,6 +172,37 @@ def test_bucket_is_pruned_by_the_delete_api() -> None:
         "stop": "2025-10-09T23:59:59.999999999Z",
         "predicate": '_measurement="link" AND site="main"',
     }
+
+
+BUCKET = {"id": "0a" * 8, "orgID": "0b" * 8, "name": "vitals", "retentionRules": []}
+ORGS = {"orgs": [{"id": "0b" * 8, "name": "hospital"}]}
+
+
+def test_missing_bucket_is_made_for_good_with_the_administrator_s_token() -> None:
+    with fake() as (server, url):
+        server.next = [
+            Answer(200, {"buckets": []}),
+            Answer(200, ORGS),
+            Answer(201, BUCKET),
+        ]
+        assert list(set_up(config(url), Admin(token="all-mighty"), TOKEN)) == [
+            "bucket vitals made, kept for good",
+            "vitals: can be read and written",
+        ]
+    (made,) = (one for one in server.seen if one[0] == "/api/v2/buckets" and one[3])
+    assert json.loads(made[3]).items() >= {"orgID": "0b" * 8, "name": "vitals", "retentionRules": []}.items()
+    assert made[2]["Authorization"] == "Token all-mighty"
+    assert server.seen[-1][2]["Authorization"] == f"Token {TOKEN['T']}", "its own rights are tried with its own token"
+
+
+def test_bucket_that_forgets_is_refused_and_one_that_keeps_is_taken() -> None:
+    with fake() as (server, url):
+        server.next = [Answer(200, {"buckets": [BUCKET]})]
+        assert next(iter(set_up(config(url), None, TOKEN))) == "bucket vitals was there"
+        rules = [{"type": "expire", "everySeconds": 86400}]
+        server.next = [Answer(200, {"buckets": [{**BUCKET, "retentionRules": rules}]})]
+        with pytest.raises(StoreError, match="vitals is kept for a limited time"):
+            list(set_up(config(url), None, TOKEN))
 
 
 PARTIAL = "failure writing points to database: partial write: "

@@ -11,7 +11,7 @@ from servers import Influx
 
 from agent.catalogue import load
 from collector.stores._influx_records import OWN
-from collector.stores._influx_text import decode_tag, encode_tag, name_text, number_text
+from collector.stores._influx_text import MOST_ALTERNATIVES, decode_tag, encode_tag, name_text, number_text
 from collector.stores.influxdb import Store
 
 numbers = itertools.count()
@@ -63,8 +63,22 @@ def test_texts_come_back_from_the_server_and_are_told_apart(
             assert {subject: one.values.tolist() for subject, one in buckets.items()} == {
                 ("core-1", name): [float(place)]
             }
+            # among many others the value stands in a pattern
+            strangers = tuple(f"stranger.{number}" for number in range(MOST_ALTERNATIVES))
+            many = ask(where=(("site", (site,)), ("interface", (*strangers, name))), buckets=1)
+            assert list(store.buckets(many)) == [("core-1", name)]
         known = store.subjects("link", ("interface",), {"site": [site]}, START + 10)
         assert sorted(one.subject[0] for one in known) == sorted(name for name, _ in texts)
+
+
+def test_absent_tag_is_found_among_many_values(influx: Influx, database: str) -> None:
+    with Store(config_of(influx, database), CATALOGUE) as store:
+        store.write([batch(0, point(0, tags={}, busy_ratio=7.0), point(0, busy_ratio=5.0))])
+        others = tuple(f"eth{number}" for number in range(1, 2 * MOST_ALTERNATIVES))
+        for values, found in ((("", *others), [""]), (("eth0", *others), ["eth0"]), (others, []), ((), [])):
+            buckets = store.buckets(ask(where=(("interface", values),), buckets=1))
+            assert [interface for _, interface in buckets] == found
+        influx.ask(store.compiled(ask(where=(("interface", ()),))), database)
 
 
 @pytest.mark.parametrize("name", ['x"', "x y", "", "x;", "X", "1x", "x\n"])

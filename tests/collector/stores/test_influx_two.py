@@ -17,7 +17,7 @@ from servers import Influx
 
 from collector.query import DAY_MS, HOUR_MS, Question, Take
 from collector.stores import LATENESS_MS, AppliedBatch, Score
-from collector.stores._influx_kept import SKEW_MS
+from collector.stores._influx_kept import SKEW_MS, announce
 from collector.stores.influxdb import Store
 
 CLOSED = START + HOUR_MS + LATENESS_MS
@@ -111,6 +111,9 @@ def test_scorecard_that_both_write_is_one_and_another_is_the_next_revision(both:
             (1, "d1", body),
             (2, "d2", b"{}"),
         ]
+    [drawn] = one._open.ask(['SELECT "low", "high", "coverage" FROM "score" GROUP BY *'])
+    assert drawn.tags == {"site": "main", "kind": "node", "node": "total"}
+    assert drawn.values == [[START, 7.5, 90, 0.25]]
 
 
 # -- late points: the mark is there before anybody could keep a bucket without them
@@ -173,7 +176,7 @@ def test_clock_that_is_behind_by_less_than_the_margin_loses_no_late_point(
     one.buckets(HOURLY, read_at)
     assert one.keep() == 1
     behind = read_at - SKEW_MS + 5000
-    other.buckets(HOURLY, behind)  # its announcement takes the place of the one that says more
+    other._open.write([announce("hours", behind)])  # both announced at once, and this one stands
     other.write([batch(1, point(30_000, busy_ratio=81.0))._replace(received_at=behind + 1000)])
     for store in both:
         assert means(store, HOURLY) == {"core-1": [21.0]}

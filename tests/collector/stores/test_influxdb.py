@@ -69,8 +69,9 @@ def test_configuration_names_one_place_only() -> None:
     ):
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert({"url": "http://h:8086", **wrong}, Config)
-    with pytest.raises(msgspec.ValidationError):  # a password is not written into an address
-        msgspec.convert({"url": "http://user:pw@h:8086", "database": "d"}, Config)
+    with pytest.raises(msgspec.ValidationError) as caught:  # a password is not written into an address, nor shown
+        msgspec.convert({"url": f"http://user:{PASSWORD}@h:8086", "database": "d"}, Config)
+    assert PASSWORD not in str(caught.value)
 
 
 def test_usual_environment_variables_work_as_defaults() -> None:
@@ -394,6 +395,24 @@ def test_totals_begin_with_the_stored_sums(influx: Influx, database: str, monkey
         assert (total.batches, total.holes) == (before[0].batches + 1, ())
         since = [text for text in asked if 'FROM "batch" WHERE time' in text]
         assert since == [text for text in since if f"time >= {START + 19 * DAY_MS - NEAR_MS}ms" in text]
+
+
+def test_sums_of_a_foreign_sender_with_many_batches_are_stored_in_pieces(
+    influx: Influx, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.stores._influx_totals.MOST_UNSUMMED", 5)
+    monkeypatch.setattr("collector.stores._influx_totals.PIECE_CHARACTERS", 500)
+    config = config_of(influx, database)
+    rows = [
+        batch(seq)._replace(boot="", seq=-1, identity=f"{seq:064x}", made_at=START + seq, received_at=START + seq)
+        for seq in range(200)
+    ]
+    with Store(config, CATALOGUE) as store:
+        store.write(rows)
+        assert [(total.batches, total.holes) for total in store.totals()] == [(200, ())]
+    with Store(config, CATALOGUE) as store:
+        store.write(rows[:3])
+        assert [(total.batches, total.holes) for total in store.totals()] == [(200, ())]
 
 
 def test_applied_asks_for_the_time_of_the_batches_alone(store: Store) -> None:
