@@ -17,7 +17,7 @@ from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer,
 from collector.score import cross
 from collector.site_files import spans_of
 from collector.site_folder import SiteFolder
-from collector.stores import Store
+from collector.stores import Instant
 from collector.subjects import Chosen, Sightings, Subject, choose_subjects
 
 NOBODY_LOOKED = 2**40
@@ -37,7 +37,7 @@ class Site:
 class Moment:
     """Where and when something is asked; as_of and now (see `evaluate`) in milliseconds."""
 
-    store: Store
+    store: Instant
     catalogue: Catalogue
     site: Site
     intervals: Intervals

@@ -7,7 +7,7 @@ import numpy as np
 
 from collector.buckets import NOTHING, Buckets
 from collector.query import HOUR_MS, Question, Take
-from collector.stores import Store
+from collector.stores import Instant
 
 Runs = tuple[tuple[int, float], ...]
 """From which millisecond on a source was gathered how often (seconds), ascending."""
@@ -21,7 +21,7 @@ class Intervals:
         self._runs: dict[tuple[str, str], Runs] = {}
 
     @classmethod
-    def read(cls, store: Store, site: str, start: int, as_of: int, now: int | None = None) -> "Intervals":
+    def read(cls, store: Instant, site: str, start: int, as_of: int, now: int | None = None) -> "Intervals":
         """The intervals in force between `start` and `as_of`; within an hour the longest counts."""
         take = Take("max")
         start -= start % HOUR_MS

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from collector.plan import QuestionPlan, Where
 from collector.query import DAY_MS, HOUR_MS, Question, Take
 from collector.site_folder import ATTRIBUTES, FOR_EVER, Entry, SiteFolder
-from collector.stores import KnownSubject, Store
+from collector.stores import Instant, KnownSubject
 
 LOOK_BACK_MS = 24 * HOUR_MS
 """How far back a complete inventory round is looked for that no longer lists a part."""
@@ -30,7 +30,7 @@ class Subject(NamedTuple):
 class Sightings:
     """What a store has seen at or before `as_of` (ms); the store is asked once for all questions about the same subjects."""
 
-    def __init__(self, store: Store, as_of: int) -> None:
+    def __init__(self, store: Instant, as_of: int) -> None:
         self.store, self.as_of = store, as_of
         self._found: dict[tuple[str, tuple[str, ...], Where], Mapping[tuple[str, ...], KnownSubject]] = {}
 
@@ -119,7 +119,7 @@ def _is_exempt(subject: Subject, plan: QuestionPlan, folder: SiteFolder, criteri
 
 
 def _without_gone(
-    store: Store,
+    store: Instant,
     plan: QuestionPlan,
     question: Question,
     rows: Mapping[tuple[str, ...], KnownSubject],
@@ -145,7 +145,7 @@ def _without_gone(
     return tuple(sorted(one for one in settled if one.until > question.start))
 
 
-def _complete_rounds(store: Store, question: Question, assets: Sequence[str], as_of: int) -> Mapping[str, int]:
+def _complete_rounds(store: Instant, question: Question, assets: Sequence[str], as_of: int) -> Mapping[str, int]:
     """asset -> start of the newest hour in which every round of every source on it was complete."""
     start = (as_of - LOOK_BACK_MS) // HOUR_MS * HOUR_MS
     site = tuple(pair for pair in question.where if pair[0] == "site")

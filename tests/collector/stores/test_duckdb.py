@@ -426,6 +426,26 @@ def test_rounding_of_columns_is_the_rounding_of_numbers(values: list[float]) -> 
     assert [value.hex() for value in rounded] == [round9(value).hex() for value in values]
 
 
+# -- one moment for many questions
+
+
+def test_what_is_written_beside_an_instant_is_neither_seen_in_it_nor_kept_wrong(tmp_path: Path) -> None:
+    question, now = counts(2), START + 5 * HOUR_MS
+    with Store(Config(path=str(tmp_path / "store.duckdb")), CATALOGUE) as store:
+        store.write([hourly(0), hourly(1)])
+        with store.instant() as instant:
+            before = instant.buckets(question)[("srv-0",)].values.tolist()
+            store.write([late_in(1)])
+            assert instant.buckets(question, now)[("srv-0",)].values.tolist() == before
+            assert [one.last_seen for one in instant.subjects("host_cpu", ("asset",), {}, now)]
+        store.keep()
+        after = [before[0] + 1, *before[1:]]
+        for table in (None, *KEPT_TABLES):
+            if table:
+                store._open().connection.run(f"DELETE FROM {table}")
+            assert store.buckets(question)[("srv-0",)].values.tolist() == after
+
+
 # -- kept buckets when the process is killed
 
 KEEPER = """
