@@ -5,6 +5,7 @@ The buckets of a month at 5 minutes for 200 subjects are 1.7 M numbers: plain Py
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +73,74 @@ def split(rows: Rows, buckets_each: int) -> Iterator[tuple[int, Buckets]]:
         yield int(rows.subjects[start]), Buckets(rows.positions[within], rows.values[within], rows.samples[within])
 
 
+class Found(Mapping[tuple[str, ...], Buckets]):
+    """What a store found of many subjects: a mapping from each that has any rows to its buckets, a matrix for all at once.
+
+    The rows stay as they came until somebody asks for one subject by itself; sorting them takes longer than all the rest.
+    """
+
+    def __init__(self, tags: Mapping[int, tuple[str, ...]], rows: Rows, buckets_each: int) -> None:
+        self._tags, self._rows, self._buckets_each = tags, rows, buckets_each
+        counts = np.bincount(rows.subjects)
+        present = np.flatnonzero(counts)
+        self._numbers = {tags[number]: number for number in present.tolist()}
+        self._counts = counts
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        return iter(self._numbers)
+
+    def __getitem__(self, subject: tuple[str, ...]) -> Buckets:
+        return self._each[self._numbers[subject]]
+
+    @cached_property
+    def _each(self) -> Mapping[int, Buckets]:
+        return dict(split(self._rows, self._buckets_each))
+
+    def count(self, subject: tuple[str, ...]) -> int:
+        """How many buckets of the subject were found."""
+        number = self._numbers.get(subject)
+        return 0 if number is None else int(self._counts[number])
+
+    def followed_by(self, later: "Found") -> "Found":
+        """These and those of the same store that come after the window."""
+        each = self._buckets_each
+        moved = later._rows._replace(positions=later._rows.positions + each)
+        return Found({**self._tags, **later._tags}, join([self._rows, moved]), each + later._buckets_each)
+
+    def lay(self, subjects: Sequence[tuple[str, ...]], values: Floats, samples: Integers) -> None:
+        """Writes the buckets of these subjects into matrices: a row each, an element per bucket of the window."""
+        is_repeated = len(set(subjects)) < len(subjects)
+        if is_repeated or MOST_PASSES * len(subjects) < len(self):
+            _lay_each(self, subjects, values, samples)
+            return
+        row_of = np.full(len(self._counts), -1)
+        for row, subject in enumerate(subjects):
+            number = self._numbers.get(subject)
+            if number is not None:
+                row_of[number] = row
+        rows, at = self._rows, row_of[self._rows.subjects]
+        is_wanted = at >= 0
+        if not is_wanted.all():
+            rows, at = rows.where(is_wanted), at[is_wanted]
+        cells = at * values.shape[1] + rows.positions
+        values.reshape(-1)[cells], samples.reshape(-1)[cells] = rows.values, rows.samples
+
+
+MOST_PASSES = 8
+"""Of all rows at most, before they are sorted to find those of few subjects."""
+
+
+def _lay_each(
+    found: Mapping[tuple[str, ...], Buckets], subjects: Sequence[tuple[str, ...]], values: Floats, samples: Integers
+) -> None:
+    for row, subject in enumerate(subjects):
+        buckets = found.get(subject, NOTHING)
+        values[row, buckets.positions], samples[row, buckets.positions] = buckets.values, buckets.samples
+
+
 def by_position(rows: Rows) -> Rows:
     """The same rows, ascending by position."""
     places = _dense(rows.subjects)
@@ -133,22 +202,32 @@ class Holder:
 
     def hold(self, found: Mapping[tuple[str, ...], Buckets], expectations: Sequence[Expectation]) -> Held:
         """What is known of the subject of each expectation."""
-        since = np.array([[one.since] for one in expectations], np.int64)
-        until = np.array([[one.until] for one in expectations], np.int64)
-        expected = (self.starts >= since) & (self.starts < until)
-        expected &= _stack([self._is_counted(one.counted, one.excused) for one in expectations])
+        expected = self._expected(expectations)
         least = _stack([self._least_of(one.least) for one in expectations])
         values, samples = np.full(expected.shape, np.nan), np.zeros(expected.shape, np.int64)
-        for row, one in enumerate(expectations):
-            buckets = found.get(one.subject, NOTHING)
-            values[row, buckets.positions], samples[row, buckets.positions] = buckets.values, buckets.samples
-        quiet = expected & (samples == 0) & (least == 0)
-        if self._is_counting:
-            values[quiet] = 0.0  # nothing seen where somebody watched is a number here
-            quiet[:] = False
-        enough = expected & (samples >= least)
-        quiet |= enough & (samples > 0) & np.isnan(values)  # a share of nothing: seen, and no number
-        return Held(values, enough & ~np.isnan(values), quiet, expected, samples)
+        (found.lay if isinstance(found, Found) else partial(_lay_each, found))(
+            [one.subject for one in expectations], values, samples
+        )
+        has_number = ~np.isnan(values)
+        enough = samples >= least
+        enough &= expected
+        quiet = enough & (samples > 0) & ~has_number  # a share of nothing: seen, and no number
+        if not least.all():
+            silent = enough & (samples == 0) & (least == 0)
+            if self._is_counting:
+                values[silent], has_number[silent] = 0.0, True  # nothing seen where somebody watched is a number here
+            else:
+                quiet |= silent
+        return Held(values, enough & has_number, quiet, expected, samples)
+
+    def _expected(self, expectations: Sequence[Expectation]) -> Flags:
+        count = len(expectations)
+        since = np.fromiter((one.since for one in expectations), np.int64, count)[:, np.newaxis]
+        until = np.fromiter((one.until for one in expectations), np.int64, count)[:, np.newaxis]
+        expected = self.starts >= since
+        expected &= self.starts < until
+        expected &= _stack([self._is_counted(one.counted, one.excused) for one in expectations])
+        return expected
 
     def _is_counted(self, counted: Spans | None, excused: Spans) -> Flags:
         """The buckets wholly inside one of the spans `counted` that touch none of `excused`."""
@@ -178,7 +257,12 @@ class Holder:
 
 def _stack(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """The rows as a matrix, or the one row that all of them are."""
-    return rows[0] if all(row is rows[0] for row in rows) else np.stack(rows)
+    different = {id(row): row for row in rows}
+    if len(different) == 1:
+        return rows[0]
+    place = dict(zip(different, range(len(different)), strict=True))
+    stacked: NDArray[Any] = np.stack(list(different.values()))[[place[id(row)] for row in rows]]
+    return stacked
 
 
 BLOCK_CELLS = 2**20
@@ -190,7 +274,8 @@ def answer_all(
 ) -> list[SubjectAnswer]:
     """One answer for each expectation, in their order."""
     holder = Holder(question)
-    each = max(1, BLOCK_CELLS // max(1, len(holder.starts)))
+    blocks = max(1, -(-len(expectations) * len(holder.starts) // BLOCK_CELLS))
+    each = max(1, -(-len(expectations) // blocks))
     answers: list[SubjectAnswer] = []
     for first in range(0, len(expectations), each):
         block = expectations[first : first + each]
@@ -386,25 +471,30 @@ def _prepare(take: Take, held: Held) -> _Prepared:
     return _Prepared(take, found, number, ordered)
 
 
-FEW_ROWS = 50
-"""Below this many rows `fsum` itself is faster than adding column by column."""
+FEW_NUMBERS = 2000
+"""Below this many `fsum` itself is faster than adding half of the columns to the other half."""
 
 
 def exact_sums(values: Floats) -> Floats:
-    """`math.fsum` of every row, column by column: what every addition lost is added at the end.
+    """`math.fsum` of every row, half of its numbers to the other half again and again: what every addition lost is added at the end.
 
     That is right unless what is lost in adding up the losses could decide the rounding; such a row goes through `fsum`.
     """
-    if len(values) < FEW_ROWS:
+    if values.size < FEW_NUMBERS:
         return np.array([math.fsum(row) for row in values.tolist()], np.float64)
-    total, lost, size = (np.zeros(len(values)) for _ in range(3))
-    for column in np.ascontiguousarray(values.T):
-        added = total + column
-        part = added - total
-        loss = (total - (added - part)) + (column - part)
-        lost += loss
-        size += np.abs(loss)
-        total = added
+    part, lost, size = np.array(values), np.zeros(len(values)), np.zeros(len(values))
+    while (count := part.shape[1]) > 1:
+        half = count // 2
+        left, right = part[:, :half], part[:, half : 2 * half]
+        added = left + right
+        taken = added - left
+        loss = (left - (added - taken)) + (right - taken)
+        lost += loss.sum(1)
+        size += np.abs(loss).sum(1)
+        part[:, :half] = added
+        part[:, half : count - half] = part[:, 2 * half :]
+        part = part[:, : count - half]
+    total = part[:, 0]
     doubt = (values.shape[1] + 2) * 2.0**-52 * size
     sums: Floats = total + lost
     unsure = np.flatnonzero((total + (lost - doubt) != sums) | (total + (lost + doubt) != sums))

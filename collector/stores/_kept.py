@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from collector.buckets import NO_ROWS, Buckets, Rows, by_position, join, split
+from collector.buckets import NO_ROWS, Buckets, Found, Rows, by_position, join
 from collector.query import HOUR_MS, Question
 from collector.stores import LATENESS_MS, LateHour
 
@@ -108,7 +108,9 @@ def digest_of(question: Question) -> str:
     return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
 
 
-def read_buckets(question: Question, now: int | None, source: Source) -> tuple[dict[Subject, Buckets], list[KeptChunk]]:
+def read_buckets(
+    question: Question, now: int | None, source: Source
+) -> tuple[Mapping[Subject, Buckets], list[KeptChunk]]:
     """Every subject's found buckets, and what may be kept of what had to be computed."""
     wide = _widened(question)
     subjects = source.subjects(wide)
@@ -126,7 +128,7 @@ def read_buckets(question: Question, now: int | None, source: Source) -> tuple[d
         renewable = [chunk for chunk, _ in plan.stale if chunk.is_closed(now)]
         made = _encode(wide, fresh, keepable, now) + _encode(wide, join([untouched, again]), renewable, now)
     rows = _moved(join([usable, untouched, again, fresh]), (question.start - wide.start) // question.each_ms)
-    return {subjects.tags[number]: buckets for number, buckets in split(rows, question.bucket_count())}, made
+    return Found(subjects.tags, rows, question.bucket_count()), made
 
 
 def _widened(question: Question) -> Question:

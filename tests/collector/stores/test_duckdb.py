@@ -21,7 +21,7 @@ from agent import language
 from agent.catalogue import Catalogue, Field, Measurement
 from agent.errors import StoreError
 from agent.points import Point
-from collector.buckets import FEW_ROWS, answer_all, exact_sums, round9_all
+from collector.buckets import FEW_NUMBERS, answer_all, exact_sums, round9_all
 from collector.query import HOUR_MS, Bounds, Expectation, Question, Take, round9
 from collector.stores import AppliedBatch, StoredScorecard
 from collector.stores._duckdb_questions import quote
@@ -407,7 +407,7 @@ def test_quoted_text_is_read_as_itself(text: str) -> None:
 )
 def test_sums_of_columns_are_the_exact_sums_rounded_once(values: list[float]) -> None:
     back = values[::-1]
-    for pairs in (1, FEW_ROWS):  # few rows go another way than many
+    for pairs in (1, FEW_NUMBERS):  # few numbers go another way than many
         sums = exact_sums(np.array([values, back] * pairs)).tolist()
         assert [total.hex() for total in sums] == [math.fsum(values).hex(), math.fsum(back).hex()] * pairs
 
