@@ -66,7 +66,7 @@ NO_ROWS = Rows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.emp
 
 def split(rows: Rows, buckets_each: int) -> Iterator[tuple[int, Buckets]]:
     """Each subject's number and buckets; positions are below `buckets_each`."""
-    rows = rows.take(_ascending(_dense(rows.subjects) * buckets_each + rows.positions))
+    rows = rows.take(_by_subject(rows, buckets_each))
     starts = np.flatnonzero(np.diff(rows.subjects, prepend=-1))
     for start, end in zip(starts, np.append(starts, len(rows.subjects))[1:], strict=True):
         within = slice(start, end)
@@ -145,6 +145,14 @@ def by_position(rows: Rows) -> Rows:
     """The same rows, ascending by position."""
     places = _dense(rows.subjects)
     return rows.take(_ascending(rows.positions * (int(places.max(initial=0)) + 1) + places))
+
+
+def _by_subject(rows: Rows, buckets_each: int) -> Integers:
+    """The order that sorts the rows by subject, then position."""
+    places = _dense(rows.subjects)
+    if len(places) and places.max() < 2**16 and (np.diff(rows.positions) >= 0).all():
+        return np.argsort(places.astype(np.uint16), kind="stable")  # of 16 bits that is a radix sort
+    return _ascending(places * buckets_each + rows.positions)
 
 
 def _dense(numbers: Integers) -> Integers:

@@ -60,26 +60,24 @@ def choose_subjects(
     """
     rows, as_of = _seen(sightings, plan, question), sightings.as_of
     entries = folder.section(plan.of)
-    wanted = dict(plan.attributes) if folder.has_register else {}
+    wanted = folder.matching(plan.of, plan.attributes if folder.has_register else ())
     place = plan.per.index(plan.of)
     found: dict[tuple[str, ...], Subject] = {}
     first_parts: dict[str, int] = {}
     for key, row in rows.items():
         first_parts[key[place]] = min(row.first_seen, first_parts.get(key[place], row.first_seen))
     for key, row in rows.items():
-        entry = entries.get(key[place])
-        if wanted and (entry is None or not entry.matches(wanted)):
-            continue
-        found[key] = _subject(key, entry, row.first_seen, first_parts.get(key[place], 0))
+        if not plan.attributes or not folder.has_register or key[place] in wanted:
+            found[key] = _subject(key, entries.get(key[place]), row.first_seen, first_parts[key[place]])
     if plan.is_enrolling and folder.has_register:
         present = {key[place] for key in found}
-        for entry in entries.values():
-            if entry.id not in present and entry.matches(wanted):
+        for entry in wanted.values():
+            if entry.id not in present:
                 key = tuple(entry.id if tag == plan.of else "" for tag in plan.per)
                 found[key] = _subject(key, entry, 0, 0)
     inside = [one for one in found.values() if one.since <= as_of and one.until > question.start]
-    exempt = {one.key for one in inside if _is_exempt(one, plan, folder, criterion, as_of)}
-    kept = [one for one in inside if one.key not in exempt]
+    exempt = _exempt(inside, plan, folder, criterion, as_of)
+    kept = [one for one in inside if one.key not in exempt] if exempt else inside
     return Chosen(_without_gone(sightings.store, plan, question, rows, kept, as_of), tuple(sorted(exempt)))
 
 
@@ -108,14 +106,16 @@ def _seen(sightings: Sightings, plan: QuestionPlan, question: Question) -> Mappi
     return rows
 
 
-def _is_exempt(subject: Subject, plan: QuestionPlan, folder: SiteFolder, criterion: str, as_of: int) -> bool:
-    return any(
-        one.criterion == criterion
-        and one.tag in plan.per
-        and subject.key[plan.per.index(one.tag)] == one.id
-        and one.since <= as_of < one.until
+def _exempt(
+    subjects: Sequence[Subject], plan: QuestionPlan, folder: SiteFolder, criterion: str, as_of: int
+) -> set[tuple[str, ...]]:
+    """Those of the subjects that an exemption of the criterion takes out."""
+    named = {
+        (plan.per.index(one.tag), one.id)
         for one in folder.exemptions
-    )
+        if one.criterion == criterion and one.tag in plan.per and one.since <= as_of < one.until
+    }
+    return {one.key for one in subjects if named and not named.isdisjoint(enumerate(one.key))}
 
 
 def _without_gone(
