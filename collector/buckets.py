@@ -79,12 +79,12 @@ class Found(Mapping[tuple[str, ...], Buckets]):
     The rows stay as they came until somebody asks for one subject by itself; sorting them takes longer than all the rest.
     """
 
-    def __init__(self, tags: Mapping[int, tuple[str, ...]], rows: Rows, buckets_each: int) -> None:
-        self._tags, self._rows, self._buckets_each = tags, rows, buckets_each
-        counts = np.bincount(rows.subjects)
-        present = np.flatnonzero(counts)
-        self._numbers = {tags[number]: number for number in present.tolist()}
-        self._counts = counts
+    def __init__(self, tags: Mapping[int, tuple[str, ...]], parts: Sequence[Rows], buckets_each: int) -> None:
+        self._tags, self._parts, self._buckets_each = tags, parts, buckets_each
+        self._counts = np.zeros(1 + max((int(part.subjects.max(initial=-1)) for part in parts), default=-1), np.int64)
+        for part in parts:
+            self._counts += np.bincount(part.subjects, minlength=len(self._counts))
+        self._numbers = {tags[number]: number for number in np.flatnonzero(self._counts).tolist()}
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -97,7 +97,7 @@ class Found(Mapping[tuple[str, ...], Buckets]):
 
     @cached_property
     def _each(self) -> Mapping[int, Buckets]:
-        return dict(split(self._rows, self._buckets_each))
+        return dict(split(join(self._parts), self._buckets_each))
 
     def count(self, subject: tuple[str, ...]) -> int:
         """How many buckets of the subject were found."""
@@ -107,8 +107,8 @@ class Found(Mapping[tuple[str, ...], Buckets]):
     def followed_by(self, later: "Found") -> "Found":
         """These and those of the same store that come after the window."""
         each = self._buckets_each
-        moved = later._rows._replace(positions=later._rows.positions + each)
-        return Found({**self._tags, **later._tags}, join([self._rows, moved]), each + later._buckets_each)
+        moved = [part._replace(positions=part.positions + each) for part in later._parts]
+        return Found({**self._tags, **later._tags}, [*self._parts, *moved], each + later._buckets_each)
 
     def lay(self, subjects: Sequence[tuple[str, ...]], values: Floats, samples: Integers) -> None:
         """Writes the buckets of these subjects into matrices: a row each, an element per bucket of the window."""
@@ -121,12 +121,13 @@ class Found(Mapping[tuple[str, ...], Buckets]):
             number = self._numbers.get(subject)
             if number is not None:
                 row_of[number] = row
-        rows, at = self._rows, row_of[self._rows.subjects]
-        is_wanted = at >= 0
-        if not is_wanted.all():
-            rows, at = rows.where(is_wanted), at[is_wanted]
-        cells = at * values.shape[1] + rows.positions
-        values.reshape(-1)[cells], samples.reshape(-1)[cells] = rows.values, rows.samples
+        for rows in self._parts:
+            at = row_of[rows.subjects]
+            is_wanted = at >= 0
+            if not is_wanted.all():
+                rows, at = rows.where(is_wanted), at[is_wanted]
+            cells = at * values.shape[1] + rows.positions
+            values.reshape(-1)[cells], samples.reshape(-1)[cells] = rows.values, rows.samples
 
 
 MOST_PASSES = 8

@@ -9,13 +9,14 @@ import hashlib
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
-from collector.buckets import NO_ROWS, Buckets, Found, Rows, by_position, join
+from collector.buckets import NO_ROWS, Buckets, Found, Integers, Rows, by_position, join
 from collector.query import HOUR_MS, Question
 from collector.stores import LATENESS_MS, LateHour
 
@@ -61,7 +62,8 @@ class Chunk(NamedTuple):
 class KeptChunk(NamedTuple):
     """A chunk's buckets as they were read at `made_at`; empty ones are kept too, so that nobody looks again.
 
-    question: its digest. places: subject's number x buckets of a chunk + bucket's place in it. All three little-endian, 8 bytes each.
+    question: its digest. places: subject's number x buckets of a chunk + bucket's place in it. values: floats of 8 bytes. places
+    and samples: whole numbers of 1, 2, 4 or 8 bytes, as their length beside that of `values` says. All three little-endian.
     """
 
     question: str
@@ -72,6 +74,11 @@ class KeptChunk(NamedTuple):
     places: bytes
     samples: bytes
     values: bytes
+
+    @property
+    def size(self) -> int:
+        """Of its contents, in bytes."""
+        return len(self.places) + len(self.samples) + len(self.values)
 
 
 class Subjects(NamedTuple):
@@ -127,8 +134,9 @@ def read_buckets(
         keepable = [one for one in plan.missing if one.is_whole and one.is_closed(now) and one.start >= plan.raw_from]
         renewable = [chunk for chunk, _ in plan.stale if chunk.is_closed(now)]
         made = _encode(wide, fresh, keepable, now) + _encode(wide, join([untouched, again]), renewable, now)
-    rows = _moved(join([usable, untouched, again, fresh]), (question.start - wide.start) // question.each_ms)
-    return Found(subjects.tags, rows, question.bucket_count()), made
+    back = (question.start - wide.start) // question.each_ms
+    parts = [_moved(part, back) for part in (usable, untouched, again, fresh) if len(part.subjects)]
+    return Found(subjects.tags, parts, question.bucket_count()), made
 
 
 def _widened(question: Question) -> Question:
@@ -254,22 +262,37 @@ def _encode(question: Question, rows: Rows, chunks: Sequence[Chunk], now: int) -
     for chunk in chunks:
         first, after = np.searchsorted(rows.positions, [chunk.first, chunk.first + chunk.buckets])
         places = rows.subjects[first:after] * chunk.buckets + rows.positions[first:after] - chunk.first
-        contents = (column.tobytes() for column in (places, rows.samples[first:after], rows.values[first:after]))
+        contents = _pack(places), _pack(rows.samples[first:after]), rows.values[first:after].tobytes()
         made.append(KeptChunk(digest, question.measurement, chunk.start, chunk.end, now, *contents))
     return made
+
+
+def _pack(numbers: Integers) -> bytes:
+    """Numbers from 0 up in as few bytes each as the greatest of them needs."""
+    return numbers.astype(np.min_scalar_type(numbers.max(initial=0)).newbyteorder("<")).tobytes()
+
+
+def _unpack(parts: Sequence[bytes], counts: Sequence[int]) -> Integers:
+    """The numbers of all parts; counts: how many each holds."""
+    widths = [len(part) // count if count else 0 for part, count in zip(parts, counts, strict=True)]
+    runs = groupby(zip(widths, parts, strict=True), key=itemgetter(0))
+    unpacked = [np.frombuffer(b"".join(part for _, part in run), f"<u{width}") for width, run in runs if width]
+    return np.concatenate(unpacked).astype(np.int64) if unpacked else np.empty(0, np.int64)
 
 
 def _decode(pairs: Sequence[Pair]) -> Rows:
     if not pairs:
         return NO_ROWS
     count = pairs[0][0].buckets  # all whole chunks of a question hold as many buckets
-    places = np.frombuffer(b"".join(kept.places for _, kept in pairs), np.int64)
-    samples = np.frombuffer(b"".join(kept.samples for _, kept in pairs), np.int64)
+    counts = [len(kept.values) // 8 for _, kept in pairs]
+    places = _unpack([kept.places for _, kept in pairs], counts)
+    samples = _unpack([kept.samples for _, kept in pairs], counts)
     values = np.frombuffer(b"".join(kept.values for _, kept in pairs), np.float64)
-    first = np.repeat([chunk.first for chunk, _ in pairs], [len(kept.values) // 8 for _, kept in pairs])
+    first = np.repeat([chunk.first for chunk, _ in pairs], counts)
     if count == 1:
         return Rows(places, first, values, samples)
-    return Rows(places // count, first + places % count, values, samples)
+    subjects = places // count
+    return Rows(subjects, first + (places - subjects * count), values, samples)
 
 
 class Fresh:
@@ -299,7 +322,7 @@ class Fresh:
                 if self._bytes > self._most_bytes:
                     return
                 key = (chunk.question, chunk.start, chunk.end)
-                self._bytes += 3 * len(chunk.values) if key not in self._chunks else 0
+                self._bytes += chunk.size if key not in self._chunks else 0
                 self._chunks[key] = (seen, chunk)
 
     def touch(self, measurement: str, hours: Iterable[int]) -> None:

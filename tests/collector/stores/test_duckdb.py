@@ -253,7 +253,7 @@ def test_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with Store(Config(path=str(path)), CATALOGUE) as store:
         store._open().connection.run("UPDATE opening SET format = 99")
     assert (
-        refusal(path) == f"{path}: written by a newer version (format 99, this program knows 2); upgrade this program"
+        refusal(path) == f"{path}: written by a newer version (format 99, this program knows 3); upgrade this program"
     )
 
 
@@ -289,6 +289,32 @@ def test_what_an_older_program_kept_moves_on(tmp_path: Path) -> None:
             store._open().connection.run(f"INSERT INTO kept VALUES {rows}")
         with Store(Config(path=str(path)), CATALOGUE) as store:
             assert [kept(store, table) for table in ("kept", "kept_0", "kept_a")] == [[], [("0f", 9)], [("a0", 8)]]
+
+
+def test_what_format_2_kept_in_wider_numbers_answers_as_before(tmp_path: Path) -> None:
+    path, day = tmp_path / "store.duckdb", START + 24 * HOUR_MS
+    with Store(Config(path=str(path)), CATALOGUE) as store:
+        store.write([hourly(seq) for seq in range(4)])
+        before = {subject: one.samples.tolist() for subject, one in store.buckets(counts(3), day).items()}
+        store.keep()
+        connection = store._open().connection
+        for table in KEPT_TABLES:
+            rows = connection.rows(f'SELECT start, places, samples, "values" FROM {table}')
+            for start, *numbers, values in rows:
+                wide = [np.frombuffer(part, f"<u{8 * len(part) // len(values)}") for part in numbers]
+                assert [part.dtype for part in wide] == [np.dtype(np.uint8)] * 2, "few subjects, few samples"
+                blobs = [part.astype("<i8").tobytes() for part in wide]
+                connection.run(f"UPDATE {table} SET places = ?, samples = ? WHERE start = ?", [*blobs, start])
+        connection.run("UPDATE opening SET format = 2")
+        connection.run("DELETE FROM points.host_cpu WHERE time < ?", [START + 3 * HOUR_MS])
+    with Store(Config(path=str(path)), CATALOGUE) as store:
+        assert store._open().connection.rows("SELECT format FROM opening") == [(3,)]
+        assert {subject: one.samples.tolist() for subject, one in store.buckets(counts(3)).items()} == before
+        both = store.buckets(counts(4), day)
+        store.keep()
+        for subject, one in store.buckets(counts(4)).items():
+            assert one.samples.tolist() == both[subject].samples.tolist()
+            assert one.samples.tolist()[:3] == before[subject]
 
 
 def test_too_little_memory_is_said(tmp_path: Path) -> None:
