@@ -81,6 +81,7 @@ class Found(Mapping[tuple[str, ...], Buckets]):
 
     def __init__(self, tags: Mapping[int, tuple[str, ...]], parts: Sequence[Rows], buckets_each: int) -> None:
         self._tags, self._parts, self._buckets_each = tags, parts, buckets_each
+        self._passes = 0
         self._counts = np.zeros(1 + max((int(part.subjects.max(initial=-1)) for part in parts), default=-1), np.int64)
         for part in parts:
             self._counts += np.bincount(part.subjects, minlength=len(self._counts))
@@ -110,36 +111,40 @@ class Found(Mapping[tuple[str, ...], Buckets]):
         moved = [part._replace(positions=part.positions + each) for part in later._parts]
         return Found({**self._tags, **later._tags}, [*self._parts, *moved], each + later._buckets_each)
 
-    def lay(self, subjects: Sequence[tuple[str, ...]], values: Floats, samples: Integers) -> None:
-        """Writes the buckets of these subjects into matrices: a row each, an element per bucket of the window."""
-        is_repeated = len(set(subjects)) < len(subjects)
-        if is_repeated or MOST_PASSES * len(subjects) < len(self):
-            _lay_each(self, subjects, values, samples)
-            return
+    def lay(self, subjects: Sequence[tuple[str, ...]], width: int) -> tuple[Floats, Integers]:
+        """The values and samples of these subjects as matrices: a row each, an element per bucket; NaN and 0 where none is."""
+        self._passes += 1
+        if self._passes > MOST_PASSES or len(set(subjects)) < len(subjects):
+            return lay_each(self, subjects, width)
         row_of = np.full(len(self._counts), -1)
         for row, subject in enumerate(subjects):
             number = self._numbers.get(subject)
             if number is not None:
                 row_of[number] = row
+        values, samples = np.full((len(subjects), width), np.nan), np.zeros((len(subjects), width), np.int64)
         for rows in self._parts:
             at = row_of[rows.subjects]
             is_wanted = at >= 0
             if not is_wanted.all():
                 rows, at = rows.where(is_wanted), at[is_wanted]
-            cells = at * values.shape[1] + rows.positions
+            cells = at * width + rows.positions
             values.reshape(-1)[cells], samples.reshape(-1)[cells] = rows.values, rows.samples
+        return values, samples
 
 
 MOST_PASSES = 8
-"""Of all rows at most, before they are sorted to find those of few subjects."""
+"""Through all rows, before they are sorted to find those of one block of subjects after the other."""
 
 
-def _lay_each(
-    found: Mapping[tuple[str, ...], Buckets], subjects: Sequence[tuple[str, ...]], values: Floats, samples: Integers
-) -> None:
+def lay_each(
+    found: Mapping[tuple[str, ...], Buckets], subjects: Sequence[tuple[str, ...]], width: int
+) -> tuple[Floats, Integers]:
+    """The same of any mapping, one subject after the other."""
+    values, samples = np.full((len(subjects), width), np.nan), np.zeros((len(subjects), width), np.int64)
     for row, subject in enumerate(subjects):
         buckets = found.get(subject, NOTHING)
         values[row, buckets.positions], samples[row, buckets.positions] = buckets.values, buckets.samples
+    return values, samples
 
 
 def by_position(rows: Rows) -> Rows:
@@ -213,10 +218,9 @@ class Holder:
         """What is known of the subject of each expectation."""
         expected = self._expected(expectations)
         least = _stack([self._least_of(one.least) for one in expectations])
-        values, samples = np.full(expected.shape, np.nan), np.zeros(expected.shape, np.int64)
-        (found.lay if isinstance(found, Found) else partial(_lay_each, found))(
-            [one.subject for one in expectations], values, samples
-        )
+        subjects = [one.subject for one in expectations]
+        lay = found.lay if isinstance(found, Found) else partial(lay_each, found)
+        values, samples = lay(subjects, len(self.starts))
         has_number = ~np.isnan(values)
         enough = samples >= least
         enough &= expected

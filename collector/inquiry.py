@@ -1,6 +1,6 @@
 """One question asked at one time: subjects, what is expected of them, what the store held, the numbers that follow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from collector.buckets import (
     Flags,
     Found,
     Holder,
+    Integers,
     answer_all,
     answer_together,
     append,
@@ -101,10 +102,9 @@ class Inquiry:
     @cached_property
     def _expectations(self) -> Sequence[Expectation]:
         watched = self._watched() if self.subjects else None
+        least = self._watched_least(watched) if watched is not None else self._usual_least
         return [
-            Expectation(
-                one.key, one.since, self._least(one, watched), one.until, self._counted(one), self._excused(one)
-            )
+            Expectation(one.key, one.since, least(one), one.until, self._counted(one), self._excused(one))
             for one in self.subjects
         ]
 
@@ -266,18 +266,12 @@ class Inquiry:
         whole = self.moment.buckets(msgspec.structs.replace(question, field=name, bucket=take))
         return {key: quotient(part.get(key, NOTHING), one, self.plan.is_event) for key, one in whole.items()}
 
-    def _least(self, subject: Subject, watched: Mapping[tuple[str, ...], Flags] | None) -> Least:
+    def _usual_least(self, subject: Subject) -> Least:
         plan = self.plan
-        least: Least = ((0, 0),)
-        if not plan.is_event:
-            asset, source = self._tag(subject, "asset"), self._tag(subject, "source")
-            least = self.moment.least(plan.measurement, plan.field, asset, source, plan.each_ms)
-        elif not plan.watches:
-            least = ((0, 1),)
-        if watched is None:
-            return least
-        common = tuple(self._tag(subject, tag) for tag in self._common_tags)
-        return self._watched_least(least, watched.get(common))
+        if plan.is_event:
+            return ((0, 0),) if plan.watches else ((0, 1),)
+        asset, source = self._tag(subject, "asset"), self._tag(subject, "source")
+        return self.moment.least(plan.measurement, plan.field, asset, source, plan.each_ms)
 
     def _tag(self, subject: Subject, tag: str) -> str:
         return subject.key[self.plan.per.index(tag)] if tag in self.plan.per else ""
@@ -349,16 +343,29 @@ class Inquiry:
     def _watch_least(self, watch: Watch, tags: Mapping[str, str], each_ms: int) -> Least:
         return self.moment.least(watch.measurement, watch.field, tags["asset"], tags.get("source", ""), each_ms)
 
-    def _watched_least(self, least: Least, proven: Flags | None) -> Least:
-        """`least` where somebody looked, and more than any bucket holds elsewhere; run-length."""
-        if proven is None:
-            return ((0, NOBODY_LOOKED),)
+    def _watched_least(self, watched: Mapping[tuple[str, ...], Flags]) -> Callable[[Subject], Least]:
+        """The usual least samples where somebody looked, and more than any bucket holds elsewhere."""
         starts = np.array(self.question.starts(), np.int64)
-        at = np.searchsorted([start for start, _ in least], starts, "right") - 1
-        base = np.array([count for _, count in least], np.int64)[np.maximum(at, 0)]
-        wanted = np.where(proven, base, NOBODY_LOOKED)
-        turns = np.flatnonzero(np.diff(wanted, prepend=-1))
-        return tuple((int(starts[turn]), int(wanted[turn])) for turn in turns)
+        known: dict[tuple[tuple[str, ...], Least], Least] = {}
+
+        def of(subject: Subject) -> Least:
+            common, least = tuple(self._tag(subject, tag) for tag in self._common_tags), self._usual_least(subject)
+            if (common, least) not in known:
+                known[common, least] = _where_proven(starts, least, watched.get(common))
+            return known[common, least]
+
+        return of
+
+
+def _where_proven(starts: Integers, least: Least, proven: Flags | None) -> Least:
+    """`least` in the buckets that are proven to be watched, NOBODY_LOOKED in the others; run-length."""
+    if proven is None:
+        return ((0, NOBODY_LOOKED),)
+    at = np.searchsorted([start for start, _ in least], starts, "right") - 1
+    base = np.array([count for _, count in least], np.int64)[np.maximum(at, 0)]
+    wanted = np.where(proven, base, NOBODY_LOOKED)
+    turns = np.flatnonzero(np.diff(wanted, prepend=-1))
+    return tuple(zip(starts[turns].tolist(), wanted[turns].tolist(), strict=True))
 
 
 def _all_seen(plan: QuestionPlan) -> Text:

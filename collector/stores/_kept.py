@@ -8,7 +8,7 @@ again, of the asset that was late alone. Whatever raw points no longer can tell 
 import hashlib
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import NamedTuple, Protocol
@@ -160,20 +160,21 @@ def _moved(rows: Rows, back: int) -> Rows:
     return rows._replace(positions=rows.positions - back).where(rows.positions >= back)
 
 
-def _chunks(question: Question) -> list[Chunk]:
+def _chunks(question: Question, subjects: Subjects) -> Iterator[Chunk]:
+    """The chunks of the window in which anything can be, ascending."""
     each = question.each_ms
     if _by_hours(question):
-        cuts = [*range(question.start, question.end, HOUR_MS), question.end]
-        return [
-            Chunk(start, end, (start - question.start) // each, -(-(end - start) // each), end - start == HOUR_MS)
-            for start, end in pairwise(cuts)
-        ]
+        hours_before = max(0, (subjects.first_seen - question.start) // HOUR_MS)
+        for start in range(question.start + hours_before * HOUR_MS, min(question.end, subjects.until), HOUR_MS):
+            end = min(start + HOUR_MS, question.end)
+            yield Chunk(start, end, (start - question.start) // each, -(-(end - start) // each), end - start == HOUR_MS)
+        return
     cuts = [*question.starts(), question.end]
-    # a bucket that as-of cuts off ends at an odd moment, a day at whole minutes in every time zone
-    return [
-        Chunk(start, end, position, 1, (bool(question.edges) or end - start == each) and end % MINUTE_MS == 0)
-        for position, (start, end) in enumerate(pairwise(cuts))
-    ]
+    for position, (start, end) in enumerate(pairwise(cuts)):
+        if end > subjects.first_seen and start < subjects.until:
+            # a bucket that as-of cuts off ends at an odd moment, a day at whole minutes in every time zone
+            is_whole = (bool(question.edges) or end - start == each) and end % MINUTE_MS == 0
+            yield Chunk(start, end, position, 1, is_whole)
 
 
 Pair = tuple[Chunk, KeptChunk]
@@ -197,9 +198,7 @@ def _plan(question: Question, subjects: Subjects, source: Source) -> _Plan:
     raw_from = source.raw_from(question.measurement)
     kept = {(one.start, one.end): one for one in source.kept(digest_of(question), question.start, question.end)}
     marks = _marks(source.late(question)) if kept else {}
-    for chunk in _chunks(question):
-        if chunk.end <= subjects.first_seen or chunk.start >= subjects.until:
-            continue  # nothing can be there
+    for chunk in _chunks(question, subjects):
         found = kept.get((chunk.start, chunk.end))
         if found is None:
             missing.append(chunk)
