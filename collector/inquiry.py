@@ -10,20 +10,9 @@ import msgspec
 import numpy as np
 
 from agent.catalogue import Catalogue, Text
-from collector.buckets import (
-    NOTHING,
-    Buckets,
-    Flags,
-    Found,
-    Holder,
-    Integers,
-    answer_all,
-    answer_together,
-    append,
-    meets_all,
-    quotient,
-)
+from collector.buckets import NOTHING, Buckets, Flags, Found, Integers, append, meets_all, quotient
 from collector.intervals import Intervals, Least
+from collector.numbers import Holder, answer_all, answer_together
 from collector.plan import QuestionPlan, Span, Watch
 from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer, Take
 from collector.score import cross

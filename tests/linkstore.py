@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from agent.catalogue import Catalogue, Field, Measurement, Tag
 from agent.points import Point, Value
-from collector.buckets import answer_all
+from collector.numbers import answer_all
 from collector.query import Bounds, Expectation, Question, SubjectAnswer, Take
 from collector.stores import AppliedBatch, Instant
 

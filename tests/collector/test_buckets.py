@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.buckets import NOTHING, Buckets, Found, Rows, answer_all, answer_together, append, quotient
+from collector.buckets import NOTHING, Buckets, Found, Rows, append, quotient
+from collector.numbers import answer_all, answer_together
 from collector.query import HOUR_MS, Bounds, Expectation, Question, Take
 
 MEAN = Take("mean")

@@ -21,7 +21,8 @@ from agent import language
 from agent.catalogue import Catalogue, Field, Measurement
 from agent.errors import StoreError
 from agent.points import Point
-from collector.buckets import FEW_NUMBERS, answer_all, exact_sums, round9_all
+from collector.buckets import FEW_NUMBERS, exact_sums, round9_all
+from collector.numbers import answer_all
 from collector.query import HOUR_MS, Bounds, Expectation, Question, Take, round9
 from collector.stores import AppliedBatch, StoredScorecard
 from collector.stores._duckdb_questions import quote
