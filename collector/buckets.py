@@ -63,7 +63,11 @@ NO_ROWS = Rows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.emp
 
 def split(rows: Rows, buckets_each: int) -> Iterator[tuple[int, Buckets]]:
     """Each subject's number and buckets; positions are below `buckets_each`."""
-    rows = rows.take(_by_subject(rows, buckets_each))
+    return _slices(rows.take(_by_subject(rows, buckets_each)))
+
+
+def _slices(rows: Rows) -> Iterator[tuple[int, Buckets]]:
+    """The same of rows that are sorted by subject and position already, sharing their memory."""
     starts = np.flatnonzero(np.diff(rows.subjects, prepend=-1))
     for start, end in zip(starts, np.append(starts, len(rows.subjects))[1:], strict=True):
         within = slice(start, end)
@@ -95,7 +99,10 @@ class Found(Mapping[tuple[str, ...], Buckets]):
 
     @cached_property
     def _each(self) -> Mapping[int, Buckets]:
-        return dict(split(join(self._parts), self._buckets_each))
+        rows = join(self._parts)
+        rows = rows.take(_by_subject(rows, self._buckets_each))
+        self._parts = [rows]  # not both in memory
+        return dict(_slices(rows))
 
     def count(self, subject: tuple[str, ...]) -> int:
         """How many buckets of the subject were found."""

@@ -62,8 +62,9 @@ class Chunk(NamedTuple):
 class KeptChunk(NamedTuple):
     """A chunk's buckets as they were read at `made_at`; empty ones are kept too, so that nobody looks again.
 
-    question: its digest. places: subject's number x buckets of a chunk + bucket's place in it. values: floats of 8 bytes. places
-    and samples: whole numbers of 1, 2, 4 or 8 bytes, as their length beside that of `values` says. All three little-endian.
+    question: its digest. places: subject's number x buckets of a chunk + bucket's place in it. All three little-endian, 8 bytes
+    each. A chunk that is `packed` has its places and samples in 1, 2 or 4 bytes each where that is enough, as their length
+    beside that of `values` says; a source may give either.
     """
 
     question: str
@@ -253,7 +254,7 @@ def _renewed(question: Question, plan: _Plan, subjects: Subjects, source: Source
 
 
 def _encode(question: Question, rows: Rows, chunks: Sequence[Chunk], now: int) -> list[KeptChunk]:
-    """What is to be kept of `rows`, chunk by chunk."""
+    """What is to be kept of `rows`, chunk by chunk, packed."""
     if not chunks:
         return []
     digest, rows = digest_of(question), by_position(rows)
@@ -269,6 +270,13 @@ def _encode(question: Question, rows: Rows, chunks: Sequence[Chunk], now: int) -
 def _pack(numbers: Integers) -> bytes:
     """Numbers from 0 up in as few bytes each as the greatest of them needs."""
     return numbers.astype(np.min_scalar_type(numbers.max(initial=0)).newbyteorder("<")).tobytes()
+
+
+def unpacked(chunk: KeptChunk) -> KeptChunk:
+    """The chunk with 8 bytes for each of its numbers."""
+    count = len(chunk.values) // 8
+    places, samples = (_unpack([part], [count]).tobytes() for part in (chunk.places, chunk.samples))
+    return chunk._replace(places=places, samples=samples)
 
 
 def _unpack(parts: Sequence[bytes], counts: Sequence[int]) -> Integers:
@@ -337,7 +345,11 @@ class Fresh:
             self._writes += 1
 
     def take(self) -> list[KeptChunk]:
-        """What can be kept; forgotten here. For the thread that writes: no write goes on meanwhile."""
+        """What can be kept, not packed; forgotten here. For the thread that writes: no write goes on meanwhile."""
+        return [unpacked(chunk) for chunk in self.take_packed()]
+
+    def take_packed(self) -> list[KeptChunk]:
+        """The same packed, as it waits."""
         with self._lock:
             waiting, self._chunks, self._bytes = self._chunks, {}, 0
             return [chunk for seen, chunk in waiting.values() if self._is_true(seen, chunk)]

@@ -155,7 +155,7 @@ class Store:
     def keep(self) -> int:
         """Keep what `buckets` remembered; gives how many chunks were written."""
         with self._writing() as session:
-            chunks = self._fresh.take()
+            chunks = self._fresh.take_packed()
             if chunks:
                 session.late.keep(chunks, session.connection)
             return len(chunks)

@@ -18,3 +18,17 @@ def test_numbers_come_back_whatever_widths_stand_side_by_side(parts: list[list[i
 def test_numbers_take_no_more_bytes_than_the_greatest_needs() -> None:
     for greatest, width in ((255, 1), (256, 2), (65_535, 2), (65_536, 4), (2**32, 8)):
         assert len(kept._pack(np.array([0, greatest], np.int64))) == 2 * width
+
+
+def test_chunk_that_is_taken_unpacked_has_8_bytes_a_number() -> None:
+    packed = kept.KeptChunk("0f", "m", 0, 10, 5, bytes([1, 2]), bytes([3, 0, 0, 1]), np.array([0.5, 2.5]).tobytes())
+    fresh = kept.Fresh()
+    fresh.remember(fresh.seen(), [packed])
+    (taken,) = fresh.take()
+    assert np.frombuffer(taken.places, "<i8").tolist() == [1, 2]
+    assert np.frombuffer(taken.samples, "<i8").tolist() == [3, 256]
+    assert (taken.values, taken.made_at, taken.question) == (packed.values, 5, "0f")
+    assert fresh.take() == []
+    fresh.remember(fresh.seen(), [packed])
+    assert fresh.take_packed() == [packed]
+    assert kept.unpacked(taken) == taken
