@@ -44,6 +44,7 @@ LINE = (
     {"agent.cli"},
     {"collector.query"},
     {"collector.buckets"},
+    {"collector.numbers"},
     {"collector.stores", "collector.site_folder"},
     {"collector.site_times"},
     {"collector.site_written"},

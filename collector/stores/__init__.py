@@ -3,7 +3,8 @@
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 from agent.points import Point
 from collector.buckets import Buckets
@@ -109,6 +110,34 @@ class LateHour(NamedTuple):
     asset: str
     hour: int
     received: int
+
+
+class Instant(Protocol):
+    """What an evaluation asks of a store; see `Store`."""
+
+    def buckets(self, question: Question, now: int | None = None) -> Mapping[tuple[str, ...], Buckets]:
+        """The found buckets of every subject that has any."""
+
+    def compiled(self, question: Question) -> str:
+        """The question as this store's query."""
+
+    def subjects(
+        self, measurement: str, per: Sequence[str], where: Mapping[str, Sequence[str]], until: int
+    ) -> list[KnownSubject]:
+        """All subjects first seen at or before `until`, sorted by subject."""
+
+
+@runtime_checkable
+class OffersInstant(Protocol):
+    """A store may offer one moment of itself for many questions, so that what they have in common is read once."""
+
+    def instant(self) -> AbstractContextManager[Instant]:
+        """Answers as the store itself would answer at that moment; for one thread, and for one evaluation at a time."""
+
+
+def instant_of(store: Instant) -> AbstractContextManager[Instant]:
+    """One moment of the store if it offers that, else the store itself, each call at its own."""
+    return store.instant() if isinstance(store, OffersInstant) else nullcontext(store)
 
 
 class Store(Protocol):
