@@ -1,7 +1,7 @@
 """The embedded store: one DuckDB file, one process, one thread that writes.
 
 Threads: `write`, `applied`, `keep`, `save_scorecard` and `prune` belong to one thread. The calls that only read (`buckets`,
-`late_hours`, `subjects`, `latest`, `totals`, `owners`, `scorecards` and its like) open a cursor of their own and may come from any thread,
+`late_hours`, `subjects`, `latest`, `totals`, `accounts`, `owners`, `scorecards` and its like) open a cursor of their own and may come from any thread,
 also while that one writes: each sees the moment at which it began. Opening and closing wait for nobody: close when
 the readers are done.
 """
@@ -17,14 +17,17 @@ from agent.catalogue import Catalogue
 from collector.buckets import Buckets
 from collector.query import DAY_MS, Question
 from collector.stores import (
+    Account,
     AppliedBatch,
     BatchTotals,
     KnownSubject,
     LateHour,
     Latest,
+    Period,
     ScorecardRow,
     StoredScorecard,
 )
+from collector.stores._duckdb_accounts import accounts
 from collector.stores._duckdb_connection import MEMORY, Connection
 from collector.stores._duckdb_kept import LateMarks, Reader, late_hours, note_pruned, prune_kept
 from collector.stores._duckdb_ledger import Ledger, prune_batches, totals
@@ -203,6 +206,10 @@ class Store:
     def totals(self) -> list[BatchTotals]:
         """Batches, points and holes per agent."""
         return self._read(totals)
+
+    def accounts(self, site: str, periods: Mapping[str, Period]) -> Mapping[str, Account]:
+        """agent -> what there is of its numbered batches, for the agents and periods asked."""
+        return self._read(lambda connection: accounts(site, periods, connection)) if periods else {}
 
     def owners(self, site: str) -> Mapping[str, str]:
         """asset -> the agent that first reported it."""

@@ -21,7 +21,7 @@ from linkstore import (
 
 from agent.catalogue import Catalogue
 from collector.query import DAY_MS, HOUR_MS, SubjectAnswer, Take
-from collector.stores import AppliedBatch, ScorecardRow, Store, StoredScorecard
+from collector.stores import Account, AppliedBatch, Hole, Period, ScorecardRow, Store, StoredScorecard
 
 Opener = Callable[[Catalogue], AbstractContextManager[Store]]
 """Opens the same store again and again, as restarts do."""
@@ -220,6 +220,39 @@ def test_repeated_and_grown_announcement_is_counted_once(store: Store) -> None:
     store.write([batch(7, dropped=[("b1", 0, 4, 50)])])
     (total,) = store.totals()
     assert (total.dropped, list(total.holes)) == (50, [])
+
+
+def test_account_sums_what_was_made_within_its_period(store: Store) -> None:
+    store.write([batch(seq, *every_minute(seq + 1, start=10 * seq)) for seq in range(5)])
+    aside = batch(5)._replace(set_aside=7)
+    store.write([aside, batch(9, boot="", agent="telegraf")._replace(identity="ab")])
+    found = store.accounts("main", {"gw-1": Period(START + 1, START + 5), "gw-9": Period(0, START)})
+    assert found["gw-1"] == Account(5, 2 + 3 + 4 + 5, 7, 1, earlier_batches=1)
+    assert found["gw-9"] == Account()
+    assert store.accounts("elsewhere", {"gw-1": Period(0, START + 5)}) == {"gw-1": Account()}
+    early = store.accounts("main", {"gw-1": Period(0, START + 1)})["gw-1"]
+    assert (early.later_batches, early.undated_batches, early.undated_points) == (4, 1, 7)
+
+
+def test_account_names_holes_with_what_came_after_them(store: Store) -> None:
+    store.write([batch(seq, *every_minute(2)) for seq in (0, 1, 4, 6)])
+    store.write([batch(seq, *every_minute(2), boot="b2") for seq in (20, 22)])
+    (account,) = store.accounts("main", {"gw-1": Period(START, START + 21)}).values()
+    assert list(account.holes) == [
+        Hole("b1", 2, 3, START + 4),
+        Hole("b1", 5, 5, START + 6),
+        Hole("b2", 0, 19, START + 20),
+    ]
+
+
+def test_account_tells_what_came_and_was_announced_as_dropped_all_the_same(store: Store) -> None:
+    lost = [("b1", 1, 2, 20), ("b1", 1, 4, 40), ("b0", 7, 7, 1)]
+    store.write([batch(0, *every_minute(2)), batch(3, *every_minute(9)), batch(5, *every_minute(2), dropped=lost)])
+    store.write([batch(7 - 1_000_000, *every_minute(2), boot="b0")._replace(seq=8)])
+    (account,) = store.accounts("main", {"gw-1": Period(START, START + 5)}).values()
+    assert (account.batches, account.dropped_batches, account.dropped_points) == (3, 1, 9)
+    assert account.announced_batches == 4, "what another account announced is not among them"
+    assert (account.earlier_batches, account.holes) == (1, ())
 
 
 def test_scorecard_revision_is_known_by_its_digest(store: Store) -> None:
