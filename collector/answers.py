@@ -16,6 +16,7 @@ from collector.coverage import measure_coverage, running_sources, seen_signals
 from collector.evaluate import Rules, format_time
 from collector.history import read_history
 from collector.inquiry import Site
+from collector.ledger import read_ledger
 from collector.ruleset import load_rules
 from collector.score import Scorecard
 from collector.server import score_at
@@ -116,11 +117,17 @@ def answer_coverage(store: Store, rules: Rules, site: Site, arguments: Arguments
     return msgspec.json.encode(measure_coverage(rules, card, seen, running, site.folder.has_register))
 
 
+def answer_ledger(store: Store, rules: Rules, site: Site, arguments: Arguments) -> bytes:
+    """The JSON of the ledger as it stands now."""
+    return msgspec.json.encode(read_ledger(store, rules.catalogue, site.id, int(time.time() * 1000)))
+
+
 ANSWERS: Mapping[str, Answer] = {
     "card": answer_card,
     "difference": answer_difference,
     "rules-difference": answer_rules_difference,
     "history": answer_history,
     "coverage": answer_coverage,
+    "ledger": answer_ledger,
 }
 """Command of the socket -> what answers it."""

@@ -18,6 +18,7 @@ from collector.evaluate import Rules, evaluate, format_time
 from collector.health import read_health
 from collector.history import explain_revision, read_history, summarize
 from collector.inquiry import Site
+from collector.ledger import read_ledger
 from collector.query import HOUR_MS
 from collector.reasons import Reason
 from collector.score import Scorecard
@@ -145,6 +146,7 @@ class Evaluator:
             coverage=measure_coverage(self._rules, card, seen, running, self.site.folder.has_register),
             history=read_history(store, self.site.id, now - HISTORY_MS),
             commands=self._commands,
+            ledger=read_ledger(store, self._rules.catalogue, self.site.id, now),
             folder_trouble=self._folder_trouble(),
         )
 

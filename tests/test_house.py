@@ -58,7 +58,15 @@ LINE = (
     {"collector.subjects", "collector.intervals"},
     {"collector.inquiry"},
     {"collector.evaluate"},
-    {"collector.cases", "collector.ruleset", "collector.health", "collector.site_seen"},
+    {
+        "collector.cases",
+        "collector.ruleset",
+        "collector.health",
+        "collector.site_seen",
+        "collector.ledger",
+        "collector.ledger_past",
+        "collector.ledger_words",
+    },
     {"collector.site_check", "collector.site_draft", "collector.site_views"},
     {"collector.grid", "collector.report", "collector.coverage", "collector.history"},
     {"collector.snapshot"},
@@ -69,7 +77,13 @@ LINE = (
     {"collector.intake", "collector.embedded", "collector.site_watch"},
     {"collector.service"},
     {"collector.serve", "collector.once", "collector.up"},
-    {"collector.cli", "collector.evidence_cli", "collector.site_cli", "collector.site_commands"},
+    {
+        "collector.cli",
+        "collector.evidence_cli",
+        "collector.ledger_cli",
+        "collector.site_cli",
+        "collector.site_commands",
+    },
 )
 """Stations from left to right; a module imports from its own station or from one further left."""
 

@@ -21,6 +21,7 @@ from collector.web.agents_view import agents_view
 from collector.web.attestations_view import attestations_view
 from collector.web.evidence_view import criterion_view
 from collector.web.history_view import history_view
+from collector.web.ledger_view import ledger_view
 from collector.web.node_view import node_view
 from collector.web.start_view import start_view
 from collector.web.subject_view import subject_view
@@ -53,6 +54,7 @@ def create_app(latest: Latest, clock: Callable[[], float] = time.time) -> Starle
         Route("/attestations", pages.attestations),
         Route("/history", pages.history),
         Route("/agents", pages.agents),
+        Route("/ledger", pages.ledger),
         Route("/start", pages.start),
         Route("/api/scorecard", pages.scorecard),
         Mount("/static", _Static(directory=FOLDER / "static")),
@@ -89,6 +91,9 @@ class _Pages:
 
     async def agents(self, request: Request) -> Response:
         return self._show(request, agents_view)
+
+    async def ledger(self, request: Request) -> Response:
+        return self._show(request, ledger_view)
 
     async def attestations(self, request: Request) -> Response:
         return self._show(request, attestations_view)

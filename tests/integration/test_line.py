@@ -1,119 +1,19 @@
 """The whole line with real parts: spool, publisher, link, ingest, DuckDB. Points are counted straight from the file."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import duckdb
-import pytest
+from realline import ADDRESS, DEADLINE_SECONDS, POINTS, Agent, follow, make_ingest, running
 from servers import Mosquitto, until_async
 
-from agent.catalogue import load
-from agent.errors import LinkError
 from agent.inprocess import InProcessLink
-from agent.link import Delivery, Link
-from agent.mqtt import Broker, MqttLink, deliveries
-from agent.points import Point
-from agent.publish import Publisher
-from agent.spool import Spool
+from agent.mqtt import Broker, MqttLink
 from agent.wire import Address
-from collector.ingest import Ingest, Pace
 from collector.quarantine import Quarantine
-from collector.register import Owners
 from collector.server import StoreThreads
-from collector.stores.duckdb import Config
-from collector.stores.duckdb import Store as DuckDB
 
-ADDRESS = Address("hospital", "srv-1")
 BATCHES = 300
-POINTS = 10
-DEADLINE_SECONDS = 60.0
-
-
-class Agent:
-    """A spool and a publisher over `link`; makes batches of points that can be told apart."""
-
-    def __init__(self, folder: Path, link: Link, address: Address = ADDRESS, resend_seconds: float = 0.5) -> None:
-        self.address = address
-        self.spool = Spool(
-            folder / f"{address.agent}.sqlite",
-            max_bytes=2**25,
-            max_age_seconds=1e9,
-            new_boot=lambda: f"boot-{address.agent}",
-        )
-        # the waits of a hospital would make the test long; what they guard is the same with short ones
-        self.publisher = Publisher(self.spool, link, address, random=lambda: 0.05, resend_seconds=resend_seconds)
-        self.made: list[tuple[int, float]] = []
-        self._start = int(time.time() * 1000) - 3_600_000
-
-    async def make(self, batches: int) -> None:
-        """Put so many batches into the spool."""
-        for _ in range(batches):
-            first = len(self.made)
-            fresh = [(self._start + number, float(number)) for number in range(first, first + POINTS)]
-            tags = {"asset": self.address.agent}
-            points = [Point("host_uptime", tags, {"uptime_seconds": value}, at) for at, value in fresh]
-            await asyncio.to_thread(partial(self.spool.put, points))
-            self.made += fresh
-            self.publisher.wake()
-
-
-@pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
-    folder = tmp_path / "broker"
-    settings = f"allow_anonymous true\npersistence true\npersistence_location {folder}/\nautosave_interval 1"
-    with Mosquitto(folder, settings) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def threads(tmp_path: Path) -> Iterator[StoreThreads]:
-    with DuckDB(Config(path=str(tmp_path / "store.duckdb")), load()) as store:
-        opened = StoreThreads(store)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def quarantine(tmp_path: Path) -> Iterator[Quarantine]:
-    with Quarantine(tmp_path / "quarantine.sqlite") as opened:
-        yield opened
-
-
-def make_ingest(threads: StoreThreads, quarantine: Quarantine) -> Ingest:
-    return Ingest(threads.store, threads.write, load(), Owners(), quarantine, pace=Pace(gather_seconds=0.01))
-
-
-async def follow(broker: Broker, name: str, subscribed: asyncio.Event | None = None) -> AsyncIterator[Delivery]:
-    """Deliveries over as many connections as it takes; `subscribed` is set at the first."""
-    while True:
-        try:
-            settings: dict[str, Any] = {"site": "hospital", "share_group": "collectors", "identifier": name}
-            async with deliveries(broker, **settings, receive_maximum=20) as subscription:
-                if subscribed:
-                    subscribed.set()
-                async for delivery in subscription:
-                    yield delivery
-        except LinkError:
-            await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def running(*coroutines: Any) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """These run until the block ends; none of them may end by an error of its own."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [each for each in outcomes if isinstance(each, Exception)] == []
 
 
 def assert_stored_once(threads: StoreThreads, folder: Path, *agents: Agent) -> None:
