@@ -83,7 +83,8 @@ class Evaluator:
     """Writes the scorecard of every full hour and keeps the snapshot of now.
 
     site: may be replaced when the site folder changes. set_aside: what ingest refused so far, by reason. commands: how a
-    reader asks for the same. folder_trouble: what is wrong in the site folder now, empty for nothing.
+    reader asks for the same. folder_trouble: what is wrong in the site folder now, empty for nothing. note_evaluation: is told
+    what for and for how many seconds there was scoring.
     """
 
     def __init__(
@@ -95,10 +96,14 @@ class Evaluator:
         clock: Callable[[], float] = time.time,
         commands: Commands | None = None,
         folder_trouble: Callable[[], str] = str,
+        note_evaluation: Callable[[str, float], None] = lambda kind, seconds: None,
     ) -> None:
         self._threads, self._rules, self.site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
         self._commands = commands or Commands()
         self._folder_trouble = folder_trouble
+        self._note_evaluation = note_evaluation
+        self.kept_hour: int | None = None
+        """As-of of the newest full hour that was dealt with."""
         self.snapshot: Snapshot | None = None
         self.has_snapshot = asyncio.Event()
         self._is_failing = False
@@ -131,7 +136,9 @@ class Evaluator:
 
     def _snapshot(self, now: int) -> Snapshot:
         store = self._threads.store
+        began = time.perf_counter()
         card = score_at(store, self._rules, self.site, now)
+        self._note_evaluation("live", time.perf_counter() - began)
         seen = seen_signals(store, self._rules, self.site, now)
         running = running_sources(store, self.site, now)
         return Snapshot(
@@ -156,6 +163,7 @@ class Evaluator:
             hour = (now - LATENESS_MS) // HOUR_MS * HOUR_MS
             try:
                 await self.keep(hour)
+                self.kept_hour = hour
                 await self.revise_late(hour)
             except StoreError as error:
                 self._complain(error)
@@ -170,7 +178,9 @@ class Evaluator:
         if not await self._threads.read(self._threads.store.totals):
             return 0
         read_at = int(self._clock() * 1000)
+        began = time.perf_counter()
         card = await self._threads.read(evaluate, self._threads.store, self._rules, self.site, hour, read_at)
+        self._note_evaluation("scheduled", time.perf_counter() - began)
         why = await self._threads.read(self._why, card, hour)
         now = int(self._clock() * 1000)
         body, summary = msgspec.json.encode(card), summarize(card)

@@ -37,14 +37,26 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format."""
+
 YEAR_SECONDS = 31_536_000
 
 Latest = Callable[[], Snapshot | None]
 
 
-def create_app(latest: Latest, clock: Callable[[], float] = time.time) -> Starlette:
-    """The application; `latest` gives the newest snapshot, None while there is none. clock: seconds since the epoch."""
+def create_app(
+    latest: Latest, clock: Callable[[], float] = time.time, metrics: Callable[[], bytes] = bytes
+) -> Starlette:
+    """The application; `latest` gives the newest snapshot, None while there is none. clock: seconds since the epoch.
+
+    metrics: what Prometheus is given.
+    """
     pages = _Pages(latest, clock)
+
+    async def scrape(request: Request) -> Response:
+        return Response(metrics(), 200, HEADERS, METRICS_TYPE)
+
     routes = [
         Route("/", pages.readiness),
         Route("/tree", pages.tree),
@@ -57,6 +69,7 @@ def create_app(latest: Latest, clock: Callable[[], float] = time.time) -> Starle
         Route("/ledger", pages.ledger),
         Route("/start", pages.start),
         Route("/api/scorecard", pages.scorecard),
+        Route("/metrics", scrape),
         Mount("/static", _Static(directory=FOLDER / "static")),
     ]
     # a page on loopback must not answer to a foreign name that a malicious site pointed at 127.0.0.1
