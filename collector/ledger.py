@@ -35,6 +35,8 @@ State = Literal["balanced", "unbalanced", "unknown"]
 LOOK_BACK_MS = 7 * DAY_MS
 """An older word is none."""
 
+EVER = Period(0, 2**62)
+
 STORE_REMEMBERS_MS = 360 * DAY_MS
 """Batch rows are kept a little longer; of an older account a part may be pruned."""
 
@@ -91,12 +93,13 @@ def read_ledger(store: Store, catalogue: Catalogue, site: str, now: int) -> Ledg
     totals = [total for total in store.totals() if total.site == site]
     words = newest_words(store.latest("agent_health", now - LOOK_BACK_MS), site)
     known = {total.agent: words[total.agent] for total in totals if total.agent in words}
-    accounts = store.accounts(site, {agent: word.period() for agent, word in known.items()})
+    periods = {total.agent: words[total.agent].period() if total.agent in words else EVER for total in totals}
+    accounts = store.accounts(site, periods)
     stale_ms = round(catalogue.measurements["agent_health"].staleness_seconds * 1000)
     agents = tuple(
         _settle(known[total.agent], accounts[total.agent], now, stale_ms, _Past(store, site, now))
         if total.agent in known
-        else _without_word(store, total)
+        else _without_word(total, accounts[total.agent])
         for total in totals
     )
     is_balanced = all(one.state != "unbalanced" for one in agents)
@@ -113,9 +116,8 @@ def newest_words(rows: Sequence[Latest], site: str) -> Mapping[str, Word]:
     return words
 
 
-def _without_word(store: Store, total: BatchTotals) -> AgentLedger:
+def _without_word(total: BatchTotals, whole: Account) -> AgentLedger:
     """An agent of which the store has rows and no word, or none with an account."""
-    whole = store.accounts(total.site, {total.agent: Period(0, 2**62)})[total.agent]
     finding = Finding(*(no_word() if whole.batches else no_numbers()))
     return AgentLedger(total.agent, "unknown", later_batches=total.batches, findings=(finding,))
 
