@@ -7,6 +7,7 @@
     |   +-- NoData              this machine has nothing of the kind: no trouble at all
     +-- LinkError               the broker or the other side is away: expected, go on
     |   +-- NameTaken           somebody else is connected under our name: go on, but rarely
+    |   +-- NotAllowed          the broker's access control forbids a publish or a subscription
     +-- SpoolError              the agent's own disk cannot keep a batch
     +-- StoreError              the database is away or refuses: expected, go on
 
@@ -36,6 +37,10 @@ class LinkError(InfravitalsError):
 
 class NameTaken(LinkError):
     """Another agent with our name took our place at the broker; dialling at once would only take it back."""
+
+
+class NotAllowed(LinkError):
+    """The broker answered that this user may not do this: MQTT 5, reason code 0x87."""
 
 
 class SpoolError(InfravitalsError):
