@@ -207,6 +207,9 @@ class Store(Protocol):
     def scorecard_list(self, site: str, since: int, until: int) -> list[ScorecardRow]:
         """Every revision with `since` <= as_of < `until`, oldest first, without the bodies: cheap over years."""
 
+    def probe(self) -> None:
+        """Write something that no other call sees, read it back and take it away, in the writing thread."""
+
     def prune(self, now: int) -> int:
         """Delete raw points beyond the catalogue's retention and kept buckets after three years; gives how many rows went."""
 

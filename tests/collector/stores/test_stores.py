@@ -329,3 +329,17 @@ def test_field_added_to_the_catalogue_is_found_in_an_old_file(opener: Opener) ->
         ]
         assert [(row.known, row.samples) for row in answers] == [(1.0, 1), (0.5, 1)]
         assert len(store.latest("canary", 0)) == 1
+
+
+# -- being looked at
+
+
+def test_probe_leaves_nothing_behind(opener: Opener) -> None:
+    with opener(CATALOGUE) as store:
+        store.write([batch(0, *every_minute(5))])
+        seen = (store.totals(), store.latest("link", 0), store.subjects("link", ("asset",), {}, 2**62))
+        for _ in range(2):
+            store.probe()
+        assert (store.totals(), store.latest("link", 0), store.subjects("link", ("asset",), {}, 2**62)) == seen
+    with opener(CATALOGUE) as store:
+        assert store.totals() == seen[0]
