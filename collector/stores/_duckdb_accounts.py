@@ -7,7 +7,7 @@ from typing import Any
 
 from collector.stores import Account, Hole, Period
 from collector.stores._duckdb_connection import Connection
-from collector.stores._duckdb_ledger import totals
+from collector.stores._duckdb_ledger import holes_of
 
 MOST_HOLES = 1000
 """Of one agent; beyond it the sums alone tell."""
@@ -62,10 +62,10 @@ class _Asked:
     def holes(self) -> Mapping[str, Sequence[Hole]]:
         """The holes of each agent's period; the next row tells before when their batches were made."""
         every = [
-            (total.agent, *hole)
-            for total in totals(self._connection)
-            if total.site == self._site and total.agent in self._periods
-            for hole in total.holes[-MOST_HOLES:]
+            (agent, *hole)
+            for (site, agent), holes in holes_of(self._connection).items()
+            if site == self._site and agent in self._periods
+            for hole in holes[-MOST_HOLES:]
         ]
         found: dict[str, list[Hole]] = {}
         if every:
