@@ -4,6 +4,7 @@ import asyncio
 import platform
 import shutil
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,8 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from agent.broker import Broker
-from agent.errors import InfravitalsError, NoData, SourceError
+from agent.broker import Broker, Secret
+from agent.errors import InfravitalsError, LinkError, NoData, SourceError
 from agent.language import say
 from agent.sources import Surroundings, host_clock
 
@@ -160,7 +161,7 @@ def check_secrets(broker: Broker, folders: Iterable[Path] = (), more: Iterable[P
     folders: where data lie that others have no business with. more: files with secrets beside the broker's.
     """
     if broker.password is not None and broker.password.file is None:
-        broker.password.read()
+        yield _check_handed(broker.password)
     for path in (*secret_files(broker), *more):
         try:
             with path.open("rb"):
@@ -173,6 +174,21 @@ def check_secrets(broker: Broker, folders: Iterable[Path] = (), more: Iterable[P
     for folder in folders:
         if folder.is_dir():
             yield _judge_mode(folder, stat.S_IMODE(folder.stat().st_mode), f"chmod o= {folder}")
+
+
+def _check_handed(secret: Secret) -> Finding:
+    """A secret that whoever starts the program hands over: a shell has it only when it is handed over there too."""
+    try:
+        secret.read()
+    except LinkError as error:
+        hand = (
+            f"systemd-run --pipe -p LoadCredential={secret.credential}:<file>"
+            if secret.credential
+            else f"env {secret.env}=…"
+        )
+        text = say(f"{error}；请像服务那样把它交给本命令", f"{error}; hand it to this command as to the service")
+        return Finding("secrets", "note", text, f"{hand} {Path(sys.argv[0]).name} doctor …")
+    return Finding("secrets", "good", say("密码由启动者交来，可以读到", "the secret is handed over and can be read"))
 
 
 def _judge_mode(path: Path, mode: int, mend: str) -> Finding:

@@ -132,8 +132,17 @@ def test_secrets_that_others_may_read_or_nobody_can_are_found(tmp_path: Path) ->
         subprocess.run(["/bin/sh", "-c", finding.mend], check=True)
     assert states(findings_of(guarded, "secrets")) == [("secrets", "good")] * 2
     secret.unlink()
-    (missing,) = findings_of(guarded, "secrets")
+    missing, _ = findings_of(guarded, "secrets")
     assert missing.state == "bad" and str(secret) in missing.text
+
+
+def test_secret_that_only_the_service_is_handed_is_said_and_not_blamed(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path)
+    told = guarded.agent.read_text()
+    guarded.agent.write_text(told.replace(f"file: {tmp_path / 'agent'}.password", "credential: broker-password"))
+    found = findings_of(guarded, "secrets")[0]
+    assert found.state == "note" and "hand it to this command as to the service" in found.text
+    assert found.mend.startswith("systemd-run --pipe -p LoadCredential=broker-password:<file> ")
 
 
 def test_doctor_beside_a_running_agent_takes_nothing_from_it(tmp_path: Path) -> None:

@@ -384,6 +384,8 @@ def test_spool_says_that_the_disk_is_full_and_goes_on_when_there_is_space(small_
     assert take_all(spool)[-1].dropped == [("boot-a", kept, kept + 1, len(heavy(30)) + len(heavy(100)))]
     state = spool.state()
     assert (state.made_batches, state.dropped_batches, state.batches) == (kept + 3, 2, kept + 1)
+    assert state.unkept_points == state.dropped_points == len(heavy(30)) + len(heavy(100))
+    assert_balanced(state)
     spool.close()
 
 
