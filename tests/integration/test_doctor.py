@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -86,6 +87,9 @@ def test_doctors_beside_a_running_line_find_nothing_and_leave_nothing(tmp_path: 
     assert shown["permissions"].text == "writing infravitals/v1/hospital/doctor-nobody/points is refused"
     assert shown["blind"].state == "note" and "; to enrol first: " in shown["blind"].text
     assert shown["blind"].mend == f"infravitals rules coverage -c {guarded.collector}"
+    page = (Path(__file__).parent.parent.parent / "docs" / "doctor.md").read_text()
+    checks = {one["check"] for one in of_agent["findings"]} | set(shown) | {"clock", "disk", "spools", "data"}
+    assert {f"`{check}`" for check in checks} <= set(re.findall(r"`[a-z ]+`", page))
     bad = [one for one in of_agent["findings"] if one["state"] == "bad" and one["check"] not in MACHINE]
     assert bad == []
     words_of_both = (tmp_path / "run.log").read_text() + (tmp_path / "serve.log").read_text()
