@@ -140,28 +140,49 @@ class Balance(NamedTuple):
     lost: Sequence[Hole]
 
 
+class _Held(NamedTuple):
+    """What the store has, in batches or in points. arrived: of it, what was announced as dropped. undated: what may belong to it too."""
+
+    written: int
+    set_aside: int
+    arrived: int
+    undated: int
+
+
 def balance(word: Word, account: Account) -> Balance:
     """Hold one agent's word against the store's account of the same period."""
     lost = lost_holes(word, account)
     unannounced = max(0, word.dropped.batches - account.announced_batches)
     numbers = max(0, sum(hole.last - hole.first + 1 for hole in lost) - unannounced)
-    written = (account.batches - account.empty_batches, account.points)
-    aside = (account.empty_batches, account.set_aside)
-    arrived = (account.dropped_batches, account.dropped_points)
-    undated = (account.undated_batches, account.undated_points)
-    lines, leaks_found, short = [], [], []
-    for kind in (0, 1):
-        leak = word.made[kind] - word.applied[kind] - word.set_aside[kind] - word.dropped[kind] - word.waiting[kind]
-        rest = word.made[kind] - written[kind] - aside[kind]
-        dropped = max(0, min(word.dropped[kind] - arrived[kind], rest))
-        rest -= dropped
-        least = max(leak, numbers if kind == 0 else 0)
-        difference = max(rest - word.waiting[kind] - undated[kind], min(least, rest)) if rest > 0 else rest
-        sums = Sums(word.made[kind], written[kind], aside[kind], dropped, rest - difference, difference)
-        lines.append(sums)
-        leaks_found.append(leak)
-        short.append(max(0, difference - max(0, leak)))
-    return Balance(lines[0], lines[1], (leaks_found[0], leaks_found[1]), (short[0], short[1]), lost if numbers else ())
+    written = account.batches - account.empty_batches
+    batches = _Held(written, account.empty_batches, account.dropped_batches, account.undated_batches)
+    points = _Held(account.points, account.set_aside, account.dropped_points, account.undated_points)
+    leak = (_leak(word, 0), _leak(word, 1))
+    lines = (_line(word, 0, batches, max(leak[0], numbers)), _line(word, 1, points, leak[1]))
+    short = (_short(lines[0], leak[0]), _short(lines[1], leak[1]))
+    return Balance(*lines, leak, short, lost if numbers else ())
+
+
+def _leak(word: Word, unit: int) -> int:
+    """What the agent itself cannot account for; unit: 0 batches, 1 points."""
+    parts = word.applied[unit] + word.set_aside[unit] + word.dropped[unit] + word.waiting[unit]
+    return word.made[unit] - parts
+
+
+def _line(word: Word, unit: int, held: _Held, least_lost: int) -> Sums:
+    """What of the rest, beyond what came or was dropped, may still wait; least_lost: so much of it does not."""
+    made = word.made[unit]
+    rest = made - held.written - held.set_aside
+    dropped = max(0, min(word.dropped[unit] - held.arrived, rest))
+    rest -= dropped
+    lost = max(rest - word.waiting[unit] - held.undated, min(least_lost, rest))
+    difference = lost if rest > 0 else rest
+    return Sums(made, held.written, held.set_aside, dropped, rest - difference, difference)
+
+
+def _short(sums: Sums, leak: int) -> int:
+    """What of the difference the store lacks: the rest is missing at the agent."""
+    return max(0, sums.difference - max(0, leak))
 
 
 def lost_holes(word: Word, account: Account) -> Sequence[Hole]:

@@ -84,7 +84,7 @@ class Account(NamedTuple):
 
     batches: rows. points, set_aside: points written and points set aside in them. empty_batches: of the rows, those from which
     nothing was written while something was set aside. dropped_batches, dropped_points: of the rows, what was announced as dropped
-    all the same (it had come, its receipt had not). announced_batches: numbers announced as dropped, of boots that do not lie before
+    all the same (it had come, its receipt had not). announced_batches: numbers announced as dropped, but those before a boot's first row in
     the period. earlier_batches, later_batches: rows made before and after the period. undated_batches, undated_points: of the later
     rows, those from which nothing was written: a batch that could not be read has the time at which it came. holes: those within the period.
     """

@@ -104,10 +104,11 @@ WHERE is_within AND EXISTS (FROM widest WHERE (widest.agent, widest.boot) = (our
 GROUP BY agent
 """
 
-_ANNOUNCED = f"""{_ANNOUNCEMENTS}
-SELECT agent, sum(last - first + 1) FROM widest
-WHERE (agent, boot) NOT IN (SELECT (agent, boot) FROM ours GROUP BY agent, boot HAVING max(made_at) < any_value(since))
-    AND agent IN (SELECT agent FROM period)
+# Of a boot that went on from one account into the next, what was announced before belongs to the one before.
+_ANNOUNCED = f"""{_ANNOUNCEMENTS},
+boots AS (SELECT agent, boot, min(seq) FILTER (made_at >= since) AS first_seq FROM ours GROUP BY agent, boot)
+SELECT agent, sum(widest.last - widest.first + 1) FROM widest LEFT JOIN boots USING (agent, boot)
+WHERE agent IN (SELECT agent FROM period) AND (boots.agent IS NULL OR widest.last >= boots.first_seq)
 GROUP BY agent
 """
 

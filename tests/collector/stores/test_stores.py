@@ -253,6 +253,8 @@ def test_account_tells_what_came_and_was_announced_as_dropped_all_the_same(store
     assert (account.batches, account.dropped_batches, account.dropped_points) == (3, 1, 9)
     assert account.announced_batches == 4, "what another account announced is not among them"
     assert (account.earlier_batches, account.holes) == (1, ())
+    later = store.accounts("main", {"gw-1": Period(START + 5, START + 9)})["gw-1"]
+    assert later.announced_batches == 0, "nor what the same boot announced in the account before"
 
 
 def test_scorecard_revision_is_known_by_its_digest(store: Store) -> None:
