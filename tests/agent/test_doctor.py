@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from doctored import AGENT_PASSWORD, Guarded
 from servers import Authority, until
+from unprivileged import ROOT, open_folder
 
 from agent.checkup import Finding, check_clock, check_disk, is_well, run_checks
 from agent.cli import main
@@ -134,6 +135,29 @@ def test_secrets_that_others_may_read_or_nobody_can_are_found(tmp_path: Path) ->
     secret.unlink()
     missing, _ = findings_of(guarded, "secrets")
     assert missing.state == "bad" and str(secret) in missing.text
+
+
+AS_ANOTHER_USER = """
+import os, sys
+from agent.broker import Broker, Secret
+from agent.checkup import check_secrets
+from agent.language import choose
+if os.geteuid() == 0:
+    os.setuid(65534)
+choose("en")
+(found,) = check_secrets(Broker("127.0.0.1", password=Secret(file=sys.argv[1])))
+print(found.state, found.text)
+"""
+
+
+def test_secret_that_this_user_may_not_read_is_found() -> None:
+    with open_folder() as folder:
+        secret = folder / "broker.password"
+        secret.write_text(AGENT_PASSWORD)
+        secret.chmod(0o600 if os.geteuid() == 0 else 0)
+        command = [sys.executable, "-c", AS_ANOTHER_USER, str(secret)]
+        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said == f"bad cannot read {secret}: Permission denied\n"
 
 
 def test_secret_that_only_the_service_is_handed_is_said_and_not_blamed(tmp_path: Path) -> None:
