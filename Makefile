@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 DATA ?= data
-TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl util-linux
+TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl prometheus util-linux
 CHAOS_PACKAGES := mosquitto influxdb
 BENCH_PACKAGES := prometheus-node-exporter mosquitto
 

@@ -8,6 +8,7 @@
     +-- LinkError               the broker or the other side is away: expected, go on
     |   +-- UnfitSecret         what stands in a secret's place is none: refuse to start, exit code 2
     |   +-- NameTaken           somebody else is connected under our name: go on, but rarely
+    |   +-- NotAllowed          the broker's access control forbids a publish or a subscription
     +-- SpoolError              the agent's own disk cannot keep a batch
     +-- StoreError              the database is away or refuses: expected, go on
         +-- PointsRefused       it takes others and will never take these: trying again is of no use
@@ -42,6 +43,10 @@ class UnfitSecret(LinkError):
 
 class NameTaken(LinkError):
     """Another agent with our name took our place at the broker; dialling at once would only take it back."""
+
+
+class NotAllowed(LinkError):
+    """The broker answered that this user may not do this: MQTT 5, reason code 0x87."""
 
 
 class SpoolError(InfravitalsError):

@@ -19,11 +19,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.broker import Broker, tls_context
-from agent.errors import LinkError, NameTaken
+from agent.errors import LinkError, NameTaken, NotAllowed
 from agent.language import say
 from agent.link import Delivery, Session
 from agent.mqtt_trouble import (
     NO_ANSWER,
+    NOT_AUTHORIZED,
     TAKEN_OVER,
     UNSPECIFIED,
     explain_code,
@@ -44,11 +45,25 @@ from agent.wire import (
     state_topic,
 )
 
-__all__ = ["Broker", "Connection", "Incoming", "MqttLink", "Subscription", "Will", "connect", "deliveries"]
+__all__ = [
+    "PROBE",
+    "Broker",
+    "Connection",
+    "Incoming",
+    "MqttLink",
+    "Subscription",
+    "Will",
+    "connect",
+    "deliveries",
+    "own_broker",
+]
 
 logger = logging.getLogger(__name__)
 _library_logger = logging.getLogger(f"{__name__}.library")
 _library_logger.setLevel(logging.CRITICAL)  # every error comes to us, and we say it in one sentence
+
+PROBE = "infravitals-probe"
+"""A user property: nobody takes such a message for data. A doctor tries with it what the broker must forbid."""
 
 _FAREWELL_SECONDS = 2.0
 _DOUBLE_SECONDS = 900.0
@@ -221,7 +236,8 @@ class Connection:
 
     def _refused(self, what: str, topic: str, code: ReasonCode) -> LinkError:
         where, reason = self._broker.where, explain_code(code.value)
-        return LinkError(
+        kind = NotAllowed if code.value == NOT_AUTHORIZED else LinkError
+        return kind(
             say(
                 f"MQTT 服务器 {where} 不允许用户 {self._broker.username} {what} {topic}:{reason}",
                 f"the MQTT broker {where} does not let user {self._broker.username} {what} {topic}: {reason}",
@@ -308,13 +324,18 @@ class _State(msgspec.Struct):
     since: int
 
 
+def own_broker(broker: Broker, address: Address) -> Broker:
+    """The broker as this agent uses it: with a password and no user name it is told `{site}/{agent}`."""
+    if broker.password is not None and broker.username is None:
+        return msgspec.structs.replace(broker, username=f"{address.site}/{address.agent}")
+    return broker
+
+
 class MqttLink:
     """The agent's side of the link. A broker with a password and no user name is told `{site}/{agent}`."""
 
     def __init__(self, broker: Broker, address: Address, *, clock: Callable[[], float] = time.time) -> None:
-        if broker.password is not None and broker.username is None:
-            broker = msgspec.structs.replace(broker, username=f"{address.site}/{address.agent}")
-        self._broker = broker
+        self._broker = own_broker(broker, address)
         self._address = address
         self._clock = clock
         self._own: deque[int] = deque(maxlen=_OWN_SESSIONS)
@@ -377,7 +398,7 @@ class _MqttSession:
 
 
 class Subscription:
-    """The collector's side: an async iterator of deliveries. foreign_count: messages on topics that are none of ours."""
+    """The collector's side: an async iterator of deliveries. foreign_count: messages on topics that are none of ours, and probes."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -386,7 +407,7 @@ class Subscription:
     async def __aiter__(self) -> AsyncIterator[Delivery]:
         async for message in self._connection.messages():
             address = read_topic(message.topic)
-            if address is None or message.topic != points_topic(*address):
+            if address is None or message.topic != points_topic(*address) or PROBE in message.properties:
                 self.foreign_count += 1
                 await message.acknowledge()
                 continue

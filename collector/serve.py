@@ -8,7 +8,8 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 
-from agent.broker import refuse_unfit
+from agent.broker import Broker, refuse_unfit
+from agent.certificates import certificates_of
 from agent.errors import LinkError
 from agent.language import say
 from agent.link import Delivery
@@ -17,6 +18,7 @@ from agent.mqtt import deliveries
 from collector.beside import Place, place_of, read_site, refuse_second, remember_site
 from collector.config import CollectorConfig
 from collector.intake import Intake
+from collector.metrics import Meters
 from collector.ruleset import load_rules
 from collector.service import Service, stop_on_signals
 
@@ -27,6 +29,8 @@ STEADY_SECONDS = 30.0
 """A connection that lasted so long was a good one."""
 MOST_SHORT = 3
 """So many in a row that did not are worth a word."""
+CERTIFICATES_SECONDS = 3600.0
+"""How often they are looked at."""
 
 
 def run(config: CollectorConfig) -> int:
@@ -56,11 +60,23 @@ async def _run(intake: Intake, named: Place, config: CollectorConfig) -> None:
     service = Service(intake, named, config.page.port)
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(service.run(_follow_broker(config)), name="service")
+        looking = group.create_task(_watch_certificates(config.broker, intake.meters), name="certificates")
         await service.page.started.wait()
         log.info(say("采集中心已启动，网页 %s", "the collector runs, its page is %s"), service.page.url)
         await stop.wait()
         log.info(say("正在结束", "ending"))
         serving.cancel()
+        looking.cancel()
+
+
+async def _watch_certificates(broker: Broker, meters: Meters) -> None:
+    """Tell the meters when certificates end, for ever; what cannot be seen now stays as it was seen last."""
+    while broker.tls is not None:
+        try:
+            meters.certificates = await asyncio.to_thread(lambda: tuple(certificates_of(broker)))
+        except LinkError as error:
+            log.debug("certificates: %s", error)
+        await asyncio.sleep(CERTIFICATES_SECONDS if meters.certificates else LONGEST_WAIT_SECONDS)
 
 
 async def _follow_broker(config: CollectorConfig) -> AsyncIterator[Delivery]:

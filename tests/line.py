@@ -19,6 +19,9 @@ from agent.link import Delivery, Link
 from agent.mqtt import Broker, deliveries
 from agent.points import Point
 from agent.publish import Publisher
+from agent.readings import Settler
+from agent.run import Waiting
+from agent.sources import Reading
 from agent.spool import Spool
 from agent.wire import Address
 from collector.ingest import Ingest, Pace
@@ -94,7 +97,7 @@ class KeptInDuckDB:
 class Agent:
     """A spool and a publisher over `link`; makes batches of points that can be told apart.
 
-    clock: what the agent takes for the time.
+    clock: what the agent takes for the time; may be replaced. boot: its name for this start, else always the same one.
     """
 
     def __init__(
@@ -104,14 +107,16 @@ class Agent:
         address: Address,
         resend_seconds: float = 0.5,
         clock: Callable[[], float] = time.time,
+        boot: str | None = None,
+        max_bytes: int = 2**25,
     ) -> None:
-        self.address = address
+        self.address, self.clock = address, clock
         self.spool = Spool(
             folder / f"{address.agent}.sqlite",
-            max_bytes=2**25,
+            max_bytes=max_bytes,
             max_age_seconds=1e9,
-            new_boot=lambda: f"boot-{address.agent}",
-            clock=clock,
+            new_boot=lambda: boot or f"boot-{address.agent}",
+            clock=lambda: self.clock(),
         )
         # the waits of a hospital would make the test long; what they guard is the same with short ones
         self.publisher = Publisher(self.spool, link, address, random=lambda: 0.05, resend_seconds=resend_seconds)
@@ -131,6 +136,18 @@ class Agent:
         await asyncio.to_thread(partial(self.spool.put, points))
         self.made += rows
         self.publisher.wake()
+
+    async def give_word(self) -> None:
+        """Put the agent's own account into the spool, as the runner does every minute."""
+        fields = await Waiting(self.spool.state).fields()
+        settler = Settler(load(), self.address.agent)
+        points = settler.settle((Reading("agent_health", fields),), int(self.clock() * 1000), "the runner").points
+        await asyncio.to_thread(partial(self.spool.put, points))
+        self.publisher.wake()
+
+    async def drain(self) -> None:
+        """Until nothing waits any more."""
+        assert await self.publisher.drain(DEADLINE_SECONDS)
 
 
 def make_ingest(threads: StoreThreads, quarantine: Quarantine) -> Ingest:

@@ -240,13 +240,13 @@ class Issued:
 class Authority:
     """A throwaway certificate authority; `certificate` is what a client has to trust."""
 
-    def __init__(self, folder: Path, name: str = "test authority") -> None:
+    def __init__(self, folder: Path, name: str = "test authority", days: int = 2) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self._folder, self._days = folder, str(days)
         self.certificate = folder / "ca.crt"
         self._key = folder / "ca.key"
         extensions = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
-        subject = ["-x509", "-days", "2", "-subj", f"/CN={name}", "-out", str(self.certificate), *extensions]
+        subject = ["-x509", "-days", self._days, "-subj", f"/CN={name}", "-out", str(self.certificate), *extensions]
         _openssl("req", *_new_key(self._key), *subject)
 
     def issue(

@@ -64,6 +64,46 @@ class BatchTotals(NamedTuple):
     holes: Sequence[tuple[str, int, int]]
 
 
+class Period(NamedTuple):
+    """made_at from `since` to `until`, both among it, milliseconds."""
+
+    since: int
+    until: int
+
+
+class Hole(NamedTuple):
+    """Numbers of a boot that never came. before: made_at of the next one of the boot that did: they were made earlier."""
+
+    boot: str
+    first: int
+    last: int
+    before: int
+
+
+class Account(NamedTuple):
+    """What the store has of one agent's numbered batches made within a period; see docs/ledger.md.
+
+    batches: rows. points, set_aside: points written and points set aside in them. empty_batches: of the rows, those from which
+    nothing was written while something was set aside. dropped_batches, dropped_points: of the rows, what was announced as dropped
+    all the same (it had come, its receipt had not). announced_batches: numbers announced as dropped, but those before a boot's first row in
+    the period. earlier_batches, later_batches: rows made before and after the period. undated_batches, undated_points: of the later
+    rows, those from which nothing was written: a batch that could not be read has the time at which it came. holes: those within the period.
+    """
+
+    batches: int = 0
+    points: int = 0
+    set_aside: int = 0
+    empty_batches: int = 0
+    dropped_batches: int = 0
+    dropped_points: int = 0
+    announced_batches: int = 0
+    earlier_batches: int = 0
+    later_batches: int = 0
+    undated_batches: int = 0
+    undated_points: int = 0
+    holes: Sequence[Hole] = ()
+
+
 class ScorecardRow(NamedTuple):
     """One revision of a scorecard without its body. why: why the revision exists. summary: whatever a list of many shows.
 
@@ -192,6 +232,9 @@ class Store(Protocol):
     def totals(self) -> list[BatchTotals]:
         """Batches, points and holes per agent."""
 
+    def accounts(self, site: str, periods: Mapping[str, Period]) -> Mapping[str, Account]:
+        """agent -> what there is of its numbered batches, for the agents and periods asked."""
+
     def owners(self, site: str) -> Mapping[str, str]:
         """asset -> the agent that first reported it."""
 
@@ -219,6 +262,9 @@ class Store(Protocol):
 
     def scorecard_list(self, site: str, since: int, until: int) -> list[ScorecardRow]:
         """Every revision with `since` <= as_of < `until`, oldest first, without the bodies: cheap over years."""
+
+    def probe(self) -> None:
+        """Write something that no other call sees, read it back and take it away, in the writing thread."""
 
     def prune(self, now: int) -> int:
         """Delete raw points beyond the catalogue's retention and kept buckets after three years; gives how many rows went."""

@@ -1,11 +1,12 @@
 """The embedded store: one DuckDB file, one process, one thread that writes.
 
-Threads: `write`, `applied`, `keep`, `save_scorecard` and `prune` belong to one thread. The calls that only read (`instant`, `buckets`,
-`late_hours`, `subjects`, `latest`, `totals`, `owners`, `scorecards` and its like) open a cursor of their own and may come from any thread,
+Threads: `write`, `applied`, `keep`, `save_scorecard`, `probe` and `prune` belong to one thread. The calls that only read (`instant`,
+`buckets`, `late_hours`, `subjects`, `latest`, `totals`, `accounts`, `owners`, `scorecards` and its like) open a cursor of their own and may come from any thread,
 also while that one writes: each sees the moment at which it began. Opening and closing wait for nobody: close when
 the readers are done.
 """
 
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,18 +15,23 @@ from typing import Annotated, NamedTuple, Self, TypeVar
 import msgspec
 
 from agent.catalogue import Catalogue
+from agent.errors import StoreError
+from agent.language import say
 from collector.buckets import Buckets
 from collector.query import DAY_MS, Question
 from collector.stores import (
+    Account,
     AppliedBatch,
     BatchTotals,
     KnownSubject,
     LateHour,
     Latest,
+    Period,
     Score,
     ScorecardRow,
     StoredScorecard,
 )
+from collector.stores._duckdb_accounts import accounts
 from collector.stores._duckdb_connection import MEMORY, Connection
 from collector.stores._duckdb_instant import Instant
 from collector.stores._duckdb_kept import LateMarks, late_hours, note_pruned, prune_kept
@@ -192,6 +198,10 @@ class Store:
         """Batches, points and holes per agent."""
         return self._read(totals)
 
+    def accounts(self, site: str, periods: Mapping[str, Period]) -> Mapping[str, Account]:
+        """agent -> what there is of its numbered batches, for the agents and periods asked."""
+        return self._read(lambda connection: accounts(site, periods, connection)) if periods else {}
+
     def owners(self, site: str) -> Mapping[str, str]:
         """asset -> the agent that first reported it."""
         return dict(self._read(lambda connection: connection.rows(_OWNERS, [site])))
@@ -223,6 +233,18 @@ class Store:
     def scorecard_list(self, site: str, since: int, until: int) -> list[ScorecardRow]:
         """Every revision with `since` <= as_of < `until`, oldest first, without the bodies."""
         return self._read(lambda connection: rows_between(site, since, until, connection))
+
+    def probe(self) -> None:
+        """Write a table of its own, read it back and take it away."""
+        mark = secrets.randbelow(2**62)
+        with self._writing() as session:
+            with session.connection.transaction():
+                session.connection.run("CREATE OR REPLACE TABLE probe AS SELECT ?::BIGINT AS mark", [mark])
+            found = self._read(lambda connection: connection.rows("SELECT mark FROM probe"))
+            session.connection.run("DROP TABLE probe")
+        if found != [(mark,)]:
+            text = say("写入的内容读不回来", "what was written is not read back")
+            raise StoreError(f"{self._config.path}: {text}")
 
     def prune(self, now: int) -> int:
         """Delete what is beyond its retention: raw points, batch rows, kept buckets, marks; gives how many rows went."""

@@ -19,14 +19,6 @@ BATCHES = 300
 
 
 @pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
-    folder = tmp_path / "broker"
-    settings = f"allow_anonymous true\npersistence true\npersistence_location {folder}/\nautosave_interval 1"
-    with Mosquitto(folder, settings) as daemon:
-        yield daemon
-
-
-@pytest.fixture
 def kept(tmp_path: Path) -> KeptInDuckDB:
     return KeptInDuckDB(tmp_path)
 
@@ -37,12 +29,6 @@ def threads(kept: KeptInDuckDB) -> Iterator[StoreThreads]:
         opened = StoreThreads(store)
         yield opened
         opened.close()
-
-
-@pytest.fixture
-def quarantine(tmp_path: Path) -> Iterator[Quarantine]:
-    with Quarantine(tmp_path / "quarantine.sqlite") as opened:
-        yield opened
 
 
 async def test_a_broker_killed_and_robbed_of_its_memory_costs_no_point(
