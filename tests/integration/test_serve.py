@@ -156,7 +156,7 @@ store:
 def test_wrong_password_is_one_sentence_and_the_agent_keeps_its_points(hospital: Hospital) -> None:
     (hospital.folder / "agent.password").write_text("canary-wrong-1618")
     with hospital.broker, hospital.running("agent.cli", "run", "agent.yaml") as agent:
-        until(lambda: "password" in hospital.log("run"), 40)
+        until(lambda: "the login was refused" in hospital.log("run"), 40)
         assert agent.poll() is None
         agent.send_signal(signal.SIGTERM)
         assert agent.wait(20) == 0
