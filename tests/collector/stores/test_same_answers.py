@@ -12,7 +12,7 @@ from influxstore import config_of
 from linkstore import CATALOGUE, MINUTE_MS, START, batch, point
 from servers import Influx
 
-from collector.buckets import answer_all
+from collector.numbers import answer_all
 from collector.evidence import canonical_digest
 from collector.query import HOUR_MS, Bounds, Expectation, Question, Take
 from collector.stores import Store
