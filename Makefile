@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 DATA ?= data
 TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl util-linux
-BENCH_PACKAGES := prometheus-node-exporter mosquitto
+BENCH_PACKAGES := prometheus-node-exporter mosquitto influxdb
 
 .PHONY: up test check bench lock pages clean
 
