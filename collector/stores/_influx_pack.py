@@ -80,12 +80,13 @@ class Numbering:
         if marks is None:
             return None
         roll = self.roll()
-        subjects, numbers = self._known.get(name, (0, marks))
+        subjects, numbers = self._known.get(name, (-1, marks))
         if subjects != len(roll.marks):
-            number_at = np.empty(len(roll.marks), np.int64)
+            number_at = np.full(len(roll.marks) + 1, -1, np.int64)
             number_at[roll.places] = np.arange(len(roll.marks))
-            at = np.minimum(np.searchsorted(roll.marks, marks), len(roll.marks) - 1)
-            numbers = np.where(roll.marks[at] == marks, number_at[at], -1)
+            at = np.searchsorted(roll.marks, marks)
+            is_known = np.append(roll.marks, -1)[at] == marks  # no mark is negative
+            numbers = np.where(is_known, number_at[at], -1)
             self._known[name] = len(roll.marks), numbers
         return numbers
 

@@ -228,8 +228,7 @@ class Store:
         before = announced(door)
         records = writer.series.take_lines(uuid.uuid4().hex)
         records += writer.late.lines(lines.cells, received_at, before.hours)
-        if records:
-            door.write(records)
+        write_all(records, door)
         write_points(lines, door)
         after = self._mark_announced(lines, received_at, writer.late, door)
         door.write([*late_lines(new, max(before.batches, after)), *map(batch_line, new)])
