@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from collector.buckets import Integers
@@ -52,7 +53,7 @@ class Numbering:
             with self._lock:
                 number = self._numbers.setdefault(subject, len(self._numbers))
                 if number == len(self._marks):
-                    self._marks.append(mix(*subject, len(subject), bits=63))
+                    self._marks.append(mix(msgspec.json.encode(subject).decode(), bits=63))
         return number
 
     def roll(self) -> Roll:
