@@ -8,7 +8,7 @@ VENV := .venv/bin
 DATA ?= data
 TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl prometheus util-linux
 CHAOS_PACKAGES := mosquitto influxdb
-BENCH_PACKAGES := prometheus-node-exporter mosquitto
+BENCH_PACKAGES := prometheus-node-exporter mosquitto influxdb
 
 .PHONY: up test check bench chaos lock pages clean
 
