@@ -22,6 +22,15 @@ EXAMPLES: Mapping[str, object] = {
     "spool.path": "/var/lib/infravitals-agent/spool.sqlite",
     "host_clock.program": "chrony",
     "systemd_units.units": ["postgresql@*.service"],
+    "isolation_probe.zone": "office",
+    "isolation_probe.key": {"file": "/etc/infravitals-agent/probe.key"},
+    "isolation_probe.targets": [
+        {"zone": "medical", "address": "192.0.2.10", "allowed": ["tcp/443"], "blocked": ["tcp/3389", "udp/161", "icmp"]}
+    ],
+    "isolation_probe.call_port": 7178,
+    "isolation_responder.key": {"file": "/etc/infravitals-agent/probe.key"},
+    "isolation_responder.listen": ["tcp/443", "tcp/3389", "udp/161", "icmp"],
+    "isolation_responder.call": ["192.0.2.20:7178"],
 }
 """What stands in the sample where there is no default, or one that shows nothing."""
 
@@ -69,6 +78,32 @@ TEXTS: Mapping[str, Text] = {
     "host_disk.tmpfs": Text("是否采集内存文件系统", "whether to ask file systems in memory"),
     "host_network.include": Text("采集哪些网卡(通配符)", "which interfaces, by shell patterns"),
     "host_network.exclude": Text("不采集哪些网卡", "which interfaces not"),
+    "isolation_probe.zone": Text("本代理所在的区域", "the zone that this agent stands in"),
+    "isolation_probe.key": Text(
+        "与应答端共用的密钥存放处，file、env、credential 三选一",
+        "where the key shared with the responders stands: one of file, env, credential",
+    ),
+    "isolation_probe.targets": Text(
+        "探测哪些应答端(zone、address)、应放行(allowed)与应阻断(blocked)的端口；calls: true 表示由对端连过来",
+        "which responders (zone, address), what is allowed and what blocked; calls: true when they connect to us",
+    ),
+    "isolation_probe.call_port": Text("供应答端连入的端口", "the port for responders that connect to us"),
+    "isolation_probe.source_address": Text("从哪个地址发出；缺省按路由", "from which address; by default as routed"),
+    "isolation_probe.timeout_seconds": Text("一次探测等多久(秒)", "how long one try waits, in seconds"),
+    "isolation_probe.probes_per_second": Text("每秒最多探测几次", "how many probes a second at most"),
+    "isolation_responder.key": Text(
+        "与探测端共用的密钥存放处，file、env、credential 三选一",
+        "where the key shared with the probers stands: one of file, env, credential",
+    ),
+    "isolation_responder.listen": Text(
+        "监听哪些端口(tcp/22、udp/161、icmp),应覆盖各探测端要试的",
+        "which ways to hear (tcp/22, udp/161, icmp): all that the probers try",
+    ),
+    "isolation_responder.addresses": Text("在哪些地址上监听", "at which addresses to listen"),
+    "isolation_responder.control_port": Text("探测端核对结果的端口", "the port where probers ask what came"),
+    "isolation_responder.call": Text(
+        "探测端连不进来时，主动连接它们(地址:端口)", "probers that cannot come in and are called, as address:port"
+    ),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),
@@ -136,7 +171,8 @@ def _write_struct(kind: type[msgspec.Struct], section: str, margin: str, mark: s
         yield f"{margin}# {explain_key(section, field.name)}"
         inner = field.type
         begin = margin + (mark if field.required else "#")
-        if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+        is_section = isinstance(inner, type) and issubclass(inner, msgspec.Struct)
+        if is_section and f"{section}.{field.name}" not in EXAMPLES:
             yield f"{begin}{field.name}:"
             yield from _write_struct(inner, field.name, margin + "  ", "" if field.required else "#")
         else:

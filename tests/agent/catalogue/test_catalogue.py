@@ -55,6 +55,7 @@ MEASUREMENTS = {
     "security": [
         "isolation_cell",
         "isolation_control",
+        "isolation_responder",
         "boundary",
         "zone_flow",
         "illegal_connection",
@@ -85,6 +86,9 @@ EMITTED = {
     "redundant_group": ("host_network", "host_raid"),
     "service_unit": ("systemd_units",),
     "net_interface": ("host_network",),
+    "isolation_cell": ("isolation_probe",),
+    "isolation_control": ("isolation_probe",),
+    "isolation_responder": ("isolation_responder",),
 }
 
 CJK = re.compile("[\u4e00-\u9fff]")
