@@ -31,6 +31,24 @@ EXAMPLES: Mapping[str, object] = {
     "isolation_responder.key": {"file": "/etc/infravitals-agent/probe.key"},
     "isolation_responder.listen": ["tcp/443", "tcp/3389", "udp/161", "icmp"],
     "isolation_responder.call": ["192.0.2.20:7178"],
+    "path_probe.targets": [
+        {"name": "core-sw-1", "address": "192.0.2.1"},
+        {"name": "his", "kind": "http", "url": "https://his.example/health"},
+        {"name": "city-a", "address": "198.51.100.1"},
+        {"name": "city-b", "address": "203.0.113.1"},
+    ],
+    "path_probe.lines": {
+        "city-line": {
+            "routes": [
+                {"provider": "telecom-a", "targets": ["city-a"]},
+                {"provider": "unicom-b", "targets": ["city-b"]},
+            ],
+            "interface": "eth1",
+        }
+    },
+    "path_probe.segments": {"ward-3": {"paths": ["core-sw-1"], "gateways": ["core-sw-1"]}},
+    "path_probe.key": {"file": "/etc/infravitals-agent/probe.key"},
+    "path_reflector.key": {"file": "/etc/infravitals-agent/probe.key"},
 }
 """What stands in the sample where there is no default, or one that shows nothing."""
 
@@ -104,6 +122,33 @@ TEXTS: Mapping[str, Text] = {
     "isolation_responder.call": Text(
         "探测端连不进来时，主动连接它们(地址:端口)", "probers that cannot come in and are called, as address:port"
     ),
+    "path_probe.targets": Text(
+        "探测对象：icmp(默认)、tcp、http、dns、stream(两端测量,对端须有 path_reflector)",
+        "what is probed: icmp (the default), tcp, http, dns, stream (two-ended; a path_reflector at the far end)",
+    ),
+    "path_probe.lines": Text(
+        "专线：各运营商的路由(routes)、备用通道(fallback)、承载接口(interface)",
+        "lines: routes by provider, fallback targets, the interface that carries the line",
+    ),
+    "path_probe.segments": Text(
+        "网段：每条上联后面的对象(paths)、各网关自身的地址(gateways)",
+        "segments: a target behind each path, each gateway's own address",
+    ),
+    "path_probe.key": Text("与反射端共用的密钥存放处", "where the key shared with the reflectors stands"),
+    "path_probe.packets": Text("每个 icmp 对象每轮几个包", "echoes a round and target"),
+    "path_probe.spacing_seconds": Text("同一对象两个包之间隔多久(秒)", "seconds between two echoes to one target"),
+    "path_probe.per_second": Text("每秒最多几个 icmp 包", "echoes a second at most"),
+    "path_probe.timeout_seconds": Text("等回音多久(秒)", "how long to wait for an answer, in seconds"),
+    "path_probe.stream_packets": Text("每条流每轮几个包", "packets a round and stream"),
+    "path_probe.stream_spacing_seconds": Text("流中两个包之间隔多久(秒)", "seconds between two packets of a stream"),
+    "path_probe.stream_packet_bytes": Text("流中每个包多大(字节)", "bytes of a stream's packet"),
+    "path_probe.one_way": Text(
+        "两端时钟都校准得远比时延准确时写 true，测真正的单向时延",
+        "true where both clocks are far closer than the delay: real one-way delays",
+    ),
+    "path_reflector.key": Text("与探测端共用的密钥存放处", "where the key shared with the probers stands"),
+    "path_reflector.port": Text("监听的 UDP 端口", "the UDP port to listen at"),
+    "path_reflector.addresses": Text("在哪些地址上监听", "at which addresses to listen"),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),

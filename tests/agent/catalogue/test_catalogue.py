@@ -44,6 +44,7 @@ MEASUREMENTS = {
         "net_interface",
         "network_segment",
         "path_probe",
+        "path_reflector",
         "line",
         "poll",
         "neighbour",
@@ -86,6 +87,10 @@ EMITTED = {
     "redundant_group": ("host_network", "host_raid"),
     "service_unit": ("systemd_units",),
     "net_interface": ("host_network",),
+    "network_segment": ("path_probe",),
+    "path_probe": ("path_probe",),
+    "path_reflector": ("path_reflector",),
+    "line": ("path_probe",),
     "isolation_cell": ("isolation_probe",),
     "isolation_control": ("isolation_probe",),
     "isolation_responder": ("isolation_responder",),
@@ -131,7 +136,12 @@ def test_fields_that_their_measurements_source_cannot_know_say_so() -> None:
         for key in measurement.fields
         if measurement.emitted_by and not measurement.emitters(key)
     ]
-    assert unknown == ["asset_info.system_name", "net_interface.alias", "disk_device.is_healthy"]
+    assert unknown == [
+        "asset_info.system_name",
+        "net_interface.alias",
+        "path_probe.throughput_bits_per_second",
+        "disk_device.is_healthy",
+    ]
 
 
 def ends_in_unit(key: str) -> bool:
