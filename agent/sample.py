@@ -49,6 +49,15 @@ EXAMPLES: Mapping[str, object] = {
     "path_probe.segments": {"ward-3": {"paths": ["core-sw-1"], "gateways": ["core-sw-1"]}},
     "path_probe.key": {"file": "/etc/infravitals-agent/probe.key"},
     "path_reflector.key": {"file": "/etc/infravitals-agent/probe.key"},
+    "firewall_rules.strength_level": 3,
+    "exposure_scan.addresses": ["198.51.100.10", "198.51.100.11"],
+    "exposure_scan.control": "198.51.100.10:443",
+    "management_access.devices": [{"asset": "core-sw-1", "address": "192.0.2.1"}],
+    "management_access.communities": [{"file": "/etc/infravitals-agent/community"}],
+    "config_backup.folder": "/var/backups/network",
+    "config_backup.approved": "/etc/infravitals-agent/approved",
+    "config_backup.assets": ["core-sw-1", "fw-1"],
+    "log_archive.origins": {"network": {"folder": "/var/log/archive/network"}},
 }
 """What stands in the sample where there is no default, or one that shows nothing."""
 
@@ -149,6 +158,37 @@ TEXTS: Mapping[str, Text] = {
     "path_reflector.key": Text("与探测端共用的密钥存放处", "where the key shared with the probers stands"),
     "path_reflector.port": Text("监听的 UDP 端口", "the UDP port to listen at"),
     "path_reflector.addresses": Text("在哪些地址上监听", "at which addresses to listen"),
+    "firewall_rules.boundary": Text("本网关所守边界的名称", "what the boundary that this gateway guards is called"),
+    "firewall_rules.strength_level": Text(
+        "隔离强度，由人指定：0 无、1 ACL、2 状态检测、3 下一代防火墙、4 网闸；缺省按规则判断",
+        "its strength as people know it: 0 none, 1 ACL, 2 stateful, 3 NGFW, 4 gap; by default as the rules show",
+    ),
+    "exposure_scan.addresses": Text("本院全部公网地址", "all public addresses of the hospital"),
+    "exposure_scan.control": Text(
+        "从外面必定能访问的 地址:端口，证明扫描点在网上",
+        "address:port that must be reachable: the scanner is on the net",
+    ),
+    "exposure_scan.more_ports": Text("另外要扫的端口", "further ports"),
+    "exposure_scan.timeout_seconds": Text("一次连接等多久(秒)", "how long one connection may take, in seconds"),
+    "exposure_scan.ports_per_second": Text("每秒最多扫几个端口", "ports a second at most"),
+    "management_access.devices": Text("哪些设备(asset、address)", "which devices (asset, address)"),
+    "management_access.communities": Text(
+        "除 public 外还要试的团体字的存放处", "where communities to be tried besides 'public' stand"
+    ),
+    "management_access.timeout_seconds": Text("等应答多久(秒)", "how long to wait for an answer, in seconds"),
+    "management_access.devices_per_second": Text("每秒最多问几台", "devices a second at most"),
+    "config_backup.folder": Text(
+        "取回的配置所在的目录，一台一个文件", "where fetched configurations lie, one file a device"
+    ),
+    "config_backup.approved": Text("经批准的配置所在的目录", "where the approved ones lie"),
+    "config_backup.suffix": Text("文件名 = 资产名 + 后缀", "a file is called asset and suffix"),
+    "config_backup.assets": Text("哪些设备", "which devices"),
+    "config_backup.ignore": Text("比较时不看的行(正则)", "lines that do not count (regular expressions)"),
+    "log_archive.origins": Text(
+        "日志来源：目录(folder)与文件(pattern);规则要 network、server、emr-database",
+        "origins: folder and pattern; the rules ask for network, server and emr-database",
+    ),
+    "log_archive.most_files": Text("一个来源最多看几个文件", "files of one origin at most"),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),

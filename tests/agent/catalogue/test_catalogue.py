@@ -91,6 +91,11 @@ EMITTED = {
     "path_probe": ("path_probe",),
     "path_reflector": ("path_reflector",),
     "line": ("path_probe",),
+    "boundary": ("firewall_rules",),
+    "exposure_scan": ("exposure_scan",),
+    "management_access": ("management_access",),
+    "config_backup": ("config_backup",),
+    "log_archive": ("log_archive",),
     "isolation_cell": ("isolation_probe",),
     "isolation_control": ("isolation_probe",),
     "isolation_responder": ("isolation_responder",),
@@ -140,6 +145,7 @@ def test_fields_that_their_measurements_source_cannot_know_say_so() -> None:
         "asset_info.system_name",
         "net_interface.alias",
         "path_probe.throughput_bits_per_second",
+        "boundary.sessions_used_ratio",
         "disk_device.is_healthy",
     ]
 
