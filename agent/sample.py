@@ -117,6 +117,11 @@ TEXTS: Mapping[str, Text] = {
     "isolation_probe.call_port": Text("供应答端连入的端口", "the port for responders that connect to us"),
     "isolation_probe.source_address": Text("从哪个地址发出；缺省按路由", "from which address; by default as routed"),
     "isolation_probe.timeout_seconds": Text("一次探测等多久(秒)", "how long one try waits, in seconds"),
+    "isolation_probe.control_retries": Text(
+        "阳性对照不可见时，本轮内再试几次",
+        "how often a target is tried again in the round while its control is not seen",
+    ),
+    "isolation_probe.control_pause_seconds": Text("再试之前等多久(秒)", "seconds before it is tried again"),
     "isolation_probe.probes_per_second": Text("每秒最多探测几次", "how many probes a second at most"),
     "isolation_responder.key": Text(
         "与探测端共用的密钥存放处，file、env、credential 三选一",

@@ -64,18 +64,15 @@ class IsolationHospital:
         """Put the whole policy in force, with further rules in front."""
         rules = ["flush ruleset", "table inet hospital {", "chain zones {"]
         rules += [f"type filter hook forward priority 0; policy {policy};"]
-        rules += [
-            "ct state established,related accept",
-            "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept",
-        ]
+        rules += ["ct state established,related counter accept"]
         rules += extra.splitlines()
         for (a, b), ways in ALLOWED.items():
-            rules += [f'iifname "{a}" oifname "{b}" {match(way)} accept' for way in ways]
+            rules += [f'iifname "{a}" oifname "{b}" {match(way)} counter accept' for way in ways]
         for a in self.addresses:
             for b in self.addresses:
                 if (a, b) not in INWARD and a != b:
-                    rules.append(f'iifname "{a}" oifname "{b}" tcp dport {CONTROL_PORT} accept')
-        rules += [f'iifname "{b}" oifname "{a}" tcp dport {CALL_PORT} accept' for a, b in INWARD]
+                    rules.append(f'iifname "{a}" oifname "{b}" tcp dport {CONTROL_PORT} counter accept')
+        rules += [f'iifname "{b}" oifname "{a}" tcp dport {CALL_PORT} counter accept' for a, b in INWARD]
         self.network[firewall].nft("\n".join([*rules, "}", "}"]))
 
     def answer(self, *names: str, listen: tuple[str, ...] = WAYS) -> None:
@@ -108,15 +105,18 @@ class IsolationHospital:
         ]
 
     def prober(
-        self, zone: str, targets: list[Target], kind: type[Probe] = Probe, timeout_seconds: float = 1.2
+        self, zone: str, targets: list[Target], kind: type[Probe] = Probe, retries: int = 0, pause_seconds: float = 0.5
     ) -> Probe:
+        """A prober of a zone, not yet open."""
         config = ProbeConfig(
             zone=zone,
             key=Secret(file=str(self.key)),
             targets=tuple(targets),
             call_port=CALL_PORT,
-            timeout_seconds=timeout_seconds,
+            timeout_seconds=1.2,
             probes_per_second=400,
+            control_retries=retries,
+            control_pause_seconds=pause_seconds,
         )
         return kind(config, Surroundings(asset=f"{zone}-probe"))
 

@@ -71,7 +71,7 @@ class Pings:
 
     def _hear(self, is_ipv6: bool) -> None:
         with contextlib.suppress(OSError):
-            for data, _, received_ns in arrivals(self._sockets[is_ipv6]):
+            for data, _, received_ns, _ in arrivals(self._sockets[is_ipv6]):
                 echo = read_echo(data, is_ipv6)
                 if echo is None or echo[0] != (REPLY6 if is_ipv6 else REPLY) or not echo[2].startswith(_NAME):
                     continue

@@ -129,7 +129,7 @@ class Stream:
 
     def _hear(self, opened: socket.socket) -> None:
         with contextlib.suppress(OSError):  # refused for a while: those packets are lost
-            for data, _, received_ns in arrivals(opened):
+            for data, _, received_ns, _ in arrivals(opened):
                 message = unseal(self._key, data)
                 if message and message.words[:1] == (self._id,):
                     self._take(message, received_ns)

@@ -64,7 +64,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """zone: where this agent stands. call_port: where responders that call find us. timeout_seconds: of one try."""
+    """zone: where this agent stands. call_port: where responders that call find us. timeout_seconds: of one try.
+
+    control_retries: a target whose control is not seen is tried again whole so many times in the round, after a pause: a
+    responder that is being restarted costs no proof.
+    """
 
     interval_seconds: Seconds = 60.0
     deadline_seconds: Seconds = 50.0
@@ -74,6 +78,8 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
     call_port: Port | None = None
     source_address: str = ""
     timeout_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=10)] = 2.5
+    control_retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
+    control_pause_seconds: Annotated[float, msgspec.Meta(ge=0, le=60)] = 8.0
     probes_per_second: Annotated[float, msgspec.Meta(gt=0, le=500)] = 50.0
 
     def __post_init__(self) -> None:
@@ -114,7 +120,7 @@ class Source:
     async def collect(self) -> list[Reading]:
         """One round over all targets. Raises nothing that the network may do: that is what is measured."""
         pace = Pace(self._config.probes_per_second)
-        proven = await asyncio.gather(*(self._prove(target, pace) for target in self._config.targets))
+        proven = await asyncio.gather(*(self._prove_patiently(target, pace) for target in self._config.targets))
         return self._readings(dict(zip(self._config.targets, proven, strict=True)))
 
     async def close(self) -> None:
@@ -129,6 +135,18 @@ class Source:
     def has_calls(self, addresses: Iterable[str]) -> bool:
         """Whether the responders at all these addresses have called."""
         return self._called.keys() >= set(addresses)
+
+    async def _prove_patiently(self, target: Target, pace: "Pace") -> tuple[bool, list[tuple[Way, Verdict]]]:
+        """`_prove`, again while the control is not seen; a way that was found open stays open."""
+        proven = await self._prove(target, pace)
+        for _ in range(self._config.control_retries):
+            if proven[0]:
+                break
+            await asyncio.sleep(self._config.control_pause_seconds)
+            is_seen, judged = await self._prove(target, pace)
+            pairs = zip(proven[1], judged, strict=True)
+            proven = is_seen, [before if before[1].is_breached else after for before, after in pairs]
+        return proven
 
     async def _prove(self, target: Target, pace: "Pace") -> tuple[bool, list[tuple[Way, Verdict]]]:
         """Whether the control was seen, and all ways of one target, judged."""

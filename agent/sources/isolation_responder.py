@@ -24,6 +24,7 @@ from agent.broker import Secret
 from agent.errors import SourceError
 from agent.language import say
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+from agent.sources._arrivals import answer, arrivals, listen
 from agent.sources._echo import open_hearing, read_echo
 from agent.sources._proof import CONTROL_BYTES, LINE_BYTES, read_key
 from agent.sources._ways import Way, read_address, read_way
@@ -135,7 +136,7 @@ class Source:
                     )
                     self._open.callback(server.close)
                 case "udp":
-                    self._attend(bound := _bind(way, address), partial(_hear_datagrams, bound, self._witness))
+                    self._attend(bound := listen(address, way.port), partial(_hear_datagrams, bound, self._witness))
                 case _:
                     hearing = open_hearing(way.is_ipv6)
                     self._attend(hearing, partial(_hear_echoes, hearing, way.is_ipv6, self._witness))
@@ -201,26 +202,12 @@ class Source:
 
 def _hear_datagrams(opened: socket.socket, witness: Witness) -> None:
     """All datagrams that wait; an answer goes back, never longer than what came."""
-    with contextlib.suppress(OSError):  # nothing more waits, or the answer cannot be sent: the nonce is remembered
-        while True:
-            line, sender = opened.recvfrom(2048)
-            answer = witness.hear(line)
-            if answer and len(answer) <= len(line):
-                opened.sendto(answer, sender)
-
-
-def _bind(way: Way, address: str) -> socket.socket:
-    """A datagram socket of one family only: `::` would take the IPv4 port too."""
-    bound = socket.socket(socket.AF_INET6 if way.is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        bound.setblocking(False)
-        if way.is_ipv6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind((address, way.port))
-    except OSError:
-        bound.close()
-        raise
-    return bound
+    with contextlib.suppress(OSError):  # the socket is in trouble; what came is remembered
+        for arrival in arrivals(opened):
+            words = witness.hear(arrival.data)
+            if words and len(words) <= len(arrival.data):
+                with contextlib.suppress(OSError):
+                    answer(opened, arrival, words)
 
 
 def _hear_echoes(opened: socket.socket, is_ipv6: bool, witness: Witness) -> None:

@@ -3,7 +3,7 @@
 Measures: path_probe of each target: is_reachable, rtt_seconds; of echoes and streams also loss_ratio, jitter_seconds,
 reorder_ratio, duplicate_ratio and one_way_delay_seconds (half the round trip, but for streams with `one_way`). line: is_up
 (any route), live_routes_count (of different providers), has_tested_fallback, committed_bits_per_second (what the line's own
-interface runs at, or was promised if that is less). network_segment: live_paths_count, has_redundant_gateway.
+interface runs at, or was promised if that is less). network_segment: live_paths_count, has_redundant_gateway. service_probe: is_up, latency_seconds of targets that name a service.
 Needs: CAP_NET_RAW or the agent's group in net.ipv4.ping_group_range for echoes; the package dnspython for DNS; for streams a
 `path_reflector` with the same key at the far end. `one_way` needs both clocks disciplined to a fraction of the delay.
 Reference: RFC 3550 (jitter), RFC 4737 (reordering), RFC 5357 and 8762 (streams); docs/paths.md.
@@ -46,7 +46,7 @@ Kind = Literal["icmp", "tcp", "http", "dns", "stream"]
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is probed. address: of icmp, tcp, dns, stream. port: of tcp; 53 and 7180 where not said. url, statuses, ca: of http.
 
-    ask: the name that DNS is asked for.
+    ask: the name that DNS is asked for. service: the service that it stands for; its probe is reported as one of the service too.
     """
 
     name: str
@@ -57,10 +57,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     statuses: tuple[int, ...] = (200,)
     ca: str | None = None
     ask: str = ""
+    service: str | None = None
 
     def __post_init__(self) -> None:
-        if not is_id(self.name):
-            raise ValueError(explain_id("name", self.name))
+        for key, name in (("name", self.name), ("service", self.service)):
+            if name is not None and not is_id(name):
+                raise ValueError(explain_id(key, name))
         if self.kind == "http":
             read_url(self.url)
         else:
@@ -164,7 +166,7 @@ class Source:
             for target in self._config.targets
         ]
         live = {name for name, fields in found.items() if fields["is_reachable"]}
-        return [*readings, *self._lines(live), *self._segments(live)]
+        return [*readings, *self._services(found), *self._lines(live), *self._segments(live)]
 
     async def close(self) -> None:
         """Nothing is kept open between rounds."""
@@ -237,6 +239,22 @@ class Source:
             f"{name}: the two clocks are further apart than the delay, so half the round trip counts; set both clocks",
         )
         _log.warning(text)
+
+    def _services(self, found: Mapping[str, Fields]) -> list[Reading]:
+        """A probe of a service for each target that stands for one; of several the best counts: any way will do."""
+        services: dict[str, Fields] = {}
+        for target in self._config.targets:
+            if target.service is None:
+                continue
+            fields: Fields = {"is_up": found[target.name]["is_reachable"]}
+            if "rtt_seconds" in found[target.name]:
+                fields["latency_seconds"] = found[target.name]["rtt_seconds"]
+            if not services.get(target.service, {}).get("is_up"):
+                services[target.service] = fields
+        return [
+            Reading("service_probe", fields, {"service": service, "probe": self._probe})
+            for service, fields in services.items()
+        ]
 
     def _lines(self, live: set[str]) -> list[Reading]:
         readings = []

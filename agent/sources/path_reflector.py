@@ -16,7 +16,7 @@ from agent.broker import Secret
 from agent.errors import SourceError
 from agent.language import say
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
-from agent.sources._arrivals import arrivals, keep_times
+from agent.sources._arrivals import answer, arrivals, listen
 from agent.sources._proof import read_key
 from agent.sources._stream import Reflector
 from agent.sources._ways import read_address
@@ -80,28 +80,21 @@ class Source:
 
     def _bind(self, address: str) -> socket.socket:
         port = self._config.port
-        opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            opened.setblocking(False)
-            keep_times(opened)
-            if ":" in address:
-                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            opened.bind((address, port))
+            return listen(address, port)
         except OSError as error:
-            opened.close()
             why = error.strerror
             text = say(
                 f"无法在 {address} 的 UDP {port} 上监听：{why}", f"cannot listen at UDP {port} of {address}: {why}"
             )
             raise SourceError(text) from error
-        return opened
 
 
 def _reflect(opened: socket.socket, reflector: Reflector) -> None:
     """Everything that waits; a packet that cannot be returned counts as lost on its way back."""
     with contextlib.suppress(OSError):
-        for line, sender, received_ns in arrivals(opened):
-            answer = reflector.hear(line, received_ns)
-            if answer and len(answer) <= len(line):
+        for arrival in arrivals(opened):
+            words = reflector.hear(arrival.data, arrival.received_ns)
+            if words and len(words) <= len(arrival.data):
                 with contextlib.suppress(OSError):
-                    opened.sendto(answer, sender)
+                    answer(opened, arrival, words)

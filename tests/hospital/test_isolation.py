@@ -172,6 +172,18 @@ def test_responder_that_starts_anew_in_the_middle_of_a_round_proves_nothing(hosp
     assert not cells(readings)["office", "medical", "udp", "161"]["is_proven"]
 
 
+def test_responder_that_comes_back_within_the_round_costs_no_proof(hospital: IsolationHospital) -> None:
+    medical, office = hospital.network["medical"], hospital.network["office"]
+    medical.do(hospital.responders["medical"].close())
+    probe = hospital.prober("office", hospital.targets("office", ["medical"]), retries=20)
+    office.do(probe.open())
+    running = office.submit(probe.collect())
+    medical.do(hospital.responders["medical"].open())
+    readings = running.result(60)
+    office.do(probe.close())
+    assert controls(readings) == {("office", "medical"): True} and unexpected(readings) == set()
+
+
 def test_dead_prober_s_silence_is_no_isolation(hospital: IsolationHospital) -> None:
     """Its cable is out: nothing gets through, and nothing is proven."""
     office = hospital.network["office"]

@@ -51,7 +51,8 @@ async def speaker(hear: Callable[[bytes], bytes | None]) -> AsyncIterator[int]:
 
 async def round_of(key: Secret, target: Target) -> list[Reading]:
     source = Source(
-        Config(zone="office", key=key, targets=(target,), timeout_seconds=0.5), Surroundings("office-probe")
+        Config(zone="office", key=key, targets=(target,), timeout_seconds=0.5, control_retries=0),
+        Surroundings("office-probe"),
     )
     await source.open()
     try:

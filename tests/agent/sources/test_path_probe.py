@@ -213,6 +213,18 @@ def test_line_counts_providers_and_segment_counts_paths(inside: Namespace, tmp_p
     }
 
 
+def test_target_that_stands_for_a_service_is_a_probe_of_it(inside: Namespace) -> None:
+    targets = (
+        Target(name="core-1", address="10.9.0.9", service="core-network"),
+        Target(name="core-2", address="127.0.0.1", service="core-network"),
+        Target(name="imaging", address="10.9.0.9", service="imaging-network"),
+    )
+    readings = inside.do(gather(Config(targets=targets, packets=1, timeout_seconds=0.3)))
+    found = {one.tags["service"]: one.fields for one in readings if one.name == "service_probe"}
+    assert (found["core-network"]["is_up"], found["imaging-network"]) == (True, {"is_up": False})
+    assert float(found["core-network"]["latency_seconds"]) > 0
+
+
 def test_tally_follows_rfc_3550_by_hand() -> None:
     """Sent every 20 ms; transit times 10, 14, 10, 26 ms: J = 4/16, then + (4 - J)/16, then + (16 - J)/16."""
     tally = Tally()

@@ -62,6 +62,21 @@ async def test_packet_comes_back_once_and_strangers_get_nothing(tmp_path: Path) 
     await source.close()
 
 
+@pytest.mark.parametrize(("family", "asked"), [(socket.AF_INET, "127.0.0.9"), (socket.AF_INET6, "::1")])
+async def test_answer_leaves_from_the_address_that_was_asked(tmp_path: Path, family: int, asked: str) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(KEY)
+    source = Source(Config(key=Secret(file=str(path)), port=free_port()), Surroundings("b"))
+    await source.open()
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sender.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        sender.sendto(packet(new_nonce(), 0), (asked, source._config.port))
+        _, answered = await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(sender, 2048), 10)
+    await source.close()
+    assert answered[0] == asked
+
+
 async def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(KEY)
