@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 DATA ?= data
-TEST_PACKAGES := mosquitto mosquitto-clients chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl util-linux iproute2 nftables dnsmasq-base dropbear-bin snmpd
+TEST_PACKAGES := mosquitto mosquitto-clients chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl util-linux iproute2 nftables dnsmasq-base dropbear-bin snmpd tinyproxy-bin
 BENCH_PACKAGES := prometheus-node-exporter mosquitto iproute2 nftables
 
 .PHONY: up test check bench lock pages clean

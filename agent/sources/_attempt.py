@@ -23,7 +23,8 @@ _EXTENDED_ERROR = struct.Struct("=IBBBBII")
 
 
 class Came(Enum):
-    """What came back. ACCEPTED: somebody answered, without our key. UNSENT: it never left this machine."""
+    """What came back. ACCEPTED: somebody answered, without our key. UNSENT: it never left this machine. NO_HELPER: the resolver
+    or proxy on the way gave no sign of life."""
 
     ANSWER = "answer"
     ACCEPTED = "accepted"
@@ -31,6 +32,7 @@ class Came(Enum):
     REFUSAL = "refusal"
     UNREACHABLE = "unreachable"
     UNSENT = "unsent"
+    NO_HELPER = "no helper"
 
 
 OF_ERRORS: Mapping[int, Came] = {

@@ -6,7 +6,6 @@ from enum import IntEnum
 
 from agent.points import Value
 from agent.sources._attempt import Attempt, Came
-from agent.sources._ways import Way
 
 
 class Outcome(IntEnum):
@@ -84,20 +83,20 @@ class Verdict:
         return fields
 
 
-def judge(is_allowed: bool, way: Way, attempt: Attempt, testimony: Evidence | None) -> Verdict:
+def judge(is_allowed: bool, way: str, attempt: Attempt, testimony: Evidence | None) -> Verdict:
     """What is proven. An answer with our key proves that it came, whatever else is known; that it did *not* come takes
-    a responder that was asked before and after, hears this way, and did not see the nonce."""
+    a responder that was asked before and after, hears this way, and did not see the nonce. way: as which the responder would hear it."""
     return Verdict(is_allowed, _outcome(way, attempt, testimony), attempt.nonce, attempt.reporter)
 
 
-def _outcome(way: Way, attempt: Attempt, testimony: Evidence | None) -> Outcome:
+def _outcome(way: str, attempt: Attempt, testimony: Evidence | None) -> Outcome:
     if attempt.came is Came.ANSWER or (testimony and attempt.nonce in testimony.seen):
         return Outcome.REACHED
     if attempt.came is Came.UNSENT:
         return Outcome.NOT_SENT
-    if testimony is None:
+    if testimony is None or attempt.came is Came.NO_HELPER:
         return Outcome.NO_CONTROL
-    if str(way) not in testimony.ways:
+    if way not in testimony.ways:
         return Outcome.NOT_HEARD_THERE
     if attempt.came is Came.ACCEPTED:
         return Outcome.ANSWERED_BY_ANOTHER

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from agent.sources._proof import Message, join, new_nonce, seal, split, unseal
 from agent.sources._ways import Way
+from agent.sources._ways_out import no_such_name, read_question
 
 MEMORY_SECONDS = 600.0
 MOST_REMEMBERED = 20000
@@ -26,8 +27,11 @@ class Witness:
         self.strangers_count = 0
 
     def hear(self, line: bytes) -> bytes | None:
-        """The answer to a line; None to what is not sealed with our key, and to what asks nothing."""
+        """The answer to a line, or to a DNS question that carries our digest; None to what is not sealed with our key, and to what asks nothing."""
         message = unseal(self._key, line)
+        if message is None and (nonce := read_question(self._key, line)):
+            self._remember(nonce)
+            return no_such_name(line)
         if message is None:
             self.strangers_count += 1
             return None

@@ -13,6 +13,7 @@ asked which nonces came. Without both answers nothing counts as blocked. Only th
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar
 
@@ -27,15 +28,19 @@ from agent.sources._control import Called, Control, Dialled
 from agent.sources._proof import CONTROL_BYTES, read_key
 from agent.sources._verdict import Evidence, Verdict, judge, worst
 from agent.sources._ways import Way, read_address, read_way
-from agent.sources.isolation_responder import CONTROL_PORT, Port
+from agent.sources._ways_out import ask_proxy, ask_resolver
+from agent.sources.isolation_responder import CONTROL_PORT, Port, read_endpoint
 
 AT_ONCE = 64
+_DOMAIN = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){0,8}")
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One responder and the policy towards it.
 
     allowed, blocked: ways such as tcp/22, udp/161, icmp. calls: it connects to our call_port, since nothing may pass inward.
+    resolvers, proxies: the hospital's own, which must not carry anything there: questions for `domain`, which is delegated to
+    this responder, and connections to its proxied_port.
     """
 
     zone: str
@@ -44,11 +49,23 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     blocked: tuple[str, ...] = ()
     control_port: Port = CONTROL_PORT
     calls: bool = False
+    resolvers: tuple[str, ...] = ()
+    domain: str = ""
+    proxies: tuple[str, ...] = ()
+    proxied_port: Port = 443
 
     def __post_init__(self) -> None:
         read_address(self.address)
         if not is_id(self.zone):
             raise ValueError(explain_id("zone", self.zone))
+        for text in self.resolvers:
+            read_address(text)
+        for text in self.proxies:
+            read_endpoint(text)
+        if self.resolvers and not _DOMAIN.fullmatch(self.domain):
+            raise ValueError(
+                say("有 resolvers 时须写委派给应答端的 domain", "resolvers need the domain that is delegated")
+            )
         ways = [*self.allowed, *self.blocked]
         for text in ways:
             read_way(text)
@@ -154,15 +171,32 @@ class Source:
         here = await control.hello() if control else None
         ways = list(target.ways())
         attempts = await asyncio.gather(*(self._try(target, way, is_allowed, pace) for way, is_allowed in ways))
-        seen = await control.ask(here, [one.nonce for one in attempts]) if control and here and attempts else None
-        if here and not attempts:
+        helped = await asyncio.gather(
+            *(self._try_helper(target, way, helper, pace) for way, helper, _ in helpers(target))
+        )
+        nonces = [one.nonce for one in (*attempts, *helped)]
+        seen = await control.ask(here, nonces) if control and here and nonces else None
+        if here and not nonces:
             return True, []
         testimony = Evidence(here.ways, seen) if here and seen is not None else None
         judged = [
-            (way, judge(is_allowed, way, attempt, testimony))
+            (way, judge(is_allowed, str(way), attempt, testimony))
             for (way, is_allowed), attempt in zip(ways, attempts, strict=True)
         ]
+        judged += [
+            (way, judge(False, heard_as, attempt, testimony))
+            for (way, _, heard_as), attempt in zip(helpers(target), helped, strict=True)
+        ]
         return testimony is not None, judged
+
+    async def _try_helper(self, target: Target, way: Way, helper: str, pace: "Pace") -> Attempt:
+        """One resolver or proxy of the hospital's own."""
+        key, timeout_seconds = self._prober.key, self._prober.timeout_seconds
+        async with pace:
+            if way.protocol == "dns":
+                return await ask_resolver(key, helper, target.domain, timeout_seconds)
+            there = (target.address, target.proxied_port)
+            return await ask_proxy(key, self._name, read_endpoint(helper), there, timeout_seconds)
 
     async def _try(self, target: Target, way: Way, is_allowed: bool, pace: "Pace") -> Attempt:
         """One way; where an answer is due, silence is asked again once: a lost packet is no blocked way."""
@@ -210,6 +244,14 @@ class Source:
             tags = {"from_zone": zone, "to_zone": to_zone, "protocol": way.protocol, "port": way.port_tag}
             readings.append(Reading("isolation_cell", worst(verdicts).fields(), tags))
         return readings
+
+
+def helpers(target: Target) -> list[tuple[Way, str, str]]:
+    """Each resolver and proxy: the cell's way, where it is, and as which way the responder would hear it."""
+    six = "6" if ":" in target.address else ""
+    resolvers = [(Way("dns", 53), resolver, f"udp{six}/53") for resolver in target.resolvers]
+    heard_as = f"tcp{six}/{target.proxied_port}"
+    return [*resolvers, *((Way("proxy", read_endpoint(proxy)[1]), proxy, heard_as) for proxy in target.proxies)]
 
 
 class Pace:

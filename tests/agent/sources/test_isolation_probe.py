@@ -22,7 +22,7 @@ from agent.sources._witness import Witness
 from agent.sources.isolation_probe import Config, Source, Target
 
 KEY = b"a key of this test only"
-TCP = Way("tcp", 22)
+TCP = "tcp/22"
 
 
 @pytest.fixture

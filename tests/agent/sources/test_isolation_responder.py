@@ -6,8 +6,10 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
 from declared import undeclared
+from hypothesis import given, settings
 from servers import free_port, until_async
 
 from agent.broker import Secret
@@ -155,6 +157,20 @@ def test_witness_forgets_what_is_old_and_what_is_too_much() -> None:
     for number in range(MOST_REMEMBERED):
         witness.hear(seal(KEY, "probe", "a", "tcp/22", f"n{number}"))
     assert seen("second", "n0") == "n0"
+
+
+@given(st.binary(max_size=300), st.integers(0, 200), st.integers(0, 255))
+@settings(deadline=None, max_examples=200)
+def test_whatever_arrives_is_a_stranger_and_no_crash(data: bytes, place: int, byte: int) -> None:
+    witness = Witness(KEY, "medical-probe", lambda: 0.0)
+    line = bytearray(seal(KEY, "probe", "a", "tcp/22", "5" * 32))
+    line[place % (len(line) - 1)] ^= byte
+    question = bytearray(bytes(12) + b"\x20" + b"5" * 32 + b"\x20" + b"6" * 32 + b"\0" + bytes(4))
+    question[place % len(question)] ^= byte
+    for arrived in (data, bytes(line), bytes(question)):
+        answer = witness.hear(arrived)
+        assert answer is None or byte == 0
+    assert witness.strangers_count == 3 - (byte == 0)
 
 
 @pytest.mark.parametrize(
