@@ -18,6 +18,7 @@ from collector.evaluate import Rules, evaluate, format_time
 from collector.health import read_health
 from collector.history import explain_revision, read_history, summarize
 from collector.inquiry import Site
+from collector.network import read_network
 from collector.query import HOUR_MS
 from collector.reasons import Reason
 from collector.score import Scorecard
@@ -146,6 +147,7 @@ class Evaluator:
             history=read_history(store, self.site.id, now - HISTORY_MS),
             commands=self._commands,
             folder_trouble=self._folder_trouble(),
+            network=read_network(store, self.site.id, now),
         )
 
     async def _keep_hours(self) -> None:

@@ -60,7 +60,7 @@ LINE = (
     {"collector.evaluate"},
     {"collector.cases", "collector.ruleset", "collector.health", "collector.site_seen"},
     {"collector.site_check", "collector.site_draft", "collector.site_views"},
-    {"collector.grid", "collector.report", "collector.coverage", "collector.history"},
+    {"collector.grid", "collector.report", "collector.coverage", "collector.history", "collector.network"},
     {"collector.snapshot"},
     {"collector.tables", "collector.explain", "collector.compare"},
     {"collector.server", "collector.web"},

@@ -74,6 +74,7 @@ class Verdict:
             "is_as_expected": self.is_as_expected,
             "is_proven": self.is_proven,
             "is_reached": self.is_reached,
+            "is_allowed": self.is_allowed,
             "is_breached": self.is_breached,
             "outcome": int(self.outcome),
             "nonce": self.nonce,

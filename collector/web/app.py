@@ -21,6 +21,7 @@ from collector.web.agents_view import agents_view
 from collector.web.attestations_view import attestations_view
 from collector.web.evidence_view import criterion_view
 from collector.web.history_view import history_view
+from collector.web.network_view import network_view
 from collector.web.node_view import node_view
 from collector.web.start_view import start_view
 from collector.web.subject_view import subject_view
@@ -52,6 +53,7 @@ def create_app(latest: Latest, clock: Callable[[], float] = time.time) -> Starle
         Route("/subject/{name:path}", pages.subject),
         Route("/attestations", pages.attestations),
         Route("/history", pages.history),
+        Route("/network", pages.network),
         Route("/agents", pages.agents),
         Route("/start", pages.start),
         Route("/api/scorecard", pages.scorecard),
@@ -89,6 +91,9 @@ class _Pages:
 
     async def agents(self, request: Request) -> Response:
         return self._show(request, agents_view)
+
+    async def network(self, request: Request) -> Response:
+        return self._show(request, network_view)
 
     async def attestations(self, request: Request) -> Response:
         return self._show(request, attestations_view)
