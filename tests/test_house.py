@@ -73,7 +73,7 @@ LINE = (
         "collector.ledger_words",
     },
     {"collector.site_check", "collector.site_draft", "collector.site_views"},
-    {"collector.grid", "collector.report", "collector.coverage", "collector.history"},
+    {"collector.grid", "collector.report", "collector.coverage", "collector.history", "collector.network"},
     {"collector.snapshot"},
     {"collector.metrics"},
     {"collector.tables", "collector.explain", "collector.compare"},

@@ -44,6 +44,7 @@ MEASUREMENTS = {
         "net_interface",
         "network_segment",
         "path_probe",
+        "path_reflector",
         "line",
         "poll",
         "neighbour",
@@ -55,6 +56,7 @@ MEASUREMENTS = {
     "security": [
         "isolation_cell",
         "isolation_control",
+        "isolation_responder",
         "boundary",
         "zone_flow",
         "illegal_connection",
@@ -85,6 +87,18 @@ EMITTED = {
     "redundant_group": ("host_network", "host_raid"),
     "service_unit": ("systemd_units",),
     "net_interface": ("host_network",),
+    "network_segment": ("path_probe",),
+    "path_probe": ("path_probe",),
+    "path_reflector": ("path_reflector",),
+    "line": ("path_probe",),
+    "boundary": ("firewall_rules",),
+    "exposure_scan": ("exposure_scan",),
+    "management_access": ("management_access",),
+    "config_backup": ("config_backup",),
+    "log_archive": ("log_archive",),
+    "isolation_cell": ("isolation_probe",),
+    "isolation_control": ("isolation_probe",),
+    "isolation_responder": ("isolation_responder",),
 }
 
 CJK = re.compile("[\u4e00-\u9fff]")
@@ -127,7 +141,13 @@ def test_fields_that_their_measurements_source_cannot_know_say_so() -> None:
         for key in measurement.fields
         if measurement.emitted_by and not measurement.emitters(key)
     ]
-    assert unknown == ["asset_info.system_name", "net_interface.alias", "disk_device.is_healthy"]
+    assert unknown == [
+        "asset_info.system_name",
+        "net_interface.alias",
+        "path_probe.throughput_bits_per_second",
+        "boundary.sessions_used_ratio",
+        "disk_device.is_healthy",
+    ]
 
 
 def ends_in_unit(key: str) -> bool:
