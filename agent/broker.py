@@ -25,8 +25,8 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 say("file、env、credential 三者必须且只能写一个", "give exactly one of file, env and credential")
             )
 
-    def read(self, environment: Mapping[str, str] = os.environ) -> str:
-        """The secret, without the line's end. Raises LinkError when it is not there."""
+    def read(self, environment: Mapping[str, str] = os.environ, key: str = "broker.password") -> str:
+        """The secret, without the line's end; `key` is where it is configured. Raises LinkError when it is not there."""
         if self.env is not None:
             if self.env not in environment:
                 raise LinkError(say(f"环境变量 {self.env} 未设置", f"the environment variable {self.env} is not set"))
@@ -43,8 +43,8 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         except (OSError, UnicodeDecodeError) as error:
             why = _explain_file(error)
             text = say(
-                f"无法读取密码文件 {path}：{why}；请补上该文件，或修改 broker.password；之后会自动重试",
-                f"cannot read the password file {path}: {why}; mend it or change broker.password; it is tried on",
+                f"无法读取密码文件 {path}：{why}；请补上该文件，或修改 {key}；之后会自动重试",
+                f"cannot read the password file {path}: {why}; mend it or change {key}; it is tried on",
             )
             raise LinkError(text) from error
 

@@ -21,7 +21,19 @@ EXAMPLES: Mapping[str, object] = {
     "broker.password": {"file": "/etc/infravitals-agent/broker.password"},
     "spool.path": "/var/lib/infravitals-agent/spool.sqlite",
     "host_clock.program": "chrony",
+    "keepalived.watched": {"HIS": "10.1.2.100"},
     "systemd_units.units": ["postgresql@*.service"],
+    "continuity_probe.probes": {
+        "his-web": {"service": "his", "kind": "http", "addresses": ["his.hospital.local:80"], "path": "/login"},
+        "his-db": {
+            "service": "his",
+            "kind": "postgresql",
+            "addresses": ["his-db.hospital.local:5432"],
+            "database": "his",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/his-db.password"},
+        },
+    },
 }
 """What stands in the sample where there is no default, or one that shows nothing."""
 
@@ -69,6 +81,28 @@ TEXTS: Mapping[str, Text] = {
     "host_disk.tmpfs": Text("是否采集内存文件系统", "whether to ask file systems in memory"),
     "host_network.include": Text("采集哪些网卡(通配符)", "which interfaces, by shell patterns"),
     "host_network.exclude": Text("不采集哪些网卡", "which interfaces not"),
+    "continuity_probe.probes": Text(
+        "探测哪些业务路径，名称：service、kind(tcp、http、postgresql、mysql)、addresses 等，见 docs/failover.md",
+        "which paths, by name: service, kind (tcp, http, postgresql, mysql), addresses and more, see docs/failover.md",
+    ),
+    "continuity_probe.period_seconds": Text("多少秒发一个令牌", "a token every so many seconds"),
+    "continuity_probe.timeout_seconds": Text(
+        "一个令牌的时限(秒)，须小于 1：不让 TCP 重传掩盖中断",
+        "how long a token may take; below 1 s, so that TCP's retransmission hides no outage",
+    ),
+    "continuity_probe.failures": Text("失败几个令牌算中断", "so many failed tokens make an outage"),
+    "continuity_probe.sustained": Text("连续几个成功算恢复", "so many good ones in a row end it"),
+    "continuity_probe.automatic_within_seconds": Text(
+        "短于此的中断视为自动恢复：没有人来得及动手",
+        "an outage shorter than this ended without a person: nobody acts that fast",
+    ),
+    "keepalived.file": Text("keepalived 的配置文件，只读", "keepalived's configuration; only read"),
+    "keepalived.watched": Text(
+        "本机不是成员、但要看着的虚拟地址：组名: 地址", "virtual addresses to watch from outside, group: address"
+    ),
+    "keepalived.arp": Text(
+        "是否用 ARP 探询有几台主机应答(需 CAP_NET_RAW)", "whether to ask by ARP how many answer (CAP_NET_RAW)"
+    ),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),

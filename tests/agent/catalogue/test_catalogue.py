@@ -85,6 +85,9 @@ EMITTED = {
     "redundant_group": ("host_network", "host_raid"),
     "service_unit": ("systemd_units",),
     "net_interface": ("host_network",),
+    "service_probe": ("continuity_probe",),
+    "outage": ("continuity_probe",),
+    "drill": ("continuity_probe",),
 }
 
 CJK = re.compile("[\u4e00-\u9fff]")
