@@ -22,6 +22,14 @@ EXAMPLES: Mapping[str, object] = {
     "spool.path": "/var/lib/infravitals-agent/spool.sqlite",
     "host_clock.program": "chrony",
     "keepalived.watched": {"HIS": "10.1.2.100"},
+    "postgresql_replication.pairs": {
+        "his-db": {
+            "addresses": ["his-db-1.hospital.local:5432", "his-db-2.hospital.local:5432"],
+            "database": "postgres",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/his-db.password"},
+        },
+    },
     "systemd_units.units": ["postgresql@*.service"],
     "continuity_probe.probes": {
         "his-web": {"service": "his", "kind": "http", "addresses": ["his.hospital.local:80"], "path": "/login"},
@@ -103,6 +111,11 @@ TEXTS: Mapping[str, Text] = {
     "keepalived.arp": Text(
         "是否用 ARP 探询有几台主机应答(需 CAP_NET_RAW)", "whether to ask by ARP how many answer (CAP_NET_RAW)"
     ),
+    "pairs": Text(
+        "持有同一份数据的服务器，按名称；填 token_table 则以令牌验证双活，见 docs/failover.md",
+        "servers that hold the same data, by name; with token_table tokens prove dual-active, see docs/failover.md",
+    ),
+    "answer_seconds": Text("一台服务器的应答时限(秒)", "how long one server may take to answer, in seconds"),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),
@@ -128,7 +141,8 @@ def write_sample(source: str | None = None) -> str:
         "sources:",
     ]
     for name, kind in kinds.items():
-        lines += ["", f"  # {describe_source(name)}", f"  {name}:", *_write_struct(kind, name, "    ")]
+        lines += ["", f"  # {describe_source(name)}", *_write_grants(name)]
+        lines += [f"  {name}:", *_write_struct(kind, name, "    ")]
     return "\n".join(lines) + "\n"
 
 
@@ -153,6 +167,14 @@ def explain_key(section: str, key: str) -> Text | None:
 
 def _is_emitted(measurement: Measurement, source: str) -> bool:
     return any(source in measurement.emitters(field) for field in measurement.fields)
+
+
+def _write_grants(name: str) -> Iterator[str]:
+    """The least rights that a source needs in what it asks, as the SQL that gives them."""
+    grants: str = getattr(load_kind(name), "GRANTS", "")
+    if grants:
+        yield f"  # {say('所需的最小权限：', 'the least rights that it needs:')}"
+        yield from (f"  #   {line}" for line in grants.splitlines())
 
 
 def _systems(name: str) -> str:

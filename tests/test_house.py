@@ -36,6 +36,7 @@ LINE = (
     {"agent.wire", "agent.reasons"},
     {"agent.link", "agent.broker", "agent.mqtt_trouble"},
     {"agent.mqtt", "agent.inprocess"},
+    {"agent.databases"},
     {"agent.continuity"},
     {"agent.sources"},
     {"agent.spool_file", "agent.spool", "agent.readings", "agent.rounds", "agent.refusals"},

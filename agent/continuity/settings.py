@@ -6,6 +6,8 @@ import msgspec
 
 from agent.broker import Secret, Tls, tls_context
 from agent.continuity.reach import Http, Reach, Tcp
+from agent.continuity.sql import SqlTokens, identify_mysql, identify_postgresql
+from agent.databases import Account, mysql, postgresql
 from agent.errors import LinkError, SourceError
 from agent.language import say
 
@@ -65,7 +67,11 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             except LinkError as error:
                 raise SourceError(str(error).replace("broker.tls", "tls")) from error
             return Http(host, port, self.path, expect=self.expect, identity_header=self.identity_header, tls=tls)
-        raise NotImplementedError
+        addresses = [split_address(address) for address in self.addresses]
+        account = Account(self.database, self.user, self.password, f"continuity_probe.probes.{stream}")
+        if self.kind == "postgresql":
+            return SqlTokens(addresses, account, self.table, stream, postgresql.dial, identify_postgresql)
+        return SqlTokens(addresses, account, self.table, stream, mysql.dial, identify_mysql)
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -75,6 +75,7 @@ class Stream:
     ) -> None:
         self.name = name
         self.away: Away | None = None
+        self.observe: Callable[[Token], None] | None = None
         self._file = file
         self._make_reach = make_reach
         self._pace, self._rule, self._clock = pace, rule, clock
@@ -117,7 +118,9 @@ class Stream:
         self._task = asyncio.create_task(prober.run(), name=f"tokens of {self.name}")
 
     def settle(self, token: Token) -> None:
-        """Take one settled token into account."""
+        """Take one settled token into account; `observe`, where it is set, sees each."""
+        if self.observe is not None:
+            self.observe(token)
         self._tally.sent += 1
         if token.is_good:
             self._tally.good += 1

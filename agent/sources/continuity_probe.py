@@ -30,6 +30,15 @@ from agent.sources import Reading, SourceConfig, Surroundings
 
 FIRST_TOKEN_SECONDS = 3.0
 
+GRANTS = """-- PostgreSQL, for probes of that kind
+CREATE ROLE infravitals LOGIN PASSWORD '…' CONNECTION LIMIT 16;
+CREATE TABLE infravitals_token (stream text, number bigint, sent_at double precision, PRIMARY KEY (stream, number));
+GRANT SELECT, INSERT, DELETE ON infravitals_token TO infravitals;
+-- MySQL and MariaDB
+CREATE USER infravitals@'%' IDENTIFIED BY '…';
+CREATE TABLE infravitals_token (stream varchar(64), number bigint, sent_at double, PRIMARY KEY (stream, number)) ENGINE=InnoDB;
+GRANT SELECT, INSERT, DELETE ON infravitals_token TO infravitals@'%';"""
+
 
 class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """probes: by name. period_seconds, timeout_seconds: of tokens; the timeout stays below 1 s, see above."""
