@@ -22,6 +22,14 @@ EXAMPLES: Mapping[str, object] = {
     "spool.path": "/var/lib/infravitals-agent/spool.sqlite",
     "host_clock.program": "chrony",
     "keepalived.watched": {"HIS": "10.1.2.100"},
+    "mysql_replication.pairs": {
+        "emr-db": {
+            "addresses": ["emr-db-1.hospital.local:3306", "emr-db-2.hospital.local:3306"],
+            "database": "emr",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/emr-db.password"},
+        },
+    },
     "postgresql_replication.pairs": {
         "his-db": {
             "addresses": ["his-db-1.hospital.local:5432", "his-db-2.hospital.local:5432"],

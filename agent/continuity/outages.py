@@ -61,7 +61,7 @@ class State(msgspec.Struct):
 class OutageWatch:
     """Takes tokens in any order, each once; gives outages as they end.
 
-    A change of server without one failed token is an outage of the time between the two answers.
+    A change of server without one failed token is given as an outage without failures, of the time between the two answers.
     """
 
     def __init__(self, rule: Rule, state: State | None = None) -> None:
@@ -69,6 +69,7 @@ class OutageWatch:
         self._rule = rule
         self._waiting: dict[int, Token] = {}
         self._good: list[Token] = []
+        self._moving: list[Token] = []
         self._last: Token | None = None
 
     @property
@@ -102,6 +103,7 @@ class OutageWatch:
 
     def _note_failure(self, token: Token) -> None:
         self._good.clear()
+        self._moving.clear()
         if self.state.began_at is None:
             self.state.began_at = token.sent_at
         self.state.failed += 1
@@ -109,11 +111,7 @@ class OutageWatch:
     def _judge_good(self, token: Token) -> Outage | None:
         state = self.state
         if state.began_at is None:
-            before, last, last_good = state.served_by, self._last, state.last_good
-            self._remember(token)
-            if last is not None and before and token.served_by and before != token.served_by:
-                return Outage(last.settled_at, token.settled_at, 0, before, token.served_by, last_good, token.number)
-            return None
+            return self._judge_move(token)
         self._good.append(token)
         if len(self._good) < self._rule.sustained:
             return None
@@ -122,6 +120,23 @@ class OutageWatch:
         self._remember(token)
         self._good.clear()
         return outage
+
+    def _judge_move(self, token: Token) -> Outage | None:
+        """A good token outside an outage; another server must answer `sustained` times in a row to have taken over."""
+        before, last = self.state.served_by, self._last
+        if not (before and token.served_by and before != token.served_by) or last is None:
+            self._moving.clear()
+            self._remember(token)
+            return None
+        if self._moving and self._moving[0].served_by != token.served_by:
+            self._moving.clear()
+        self._moving.append(token)
+        if len(self._moving) < self._rule.sustained:
+            return None
+        first, last_good = self._moving[0], self.state.last_good
+        self._moving.clear()
+        self._remember(token)
+        return Outage(last.settled_at, first.settled_at, 0, before, token.served_by, last_good, first.number)
 
     def _end_outage(self, began_at: float) -> Outage | None:
         first = self._good[0]

@@ -24,7 +24,7 @@ Identify = Callable[[Session], Awaitable[str]]
 
 
 class SqlTokens:
-    """A Reach through a database. addresses: tried in order until one takes the token."""
+    """A Reach through a database. addresses: the one that served last is tried first, then the others in order."""
 
     keeps_tokens = True
 
@@ -45,6 +45,7 @@ class SqlTokens:
         self._idle: list[tuple[Session, str]] = []
         self._sent = 0
         self._is_closed = False
+        self._current = addresses[0]
         self._pruning: asyncio.Task[None] | None = None
 
     async def send(self, number: int, sent_at: float) -> str:
@@ -95,12 +96,13 @@ class SqlTokens:
         """A session at the first address that may be written to; a dead one may take its share of the time only."""
         share = timeout_seconds / len(self._addresses)
         troubles = []
-        for host, port in self._addresses:
+        for host, port in self._in_order():
             session: Session | None = None
             try:
                 async with asyncio.timeout(share):
                     session = await self._dial(host, port, self._account, share)
                     own = await self._identify(session)
+                self._current = (host, port)
                 return session, f"{host}:{port}" if len(self._addresses) > 1 else plain_name(own)
             except (SourceError, OSError, TimeoutError) as error:
                 troubles.append(str(error) or say(f"{host}:{port} 没有应答", f"{host}:{port} does not answer"))
@@ -109,6 +111,10 @@ class SqlTokens:
                 await _discard(session)
                 raise
         raise SourceError("; ".join(troubles))
+
+    def _in_order(self) -> list[tuple[str, int]]:
+        """The addresses, the one that took the last token first: a client stays where it is served."""
+        return sorted(self._addresses, key=lambda address: address != self._current)
 
     async def _give_back(self, session: Session, name: str) -> None:
         self._sent += 1

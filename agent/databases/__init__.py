@@ -39,6 +39,9 @@ class Session(Protocol):
     async def query(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
         """The rows of one statement, none where it gives none. Raises SourceError, which says what to GRANT where that is it."""
 
+    async def named(self, sql: str) -> list[dict[str, object]]:
+        """The rows of one statement by the names of their columns, for `SHOW`. Raises SourceError."""
+
     async def close(self) -> None:
         """Give it back; never waits on the network."""
 

@@ -58,6 +58,13 @@ class _Session:
         return not self._connection.closed
 
     async def query(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        return (await self._run(sql, values))[1]
+
+    async def named(self, sql: str) -> list[dict[str, object]]:
+        names, rows = await self._run(sql, ())
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    async def _run(self, sql: str, values: Sequence[object]) -> tuple[list[str], list[Row]]:
         task = asyncio.ensure_future(self._query(sql, values))
         try:
             return await asyncio.shield(task)
@@ -67,19 +74,20 @@ class _Session:
             self._cut()
             raise
 
-    async def _query(self, sql: str, values: Sequence[object]) -> list[Row]:
+    async def _query(self, sql: str, values: Sequence[object]) -> tuple[list[str], list[Row]]:
         import psycopg
 
         self._warnings.clear()
         try:
             cursor = await self._connection.execute(sql.encode(), values or None)
-            rows = await cursor.fetchall() if cursor.description else []
+            names = [column.name for column in cursor.description or ()]
+            rows = await cursor.fetchall() if names else []
         except psycopg.Error as error:
             raise SourceError(f"{self._where}: {_explain(error, self._account)}") from error
         if self._warnings:
             # as when the wait for a synchronous standby is cancelled: committed here, and only here
             raise SourceError(f"{self._where}: {self._warnings[0]}")
-        return rows
+        return names, rows
 
     async def close(self) -> None:
         if not self._connection.closed:

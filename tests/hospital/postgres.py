@@ -23,6 +23,8 @@ cluster_name = '{name}'
 shared_buffers = '16MB'
 wal_sender_timeout = '5s'
 wal_retrieve_retry_interval = '500ms'
+fsync = off
+full_page_writes = off
 """
 
 GRANTS = """

@@ -88,7 +88,7 @@ EMITTED = {
     "service_probe": ("continuity_probe",),
     "outage": ("continuity_probe",),
     "drill": ("continuity_probe",),
-    "replication": ("postgresql_replication",),
+    "replication": ("mysql_replication", "postgresql_replication"),
 }
 
 CJK = re.compile("[\u4e00-\u9fff]")

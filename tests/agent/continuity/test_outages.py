@@ -46,7 +46,8 @@ def test_outage_that_has_not_ended_is_not_told() -> None:
 
 
 def test_move_without_a_failed_token_is_told_with_the_time_between_the_answers() -> None:
-    [outage] = outages("aaab")
+    assert outages("aaabaacbaa") == [], "one answer from elsewhere is no move"
+    [outage] = outages("aaabbb")
     assert outage.is_moved and outage.failed == 0
     assert (outage.began_at, outage.ended_at) == (2.01, 3.01)
 

@@ -106,7 +106,7 @@ async def test_outage_of_a_tcp_service_is_told_once_when_it_has_ended() -> None:
             await rounds.until_up(True)
     assert len(rounds.named("outage")) == 1
     duration = outage["duration_seconds"]
-    assert isinstance(duration, float) and duration > 0.1
+    assert isinstance(duration, float) and duration > 0
     assert outage["is_automatic"] is True
     assert "lost_tokens_count" not in outage, "nothing keeps TCP tokens"
     assert rounds.named("drill") == []
