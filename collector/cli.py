@@ -12,7 +12,7 @@ from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, en
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError, WrongCall
 from agent.language import say
-from collector import site_cli
+from collector import drill_cli, site_cli
 from collector.evidence_cli import add_commands, add_rules_commands
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def build_parser() -> Parser:
     add_format(score, ("table", "json"))
     _add_rules(add("rules", _no_command, "查看、检查、测试评分规则", "list, check, test and explain the rules"))
     site_cli.add_commands(add, _default_data())
+    drill_cli.add_commands(add)
     check = add("check", _check_config, "检查 collector.yaml，不打开任何连接", "check a collector.yaml; opens nothing")
     _add_config(check)
     add("sample", _sample, "打印带注释的 collector.yaml 样例", "print a commented collector.yaml")

@@ -94,6 +94,11 @@ class Stream:
         return self._watch.is_out
 
     @property
+    def out_since(self) -> float | None:
+        """When the outage that is on began; None while there is none."""
+        return self._watch.state.began_at if self._watch.is_out else None
+
+    @property
     def is_up(self) -> bool | None:
         """Whether the newest token in order is good; None before the first."""
         return self._watch.state.is_good

@@ -1,8 +1,8 @@
 """Whether a service works, by numbered tokens through the path that clinicians use, and what its outages cost.
 
 Measures: service_probe[service, probe]: is_up (of the newest token), latency_seconds, sent_count, acknowledged_count, failed_count;
-outage[service]: one point when it has ended; drill[service, drill]: one point for every move to another server that was
-seen without a drill (is_planned 0), and one more, is_passed, when the service returned.
+outage[service]: one point when it has ended; drill[service, drill]: one point for every drill that `infravitals drill` has finished (is_planned 1), one
+for every move to another server that was seen without a drill (is_planned 0), and one more, is_passed, when the service returned.
 Needs: a way to the service. TCP and HTTP: nothing more. PostgreSQL, MySQL: the extra `databases`, and a small table of its own
 (see `sample`), where tokens are written, read back after an outage, and pruned.
 Reference: RTO and RPO as in GB/T 20988; RFC 9293 (SYN retransmission, hence the timeout below 1 s).
@@ -13,6 +13,7 @@ judgement); of a longer one the probe does not know who ended it and does not sa
 """
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, ClassVar
@@ -23,6 +24,7 @@ from agent.continuity.outages import Outage, Rule
 from agent.continuity.prober import Pace, Steady
 from agent.continuity.settings import Id, Probe
 from agent.continuity.stream import Away, Finding, Stream
+from agent.drills.records import Record, is_in_drill, read_records
 from agent.errors import NoData
 from agent.language import say
 from agent.points import Value
@@ -61,6 +63,8 @@ class Source:
         self._config = config
         self._folder = surroundings.state_directory and surroundings.state_directory / "continuity"
         self._clock = Steady(surroundings.clock, surroundings.monotonic)
+        self._drills = surroundings.state_directory and surroundings.state_directory / "drills"
+        self._told: list[str] = []
         self._streams: dict[str, Stream] = {}
 
     async def open(self) -> None:
@@ -85,9 +89,24 @@ class Source:
             for finding in findings:
                 readings += self._read_finding(name, finding)
             self._streams[name].keep()
+        readings += self._read_drills()
         if not any(stream.is_timing for stream in self._streams.values()):
             self._clock.correct()
         return readings
+
+    def _is_in_drill(self, service: str, at: float) -> bool:
+        return self._drills is not None and is_in_drill(self._drills, service, at)
+
+    def _read_drills(self) -> list[Reading]:
+        """The drills that `infravitals drill` has finished and nobody has told of; told means handed over in a round before."""
+        if self._drills is None:
+            return []
+        for told in self._told:
+            with contextlib.suppress(OSError):  # told again then, which changes nothing
+                (self._drills / f"{told}.reported").touch()
+        records = [one for one in read_records(self._drills) if not (self._drills / f"{one.drill}.reported").exists()]
+        self._told = [record.drill for record in records]
+        return [_read_record(record) for record in records]
 
     async def close(self) -> None:
         """Stop sending; what is not handed over yet waits in the state directory."""
@@ -119,7 +138,7 @@ class Source:
             fields["lost_tokens_count"] = len(loss.lost)
         at = round(outage.ended_at * 1000)
         readings = [Reading("outage", fields, {"service": service}, timestamp=at)] if outage.failed else []
-        if outage.is_moved:
+        if outage.is_moved and not self._is_in_drill(service, outage.began_at):
             moved = {"rto_seconds": outage.duration_seconds, "is_planned": False, **fields}
             del moved["duration_seconds"]
             if loss is not None:
@@ -139,6 +158,25 @@ def _read_return(stream: Stream, outage: Outage, service: str, drill: str, at: i
         stream.away = None
         return [Reading("drill", {"is_passed": True}, {"service": service, "drill": away.event}, timestamp=at)]
     return []
+
+
+def _read_record(record: Record) -> Reading:
+    fields: dict[str, Value] = {
+        "is_planned": True,
+        "is_passed": record.is_passed,
+        "sent_count": record.sent,
+        "acknowledged_count": record.acknowledged,
+        "token_log_digest": record.token_log_digest,
+        "plan_digest": record.plan_digest,
+    }
+    if record.rto_seconds is not None:
+        fields["rto_seconds"] = record.rto_seconds
+    if record.rpo_seconds is not None and record.lost is not None:
+        fields |= {"rpo_seconds": record.rpo_seconds, "lost_tokens_count": len(record.lost)}
+    if record.is_automatic is not None:
+        fields["is_automatic"] = record.is_automatic
+    tags = {"service": record.service, "drill": record.drill}
+    return Reading("drill", fields, tags, timestamp=round(record.ended_at * 1000))
 
 
 def _name_event(outage: Outage) -> str:
