@@ -124,6 +124,7 @@ TEXTS: Mapping[str, Text] = {
         "servers that hold the same data, by name; with token_table tokens prove dual-active, see docs/failover.md",
     ),
     "answer_seconds": Text("一台服务器的应答时限(秒)", "how long one server may take to answer, in seconds"),
+    "pacemaker.cluster": Text("集群在数据中的名称", "what the cluster is called in the data"),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),
