@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 DATA ?= data
 TEST_PACKAGES := mosquitto mosquitto-clients chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl util-linux \
-  iproute2 keepalived postgresql mariadb-server galera-4 rsync pacemaker pacemaker-cli-utils corosync
+  iproute2 keepalived postgresql mariadb-server galera-4 rsync pacemaker pacemaker-cli-utils corosync libvirt-clients
 BENCH_PACKAGES := prometheus-node-exporter mosquitto
 
 .PHONY: up test check bench lock pages clean

@@ -125,6 +125,7 @@ TEXTS: Mapping[str, Text] = {
     ),
     "answer_seconds": Text("一台服务器的应答时限(秒)", "how long one server may take to answer, in seconds"),
     "pacemaker.cluster": Text("集群在数据中的名称", "what the cluster is called in the data"),
+    "libvirt.uri": Text("虚拟化平台，写法同 virsh -c", "the hypervisor, as virsh -c takes it"),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),
