@@ -6,6 +6,7 @@ Sources may also stand in `conf.d/*.yaml` beside the file, each with a `sources:
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -24,6 +25,9 @@ from agent.sources import names as source_names
 
 LEAST_INTERVAL_SECONDS = 1.0
 """For every source; one that starts a process asks for more in its own `Config`."""
+
+SPREAD_SECONDS = 1.0
+"""So far apart, on average, begin the rounds of a source's targets, until the interval is full."""
 
 STATE_DIRECTORIES = {
     "darwin": "/usr/local/var/infravitals-agent",
@@ -66,9 +70,14 @@ class SourceSection:
     kind: type[Source]
     config: SourceConfig
 
-    def watch(self, surroundings: Surroundings) -> Watch:
-        """This source, to be gathered on its own machine."""
-        return Watch(self.name, self.config, lambda: self.kind(self.config, surroundings))
+    def watches(self, surroundings: Surroundings) -> list[Watch]:
+        """This source for each of its targets; many of them are spread over the interval."""
+        parts = self.config.split()
+        spread = None if len(parts) < 2 else min(self.config.interval_seconds, SPREAD_SECONDS * len(parts))
+        return [
+            Watch(self.name, part, partial(self.kind, part, surroundings), target, spread)
+            for target, part in parts.items()
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,7 @@ class AgentConfig:
     def watches(self) -> list[Watch]:
         """What the runner gathers."""
         surroundings = self.surroundings()
-        return [section.watch(surroundings) for section in self.sources]
+        return [watch for section in self.sources for watch in section.watches(surroundings)]
 
 
 def read_config(path: Path, system: str = sys.platform) -> AgentConfig:

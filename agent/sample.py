@@ -21,6 +21,8 @@ EXAMPLES: Mapping[str, object] = {
     "broker.password": {"file": "/etc/infravitals-agent/broker.password"},
     "spool.path": "/var/lib/infravitals-agent/spool.sqlite",
     "host_clock.program": "chrony",
+    "snmp_device.credentials": {"ward": {"version": "2c", "community": {"file": "/etc/infravitals-agent/community"}}},
+    "snmp_device.targets": [{"asset": "core-switch-1", "host": "192.0.2.1", "credential": "ward"}],
     "systemd_units.units": ["postgresql@*.service"],
 }
 """What stands in the sample where there is no default, or one that shows nothing."""
@@ -69,6 +71,16 @@ TEXTS: Mapping[str, Text] = {
     "host_disk.tmpfs": Text("是否采集内存文件系统", "whether to ask file systems in memory"),
     "host_network.include": Text("采集哪些网卡(通配符)", "which interfaces, by shell patterns"),
     "host_network.exclude": Text("不采集哪些网卡", "which interfaces not"),
+    "snmp_device.timeout_seconds": Text(
+        "首次等待应答的时间(秒)，每次重试加倍",
+        "how long the first attempt waits for an answer, doubled with each retry",
+    ),
+    "snmp_device.retries": Text("无应答时重试几次", "how often a question without an answer is repeated"),
+    "snmp_device.credentials": Text(
+        "凭据：版本 1、2c 的 community，或版本 3 的用户；详见 docs/snmp.md",
+        "credentials by name: the community of 1 and 2c, or a user of 3; see docs/snmp.md",
+    ),
+    "snmp_device.targets": Text("只轮询这里列出的设备", "the devices to poll; no others are ever asked"),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),

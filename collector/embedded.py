@@ -50,4 +50,4 @@ def open_spool(place: Place) -> Spool:
 def make_watches(place: Place) -> list[Watch]:
     """Every source that serves this system, with its defaults."""
     surroundings = Surroundings(asset=agent_name(), state_directory=place.data_directory)
-    return [section.watch(surroundings) for section in default_sources()]
+    return [watch for section in default_sources() for watch in section.watches(surroundings)]

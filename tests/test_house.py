@@ -36,7 +36,7 @@ LINE = (
     {"agent.wire", "agent.reasons"},
     {"agent.link", "agent.broker", "agent.mqtt_trouble"},
     {"agent.mqtt", "agent.inprocess"},
-    {"agent.sources"},
+    {"agent.sources", "agent.snmp", "agent.profiles"},
     {"agent.spool_file", "agent.spool", "agent.readings", "agent.rounds", "agent.refusals"},
     {"agent.publish", "agent.run", "agent.config"},
     {"agent.service", "agent.sample", "agent.trial"},

@@ -127,7 +127,7 @@ def test_fields_that_their_measurements_source_cannot_know_say_so() -> None:
         for key in measurement.fields
         if measurement.emitted_by and not measurement.emitters(key)
     ]
-    assert unknown == ["asset_info.system_name", "net_interface.alias", "disk_device.is_healthy"]
+    assert unknown == ["disk_device.is_healthy"]
 
 
 def ends_in_unit(key: str) -> bool:
