@@ -23,6 +23,8 @@ EXAMPLES: Mapping[str, object] = {
     "host_clock.program": "chrony",
     "snmp_device.credentials": {"ward": {"version": "2c", "community": {"file": "/etc/infravitals-agent/community"}}},
     "snmp_device.targets": [{"asset": "core-switch-1", "host": "192.0.2.1", "credential": "ward"}],
+    "snmp_device.discover": {"ranges": ["192.0.2.0/24"], "requests_per_second": 20},
+    "snmp_device.peers": ["core-switch-2"],
     "systemd_units.units": ["postgresql@*.service"],
 }
 """What stands in the sample where there is no default, or one that shows nothing."""
@@ -81,6 +83,13 @@ TEXTS: Mapping[str, Text] = {
         "credentials by name: the community of 1 and 2c, or a user of 3; see docs/snmp.md",
     ),
     "snmp_device.targets": Text("只轮询这里列出的设备", "the devices to poll; no others are ever asked"),
+    "snmp_device.peers": Text(
+        "由别的网关轮询的设备名(sysName)，作为邻居时算作已纳管",
+        "system names of devices that other gateways poll: managed when they are seen as neighbours",
+    ),
+    "snmp_device.discover": Text(
+        "snmp discover 只许在这些地址段内查找", "the ranges in which `snmp discover` may look, and no others"
+    ),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),

@@ -40,6 +40,7 @@ LINE = (
     {"agent.spool_file", "agent.spool", "agent.readings", "agent.rounds", "agent.refusals"},
     {"agent.publish", "agent.run", "agent.config"},
     {"agent.service", "agent.sample", "agent.trial"},
+    {"agent.snmp.commands"},
     {"agent.cli"},
     {"collector.query"},
     {"collector.buckets"},

@@ -57,6 +57,7 @@ class Device:
     """A target as it is known by now.
 
     budget_seconds: how long a round may take. names: the profiles that the configuration prescribes; none: those that fit.
+    managed: system names of the devices that are polled, in small letters.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class Device:
         budget_seconds: float = 30.0,
         names: tuple[str, ...] | None = None,
         parts: Parts | None = None,
+        managed: frozenset[str] = frozenset(),
     ) -> None:
         self.session = session
-        self.memory = Memory(parts=parts or Parts())
+        self.memory = Memory(managed, parts=parts or Parts())
         self.chosen: tuple[Profile, ...] = ()
         self.object_id = ""
         self._known = profiles

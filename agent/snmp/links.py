@@ -52,13 +52,14 @@ def _is_carrying(state: Value | None) -> bool:
 
 
 def shape_neighbours(look: Look) -> Iterator[Reading]:
-    """A `neighbour` for each device that LLDP hears; whether the register knows it is the collector's to say."""
+    """A `neighbour` for each device that LLDP hears; managed are those that a gateway polls."""
     for cells in look.seen.rows.values():
         name = read_text(cells["system_name"]) if "system_name" in cells else ""
         chassis = _chassis(cells.get("chassis"), cells.get("chassis_kind"))
         who = chassis or name
         if who:
-            fields: dict[str, FieldValue] = {"system_name": name} if name else {"system_name": who}
+            is_managed = name.lower().partition(".")[0] in look.memory.managed
+            fields: dict[str, FieldValue] = {"system_name": name or who, "is_managed": is_managed}
             yield Reading("neighbour", fields, {"neighbour": who})
 
 

@@ -60,13 +60,17 @@ SHAPE_SIGNALS: Mapping[Shape, Mapping[str, tuple[str, ...]]] = {
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One object id. unsigned: 32 bits that an agent may send as a negative number. every_seconds: how often it is read when it changes rarely. unless: only where that column gives nothing."""
+    """One object id. unsigned: 32 bits that an agent may send as a negative number. every_seconds: how often it is read when it changes rarely. unless: only where that column gives nothing.
+
+    is_factory: its text is written by the maker's software, never by people, so a recorded walk may keep it.
+    """
 
     oid: Oid
     symbol: str
     kind: Literal["number", "unsigned", "counter32", "counter64", "text", "mac", "oid", "octets"] = "number"
     every_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
     unless: str | None = None
+    is_factory: bool = False
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -138,13 +142,16 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class ProfileFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A profile as it is written. select: prefixes of sysObjectID, `*` for every device. needs: a device must know one of them."""
+    """A profile as it is written. select: prefixes of sysObjectID, `*` for every device. needs: a device must know one of them.
+
+    asset_class: what such a device is in the register, where the profile tells it.
+    """
 
     title: Text
     select: tuple[Prefix, ...]
     tables: Mapping[str, Table]
     needs: tuple[Oid, ...] = ()
-    vendor: str | None = None
+    asset_class: Literal["network", "firewall", "storage", "server", "ups"] | None = None
 
 
 class Profile(msgspec.Struct, frozen=True):

@@ -2,11 +2,12 @@
 
 import asyncio
 import bisect
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Callable, Iterable
+from typing import Protocol, cast
 
 from agent.snmp import ber
 from agent.snmp.ber import Binding, Malformed
+from agent.snmp.credentials import Opened
 from agent.snmp.walkfile import order
 
 MOST_BYTES = 1400
@@ -100,10 +101,11 @@ class Device:
 
 
 class Responder(asyncio.DatagramProtocol):
-    """Answers on one socket; what is no request of ours is dropped, as agents do."""
+    """Answers on one socket; what is no request of ours is dropped, as agents do. user: who may ask by v3."""
 
-    def __init__(self, device: Device, community: str) -> None:
+    def __init__(self, device: Device, community: str, user: Opened | None = None) -> None:
         self._device, self._community = device, community.encode()
+        self._engine: V3Side | None = _engine_for(device, user, self._send) if user else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the socket."""
@@ -112,17 +114,39 @@ class Responder(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
         """Answer one request."""
         try:
+            if self._engine and ber.read_version(data) == 3:
+                self._engine.feed(data, peer)
+                return
             answer = self._device.answer(data, self._community)
         except Malformed:
             return
         if answer:
             self._transport.sendto(answer, peer)
 
+    def _send(self, data: bytes, peer: tuple[str, int]) -> None:
+        self._transport.sendto(data, peer)
+
+
+class V3Side(Protocol):
+    """The engine that speaks v3 for us; it is loaded only when a user is to be answered."""
+
+    def feed(self, data: bytes, peer: tuple[str, int]) -> bool: ...
+
+
+def _engine_for(device: Device, user: Opened, send: Callable[[bytes, tuple[str, int]], None]) -> V3Side:
+    from agent.snmp.engine import Engine
+
+    engine = Engine([user], send)
+    engine.answer_as(device)
+    return engine
+
 
 async def serve_replay(
-    device: Device, community: str, host: str = "127.0.0.1", port: int = 0
+    device: Device, community: str, host: str = "127.0.0.1", port: int = 0, user: Opened | None = None
 ) -> asyncio.DatagramTransport:
     """Answer until the transport is closed; port 0: any free one, see its `sockname`."""
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: Responder(device, community), local_addr=(host, port))
+    transport, _ = await loop.create_datagram_endpoint(
+        lambda: Responder(device, community, user), local_addr=(host, port)
+    )
     return transport

@@ -28,8 +28,9 @@ class Seen:
 
 @dataclass(slots=True)
 class Memory:
-    """What a device's shapes keep between rounds."""
+    """What a device's shapes keep between rounds. managed: system names, in small letters, of the devices that are polled."""
 
+    managed: frozenset[str] = frozenset()
     counters: Counters = field(default_factory=Counters)
     parts: Parts = field(default_factory=Parts)
     masters: dict[tuple[str, str], str] = field(default_factory=dict)

@@ -36,8 +36,32 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     profiles: tuple[str, ...] | None = None
 
 
+class Discover(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where `snmp discover` may look, and how fast; it never looks anywhere else."""
+
+    ranges: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    requests_per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 20.0
+
+    def __post_init__(self) -> None:
+        for text in self.ranges:
+            read_range(text)
+
+
+def read_range(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A range such as 192.0.2.0/24, or one address. Raises ValueError with a sentence."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(
+            say(f"'{text}' 不是地址段，应如 192.0.2.0/24", f"'{text}' is no range; expected such as 192.0.2.0/24")
+        ) from error
+
+
 class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """timeout_seconds: for the first attempt at an answer, doubled with each of `retries`."""
+    """timeout_seconds: for the first attempt at an answer, doubled with each of `retries`.
+
+    peers: system names of devices that are polled elsewhere: as neighbours they are managed too.
+    """
 
     interval_seconds: Annotated[float, msgspec.Meta(ge=1)] = 60.0
     deadline_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
@@ -45,6 +69,8 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
     credentials: Mapping[str, Credential] = {}
     targets: tuple[Target, ...] = ()
+    peers: tuple[str, ...] = ()
+    discover: Discover | None = None
 
     def __post_init__(self) -> None:
         if self.targets and importlib.util.find_spec("gufo") is None:
@@ -58,7 +84,8 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def split(self) -> Mapping[str, "Config"]:
         """One section for each target."""
-        return {target.asset: msgspec.structs.replace(self, targets=(target,)) for target in self.targets}
+        peers = (*self.peers, *(target.asset for target in self.targets))
+        return {target.asset: msgspec.structs.replace(self, targets=(target,), peers=peers) for target in self.targets}
 
     def credential_of(self, target: Target) -> Credential:
         """How `target` is opened."""
@@ -142,6 +169,7 @@ class Source:
             self._surroundings.monotonic,
             budget_seconds=max(0.1, min(config.deadline_seconds, config.interval_seconds) - SPARE_SECONDS),
             names=target.profiles,
+            managed=frozenset(peer.lower().partition(".")[0] for peer in config.peers),
             parts=Parts(folder / "snmp" / f"{target.asset}.json" if folder else None),
         )
 
