@@ -25,6 +25,8 @@ EXAMPLES: Mapping[str, object] = {
     "snmp_device.targets": [{"asset": "core-switch-1", "host": "192.0.2.1", "credential": "ward"}],
     "snmp_device.discover": {"ranges": ["192.0.2.0/24"], "requests_per_second": 20},
     "snmp_device.peers": ["core-switch-2"],
+    "snmp_trap.credentials": [{"version": "2c", "community": {"file": "/etc/infravitals-agent/community"}}],
+    "snmp_trap.targets": [{"asset": "core-switch-1", "host": "192.0.2.1"}],
     "systemd_units.units": ["postgresql@*.service"],
 }
 """What stands in the sample where there is no default, or one that shows nothing."""
@@ -90,6 +92,20 @@ TEXTS: Mapping[str, Text] = {
     "snmp_device.discover": Text(
         "snmp discover 只许在这些地址段内查找", "the ranges in which `snmp discover` may look, and no others"
     ),
+    "snmp_trap.listen": Text("监听的地址", "the address to listen on"),
+    "snmp_trap.port": Text(
+        "监听的 UDP 端口；1024 以下需要特权", "the UDP port to listen on; below 1024 it takes a privilege"
+    ),
+    "snmp_trap.credentials": Text(
+        "接受的团体字与 v3 用户；不写则接受已登记设备的任何团体字",
+        "the communities and v3 users to accept; without any, every community of an enrolled sender",
+    ),
+    "snmp_trap.targets": Text("只听这里列出的设备", "the devices to listen to; others are counted and refused"),
+    "snmp_trap.per_second": Text(
+        "每秒最多接受多少条通知，超出的计数后丢弃", "notifications taken a second; more are counted and shed"
+    ),
+    "snmp_trap.per_sender": Text("每台设备每秒最多多少条", "of one device"),
+    "snmp_trap.v3_per_second": Text("其中版本 3 每秒最多多少条", "of version 3, which cost far more"),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),

@@ -13,6 +13,7 @@ import pytest
 from agent import catalogue, sources
 from agent.config import read_config as read_agent_config
 from agent.documents import build, read_document
+from agent.snmp import profile, walkfile
 from collector.cases import CaseFile, case_files
 from collector.config import read_config as read_collector_config
 from collector.rulebook import Asking, Cap, Combining, Criterion, Index, Scale, load
@@ -153,6 +154,23 @@ def test_every_source_has_a_test_and_its_row_in_the_readme(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", profile.load_profiles())
+def test_every_profile_has_a_walk_that_answers_all_its_object_ids(name: str) -> None:
+    own = profile.load_profiles()[name]
+    answered: set[str] = set()
+    for path in (ROOT / "tests" / "walks").glob("*.snmprec"):
+        bindings = walkfile.read_walk(path)
+        [object_id] = [str(one.value) for one in bindings if one.oid == "1.3.6.1.2.1.1.2.0"]
+        answered |= {one.oid for one in bindings} if own.fits(object_id) else set()
+    missing = [
+        f"add {column.oid} ({column.symbol}) to a walk in tests/walks that agent/profiles/{name}.yaml fits"
+        for table in own.file.tables.values()
+        for column in table.columns.values()
+        if not any(oid == column.oid or oid.startswith(f"{column.oid}.") for oid in answered)
+    ]
+    assert not missing, "\n" + "\n".join(missing)
+
+
 def test_every_source_is_named_by_the_catalogue_and_the_other_way_round() -> None:
     measurements = catalogue.load().measurements.values()
     named = {
@@ -229,6 +247,7 @@ def test_the_wheel_holds_rules_catalogue_and_pages_and_no_tests(tmp_path: Path) 
         str(path.relative_to(ROOT))
         for pattern in (
             "agent/catalogue/*.yaml",
+            "agent/profiles/*.yaml",
             "collector/web/templates/*",
             "collector/web/static/*",
             "agent/py.typed",

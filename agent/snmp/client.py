@@ -41,6 +41,7 @@ from gufo.snmp.user import KeyType
 from agent.errors import SourceError
 from agent.snmp.ber import read_error_status
 from agent.snmp.credentials import Auth, Opened
+from agent.snmp.decode import Value
 from agent.snmp.troubles import (
     AgentTrouble,
     EndlessWalk,
@@ -57,9 +58,6 @@ from agent.snmp.troubles import (
 
 T = TypeVar("T")
 Agent = SnmpV1ClientSocket | SnmpV2cClientSocket | SnmpV3ClientSocket
-Value = int | float | str | bytes
-"""What a variable holds: numbers, octets as bytes, object ids and addresses as text."""
-
 GET_OIDS = 20
 """So many variables are asked for at once: the answer fits one datagram of the smallest agents."""
 

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Hashable
 
-from agent.snmp.client import Value
+Value = int | float | str | bytes
+"""What a variable holds: numbers, octets as bytes, object ids and addresses as text."""
 
 MOST_CHARACTERS = 200
 """A description is a line, not a document."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from agent.errors import SourceError
 from agent.language import say
 from agent.points import Value as FieldValue
-from agent.snmp.client import Session, Value, Walked
-from agent.snmp.decode import Uptime, read_number
+from agent.snmp.client import Session, Walked
+from agent.snmp.decode import Uptime, Value, read_number
 from agent.snmp.entities import shape_sensors
 from agent.snmp.interfaces import shape_interfaces
 from agent.snmp.links import shape_bundles, shape_neighbours
@@ -211,12 +211,12 @@ class Device:
         for name, column in table.columns.items():
             if column.every_seconds is None and not (column.unless and read.get(column.unless, _NOTHING).rows):
                 read[name] = await self._walk(this, column)
-        instances = frozenset(instance for walked in read.values() for instance in walked.rows)
+        instances = dict.fromkeys(instance for walked in read.values() for instance in walked.rows)
         is_whole = all(walked.is_whole for walked in read.values())
         if not read or instances:
             for name, column in table.columns.items():
                 if column.every_seconds is not None:
-                    read[name] = await self._keep(this, column, instances)
+                    read[name] = await self._keep(this, column, frozenset(instances))
         rows: dict[str, dict[str, Value]] = {instance: {} for instance in instances}
         is_all_kept = all(column.every_seconds is not None for column in table.columns.values())
         for name, walked in read.items():
@@ -227,7 +227,8 @@ class Device:
                 if is_unsigned and isinstance(value, int) and value < 0:
                     value += 2**32
                 rows.setdefault(instance, {})[name] = value
-        return Seen(table, rows, is_whole)
+        kept = {name: walked.rows for name, walked in read.items() if table.columns[name].every_seconds is not None}
+        return Seen(table, rows, is_whole, kept)
 
     async def _walk(self, this: _Round, column: Column) -> Walked:
         """A column of this round; one that fails while the device answers costs only what needs it."""

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from agent.points import Value as FieldValue
-from agent.snmp.client import Value
-from agent.snmp.decode import read_number, read_text
+from agent.snmp.decode import Value, read_number, read_text
 from agent.snmp.shapes import Look, Row
 from agent.sources import Reading
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from agent.points import Value as FieldValue
-from agent.snmp.client import Value
-from agent.snmp.decode import read_mac, read_number, read_text
+from agent.snmp.decode import Value, read_mac, read_number, read_text
 from agent.snmp.shapes import LOST, Look
 from agent.sources import Reading
 
@@ -30,7 +29,7 @@ def shape_bundles(look: Look) -> Iterator[Reading]:
     for gone in look.memory.parts.lost(f"{look.key}/{LOST}", present, look.seen.is_whole):
         if all(gone["port"] not in ports for ports in bundles.values()):
             bundles.setdefault(gone["bundle"], {})[gone["port"]] = False
-    names = {instance: read_text(cells["name"]) for instance, cells in look.seen.rows.items() if "name" in cells}
+    names = {instance: read_text(name) for instance, name in look.seen.kept.get("name", {}).items()}
     for aggregated, ports in bundles.items():
         if len(ports) > 1:
             yield _bundle_reading(names.get(aggregated) or f"#{aggregated}", ports)

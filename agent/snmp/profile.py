@@ -76,7 +76,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a field comes from columns: states, or (column - all of less) * by / over * times + plus.
 
-    ignore: raw values that mean "not known". is_rate: per second since the round before.
+    share_with: the value's share of itself and that column. ignore: raw values that mean "not known". is_rate: per second since the round before.
     """
 
     column: str | None = None
@@ -85,6 +85,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     less: tuple[str, ...] = ()
     by: str | None = None
     over: str | None = None
+    share_with: str | None = None
     times: float = 1.0
     plus: float = 0.0
     ignore: tuple[float, ...] = ()
@@ -94,7 +95,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every row is a reading. lost: what a row that vanished while its device answers is said to be.
 
-    mean: all rows are one reading, the mean of them.
+    mean: all rows are one reading, the mean of them. is_newest: of rows with the same tags only the last is meant.
     """
 
     signal: str
@@ -103,6 +104,7 @@ class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     where: Mapping[str, tuple[Raw, ...]] = {}
     lost: Mapping[str, float] = {}
     mean: bool = False
+    is_newest: bool = False
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -254,7 +256,7 @@ def _check_rows(
         if (rule.column is None) == (rule.constant is None):
             text = say("column 与 constant 写且只写一个", "give exactly one of column and constant")
             yield document.mistake((*path, "fields", field), text)
-        names = [name for name in (rule.column, *rule.less, rule.by, rule.over) if name]
+        names = [name for name in (rule.column, *rule.less, rule.by, rule.over, rule.share_with) if name]
         yield from _check_names(document, (*path, "fields", field), names, "", table)
     yield from _check_names(document, path, [*rows.where], "".join(rows.tags.values()), table)
 

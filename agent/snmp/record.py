@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from agent.snmp import ber
 from agent.snmp.ber import Binding
-from agent.snmp.client import Session, Value
+from agent.snmp.client import Session
+from agent.snmp.decode import Value
 from agent.snmp.profile import Profile
 from agent.snmp.scrub import Scrubber, kept_texts
 from agent.snmp.walkfile import order

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.points import Value as FieldValue
-from agent.snmp.client import Value
-from agent.snmp.decode import Counters, read_mac, read_number, read_text
+from agent.snmp.decode import Counters, Value, read_mac, read_number, read_text
 from agent.snmp.parts import Parts
 from agent.snmp.profile import Group, Raw, Roles, Rows, Rule, Table
 from agent.sources import Reading
@@ -19,11 +18,15 @@ Row = Mapping[str, Value]
 
 @dataclass(slots=True)
 class Seen:
-    """One table as it was read. is_whole: no row can be missing from it."""
+    """One table as it was read. is_whole: no row can be missing from it.
+
+    kept: columns that change rarely with all their rows, also those of other things: names of interfaces, of entities.
+    """
 
     table: Table
     rows: Mapping[str, Row]
     is_whole: bool
+    kept: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -49,10 +52,17 @@ class Look:
 def shape_rows(look: Look, rows: Rows, number: int) -> Iterator[Reading]:
     """Readings of all rows; and of those that were there before and have vanished."""
     found: dict[str, Reading] = {}
+    taken: set[tuple[str, ...]] = set()
     for instance, cells in look.seen.rows.items():
         if not is_wanted(cells, rows.where):
             continue
         tags = {tag: fill(template, instance, cells) for tag, template in rows.tags.items()}
+        if rows.is_newest:
+            found = {key: one for key, one in found.items() if one.tags != tags}
+        elif tags and not rows.mean and tuple(tags.values()) in taken:  # two things of one name are still two things
+            last = next(tag for tag, template in rows.tags.items() if "{" in template or len(rows.tags) == 1)
+            tags[last] = f"{tags[last]} #{instance}"
+        taken.add(tuple(tags.values()))
         fields = {
             name: value
             for name, rule in rows.fields.items()
@@ -196,7 +206,9 @@ def _compute(look: Look, rule: Rule, instance: str, cells: Row, name: str) -> Fi
 
 def _arithmetic(rule: Rule, value: float, cells: Row) -> float | None:
     steps = [(name, _subtract) for name in rule.less]
-    steps += [(name, step) for name, step in ((rule.by, _multiply), (rule.over, _divide)) if name]
+    steps += [
+        (name, step) for name, step in ((rule.by, _multiply), (rule.over, _divide), (rule.share_with, _share)) if name
+    ]
     for name, apply in steps:
         other = read_number(cells[name]) if name in cells else None
         result = None if other is None else apply(value, other)
@@ -218,6 +230,10 @@ def _divide(value: float, other: float) -> float | None:
     return value / other if other else None
 
 
+def _share(value: float, other: float) -> float | None:
+    return _divide(value, value + other)
+
+
 def is_wanted(cells: Row, where: Mapping[str, tuple[Raw, ...]]) -> bool:
     """Whether a row's cells hold what `where` lists."""
     return all(_raw(cells.get(name)) in normal(raws) for name, raws in where.items())
@@ -235,7 +251,10 @@ def _raw(value: Value | None) -> str | None:
 
 
 def fill(template: str, instance: str, cells: Row) -> str:
-    """A template with its row: `{name|descr|#}` is the first that is not empty, `#` the index, `#2` its second number."""
+    """A template with its row: `{name|descr|#}` is the first that is not empty, `#` the index, `#2` its second number.
+
+    `#text` is an index of texts.
+    """
     if "{" not in template:
         return template
     text = ""
@@ -245,10 +264,22 @@ def fill(template: str, instance: str, cells: Row) -> str:
     return text.strip()
 
 
+def _texts_of(instance: str) -> str:
+    """The texts at the head of an index, each behind its length, joined by a slash; the index as it is where there is none."""
+    numbers = [int(number) for number in instance.split(".")]
+    texts = []
+    while numbers and numbers[0] < len(numbers) and all(0 < number < 256 for number in numbers[1 : numbers[0] + 1]):
+        texts.append(read_text(bytes(numbers[1 : numbers[0] + 1])))
+        numbers = numbers[numbers[0] + 1 :]
+    return "/".join(filter(None, texts)) or instance
+
+
 def _first(choices: str, instance: str, cells: Row) -> str:
     for name in choices.split("|"):
         if name == "#":
             return instance
+        if name == "#text":
+            return _texts_of(instance)
         if name.startswith("#"):
             numbers = instance.split(".")
             place = int(name[1:]) - 1
