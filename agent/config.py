@@ -118,6 +118,15 @@ def read_config(path: Path, system: str = sys.platform) -> AgentConfig:
     return _settle(msgspec.convert(main.value, AgentFile), tuple(files.sections.values()), system)
 
 
+def read_sources(path: Path, system: str = sys.platform) -> tuple[SourceSection, ...]:
+    """The sources of a file that holds `sources:` and nothing else, as those of conf.d do. Raises FileMistakes."""
+    files = _Files(system)
+    files.read(path, _check_part)
+    if files.mistakes:
+        raise FileMistakes(files.mistakes)
+    return tuple(files.sections.values())
+
+
 def default_sources(system: str = sys.platform) -> tuple[SourceSection, ...]:
     """Every source that serves `system`, with its defaults: what the all-in-one command gathers."""
     sections = []

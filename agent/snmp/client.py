@@ -9,6 +9,7 @@ import contextlib
 import functools
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -62,7 +63,8 @@ GET_OIDS = 20
 """So many variables are asked for at once: the answer fits one datagram of the smallest agents."""
 
 FIRST_REPETITIONS = 25
-MOST_REPETITIONS = 64
+MOST_REPETITIONS = 100
+"""A column of a 48-port switch in one answer; where answers that long do not come through they are made shorter, for good."""
 MOST_ROWS = 200_000
 """No table of a device has more; a walk that does is no walk."""
 
@@ -128,7 +130,7 @@ class Session:
         self.engine_id = b""
         self._agent: Agent | None = None
         self._wire: socket.socket | None = None
-        self._repetitions = FIRST_REPETITIONS
+        self._repetitions, self._most_repetitions = FIRST_REPETITIONS, MOST_REPETITIONS
         self._spoke_at = 0.0
         self._was_discovered = False
         self._heard_garbage = False
@@ -180,7 +182,9 @@ class Session:
             except NoAnswer:
                 if repetitions <= 4 or self._refused_at_once:
                     raise
-                self._repetitions = repetitions // 4  # an answer that long may never get through
+                self._repetitions = self._most_repetitions = (
+                    repetitions // 4
+                )  # an answer that long may never get through
                 continue
             self.effort.rows += len(walked.rows)
             return walked
@@ -211,15 +215,15 @@ class Session:
                 if pair is None:
                     self._grow(len(rows), repetitions)
                     return Walked(rows, is_whole=True)
-                instance = pair[0][skip:]
+                instance = sys.intern(pair[0][skip:])  # the same numbers in every column of every device
                 if instance in rows or len(rows) >= MOST_ROWS:
                     raise EndlessWalk(explain_endless(self.where, column, len(rows)))
                 if pair[1] is not None:
                     rows[instance] = pair[1]
 
     def _grow(self, rows: int, repetitions: int) -> None:
-        if rows > 2 * repetitions and repetitions == self._repetitions:
-            self._repetitions = min(MOST_REPETITIONS, 2 * repetitions)
+        if rows >= repetitions == self._repetitions:
+            self._repetitions = min(self._most_repetitions, 2 * repetitions)
 
     async def _next(self, step: GetIter) -> tuple[str, ValueType] | None:
         answer = await self._ask(lambda agent: agent.send_get_next(step), lambda agent: agent.recv_get_next(step))

@@ -1,10 +1,14 @@
 """What devices say, made plain: text in any of their character sets, counters that wrap or begin anew, uptime beyond 497 days."""
 
+import functools
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 Value = int | float | str | bytes
 """What a variable holds: numbers, octets as bytes, object ids and addresses as text."""
+
+REMEMBERED_TEXTS = 16_384
+"""Names are read again in every round and change seldom."""
 
 MOST_CHARACTERS = 200
 """A description is a line, not a document."""
@@ -21,8 +25,11 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffd\s]+")
 
 def read_text(value: Value) -> str:
     """A name or description as one line. Chinese firmware writes GBK where the standard asks for UTF-8."""
-    if not isinstance(value, bytes):
-        return str(value)
+    return _read_octets(value) if isinstance(value, bytes) else str(value)
+
+
+@functools.lru_cache(maxsize=REMEMBERED_TEXTS)
+def _read_octets(value: bytes) -> str:
     raw = value.rstrip(b"\0")
     for charset in ("utf-8", "gb18030"):
         try:
@@ -55,6 +62,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._last: dict[Hashable, tuple[int, float]] = {}
+        self._rows: dict[Hashable, tuple[tuple[int | None, ...], float]] = {}
 
     def growth(self, key: Hashable, count: int, at_seconds: float, bits: int = 64) -> tuple[int, float] | None:
         """How much `key` grew and in how many seconds; None on the first look and where it cannot be known.
@@ -70,13 +78,29 @@ class Counters:
             grown += 2**32
         return None if grown < 0 else (grown, at_seconds - before[1])
 
+    def row_growth(
+        self, key: Hashable, counts: tuple[int | None, ...], at_seconds: float, bits: tuple[int, ...]
+    ) -> tuple[list[int | None], float] | None:
+        """`growth` of all counters of one row at once: what each grew by, None where that cannot be known, and the seconds."""
+        before = self._rows.get(key)
+        self._rows[key] = (counts, at_seconds)
+        if before is None or at_seconds <= before[1] or len(before[0]) != len(counts):
+            return None
+        grown: list[int | None] = []
+        for old, new, width in zip(before[0], counts, bits, strict=True):
+            if old is None or new is None:
+                grown.append(None)
+                continue
+            growth = new - old
+            if growth < 0 and width == 32:
+                growth += 2**32
+            grown.append(None if growth < 0 else growth)
+        return grown, at_seconds - before[1]
+
     def forget(self) -> None:
         """The device has restarted."""
         self._last.clear()
-
-    def keep(self, is_wanted: Callable[[Hashable], bool]) -> None:
-        """Forget every other counter: rows that come and go must not fill the memory."""
-        self._last = {key: last for key, last in self._last.items() if is_wanted(key)}
+        self._rows.clear()
 
 
 class Uptime:

@@ -141,7 +141,7 @@ class Device:
                 if rows.rows or rows.is_whole:
                     found += self._shape(rows, f"{profile.name}/{name}", this.at_seconds)
         if this.troubles:
-            raise Incomplete("；".join(dict.fromkeys(this.troubles)), merge(found))
+            raise Incomplete("；".join(dict.fromkeys(this.troubles)), found)
         return found
 
     def _read_clocks(self, clocks: Mapping[str, Value]) -> list[Reading]:
@@ -222,11 +222,12 @@ class Device:
         for name, walked in read.items():
             is_unsigned = table.columns[name].kind == "unsigned"
             for instance, value in walked.rows.items():
-                if instance not in rows and not is_all_kept:
-                    continue  # a name of something that is no longer there, or that is none of this table's
-                if is_unsigned and isinstance(value, int) and value < 0:
-                    value += 2**32
-                rows.setdefault(instance, {})[name] = value
+                row = rows.get(instance)
+                if row is None:
+                    if not is_all_kept:
+                        continue  # a name of something that is no longer there, or that is none of this table's
+                    row = rows[instance] = {}
+                row[name] = value + 2**32 if is_unsigned and isinstance(value, int) and value < 0 else value
         kept = {name: walked.rows for name, walked in read.items() if table.columns[name].every_seconds is not None}
         return Seen(table, rows, is_whole, kept)
 
@@ -265,12 +266,15 @@ _NOTHING = Walked({}, is_whole=True)
 
 def merge(readings: list[Reading]) -> list[Reading]:
     """One reading for each measurement and tags; where two tables tell the same field the first is kept."""
-    merged: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, FieldValue]] = {}
+    merged: dict[tuple[str, frozenset[tuple[str, str]]], Reading] = {}
     for reading in readings:
-        fields = merged.setdefault((reading.name, tuple(sorted(reading.tags.items()))), {})
-        for name, value in reading.fields.items():
-            fields.setdefault(name, value)
-    return [Reading(name, fields, dict(tags)) for (name, tags), fields in merged.items()]
+        key = (reading.name, frozenset(reading.tags.items()))
+        before = merged.get(key)
+        if before is not None:
+            fields = {name: value for name, value in reading.fields.items() if name not in before.fields}
+            reading = Reading(reading.name, {**before.fields, **fields}, before.tags)
+        merged[key] = reading
+    return list(merged.values())
 
 
 def _integer(values: Mapping[str, Value], oid: str) -> int | None:

@@ -10,7 +10,6 @@ from agent.snmp.decode import read_number, read_text
 from agent.snmp.shapes import Look, Row
 from agent.sources import Reading
 
-UP, DOWN = 1, 2
 _OPER = {1: True, 2: False, 3: False, 5: False, 6: False, 7: False}
 """up; down, testing, dormant, notPresent, lowerLayerDown carry nothing; 4 is unknown and says nothing."""
 _ADMIN = {1: True, 2: False, 3: False}
@@ -24,23 +23,25 @@ SLACK = 1.05
 
 _ERRORS = ("in_errors", "out_errors")
 _DISCARDS = ("in_discards", "out_discards")
-_PACKETS = tuple(f"{way}_{cast}" for way in ("in", "out") for cast in ("unicast", "multicast", "broadcast"))
+_PACKETS = ("in_unicast", "out_unicast", "in_unicast_32", "out_unicast_32")
 
 
 def shape_interfaces(look: Look) -> Iterator[Reading]:
     """A `net_interface` for each row; one that vanished is down."""
     named: dict[str, dict[str, str]] = {}
+    columns, bits = _counters(look)
     for instance, cells in look.seen.rows.items():
         name = _name(instance, cells)
-        if _int(cells, "type") in IGNORED_TYPES:
+        if cells.get("type") in IGNORED_TYPES:
             continue
         if name in named:
             name = f"{name} #{instance}"
-        fields = _states(cells)
-        fields |= _rates(look, instance, cells)
+        speed = _speed(cells)
+        fields = _states(cells, speed)
+        fields |= _rates(look, instance, cells, speed, columns, bits)
         if fields:
-            named[name] = {"interface": name}
-            yield Reading("net_interface", fields, {"interface": name})
+            named[name] = tags = look.memory.parts.tags_of(look.key, name) or {"interface": name}
+            yield Reading("net_interface", fields, tags)
     for tags in look.memory.parts.lost(look.key, named, look.seen.is_whole):
         yield Reading("net_interface", {"is_up": False}, tags)
 
@@ -52,24 +53,22 @@ def _name(instance: str, cells: Row) -> str:
     return f"#{instance}"
 
 
-def _int(cells: Row, column: str) -> int | None:
-    value = cells.get(column)
-    return value if isinstance(value, int) else None
+_STATES = (
+    ("is_up", "oper_status", _OPER),
+    ("is_admin_up", "admin_status", _ADMIN),
+    ("is_full_duplex", "duplex", _DUPLEX),
+)
 
 
-def _states(cells: Row) -> dict[str, FieldValue]:
+def _states(cells: Row, speed: float | None) -> dict[str, FieldValue]:
     fields: dict[str, FieldValue] = {}
-    for field, column, states in (
-        ("is_up", "oper_status", _OPER),
-        ("is_admin_up", "admin_status", _ADMIN),
-        ("is_full_duplex", "duplex", _DUPLEX),
-    ):
-        raw = _int(cells, column)
-        if raw in states:
-            fields[field] = states[raw]
-    if speed := _speed(cells):
+    for field, column, states in _STATES:
+        state = states.get(cells.get(column))  # type: ignore[arg-type]  # what is no number is in no map
+        if state is not None:
+            fields[field] = state
+    if speed:
         fields["speed_bits_per_second"] = speed
-    if "alias" in cells and (alias := read_text(cells["alias"])):
+    if (raw := cells.get("alias")) and (alias := read_text(raw)):
         fields["alias"] = alias
     return fields
 
@@ -83,55 +82,54 @@ def _speed(cells: Row) -> float | None:
     return low or None
 
 
-def _rates(look: Look, instance: str, cells: Row) -> dict[str, FieldValue]:
+_BITS = {"counter32": 32, "counter64": 64}
+
+
+def _counters(look: Look) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The columns of the table that count, the discontinuity first, and the width of each."""
+    columns = look.seen.table.columns
+    counting = [(name, bits) for name, column in columns.items() if (bits := _BITS.get(column.kind))]
+    return ("discontinuity", *(name for name, _ in counting)), (64, *(bits for _, bits in counting))
+
+
+def _rates(
+    look: Look, instance: str, cells: Row, speed: float | None, columns: tuple[str, ...], bits: tuple[int, ...]
+) -> dict[str, FieldValue]:
     """What the counters tell; nothing after a discontinuity of this one interface."""
-    began = look.memory.counters.growth(
-        (look.key, "discontinuity", instance), _int(cells, "discontinuity") or 0, look.at_seconds
-    )
-    grown = {
-        column: look.memory.counters.growth((look.key, column, instance), count, look.at_seconds, bits)
-        for column in look.seen.table.columns
-        if (bits := _BITS.get(look.seen.table.columns[column].kind)) and (count := _int(cells, column)) is not None
-    }
-    if began is None or began[0]:
+    get = cells.get
+    counts = tuple(value if isinstance(value := get(column), int) else None for column in columns)
+    grown = look.memory.counters.row_growth((look.key, instance), counts, look.at_seconds, bits)
+    if grown is None or grown[0][0]:
         return {}
-    speed = _speed(cells)
+    growth, seconds = dict(zip(columns, grown[0], strict=True)), grown[1]
     fields: dict[str, FieldValue] = {}
-    rates = [_octet_rate(grown, way, speed) for way in ("in", "out")]
-    for field, rate in zip(("in_bits_per_second", "out_bits_per_second"), rates, strict=True):
-        if rate is not None:
-            fields[field] = rate
-    if speed and None not in rates:
-        fields["busy_ratio"] = min(1.0, max(rate for rate in rates if rate is not None) / speed)
-    for field, columns in (("error_ratio", _ERRORS), ("discard_ratio", _DISCARDS)):
-        ratio = _share(grown, columns)
-        if ratio is not None:
-            fields[field] = ratio
+    into = _bit_rate(growth, "in_octets", "in_octets_32", seconds, speed)
+    out = _bit_rate(growth, "out_octets", "out_octets_32", seconds, speed)
+    if into is not None:
+        fields["in_bits_per_second"] = into
+    if out is not None:
+        fields["out_bits_per_second"] = out
+    if speed and into is not None and out is not None:
+        fields["busy_ratio"] = min(1.0, max(into, out) / speed)
+    packets = [count for column in _PACKETS if (count := growth.get(column)) is not None]
+    if packets:
+        good = sum(packets)
+        for field, pair in (("error_ratio", _ERRORS), ("discard_ratio", _DISCARDS)):
+            bad = [count for column in pair if (count := growth.get(column)) is not None]
+            if bad:
+                lost = sum(bad)
+                fields[field] = lost / (lost + good) if lost else 0.0
     return fields
 
 
-_BITS = {"counter32": 32, "counter64": 64}
-Grown = dict[str, tuple[int, float] | None]
-
-
-def _octet_rate(grown: Grown, way: str, speed: float | None) -> float | None:
+def _bit_rate(
+    growth: dict[str, int | None], wide: str, narrow: str, seconds: float, speed: float | None
+) -> float | None:
     """Bits per second one way. A 32-bit counter that may wrap more than once in a round tells nothing."""
-    wide, narrow = grown.get(f"{way}_octets"), grown.get(f"{way}_octets_32")
-    if wide is None and narrow is not None and (speed is None or speed * narrow[1] / 8 >= 2**32):
-        return None
-    octets = wide or narrow
+    octets = growth.get(wide)
     if octets is None:
-        return None
-    rate = 8 * octets[0] / octets[1]
+        octets = growth.get(narrow)
+        if octets is None or speed is None or speed * seconds / 8 >= 2**32:
+            return None
+    rate = 8 * octets / seconds
     return None if speed and rate > SLACK * speed else rate
-
-
-def _share(grown: Grown, columns: tuple[str, ...]) -> float | None:
-    """The bad ones among all packets of the round; 0 where none passed and none was bad."""
-    bad = [grown[column] for column in columns if grown.get(column)]
-    good = [grown[column] for column in _PACKETS if grown.get(column)]
-    if not bad or not good:
-        return None
-    lost = sum(pair[0] for pair in bad if pair)
-    total = lost + sum(pair[0] for pair in good if pair)
-    return lost / total if total else 0.0

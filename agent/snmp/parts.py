@@ -39,7 +39,7 @@ class Parts:
         for instance, tags in present.items():
             if (part := known.get(instance)) is None or part.tags != tags:
                 self._is_changed = True
-                known[instance] = Part(dict(tags), now)
+                known[instance] = Part(tags if isinstance(tags, dict) else dict(tags), now)
             else:
                 part.seen_at = now
         if not is_whole:
@@ -47,8 +47,13 @@ class Parts:
         for instance in [name for name, part in known.items() if now - part.seen_at > FORGET_SECONDS]:
             del known[instance]
             self._is_changed = True
-        taken = [dict(tags) for tags in present.values()]
-        return [part.tags for name, part in known.items() if name not in present and part.tags not in taken]
+        gone = [part.tags for name, part in known.items() if name not in present]
+        return [tags for tags in gone if tags not in present.values()]
+
+    def tags_of(self, key: str, instance: str) -> dict[str, str] | None:
+        """The tags of a known part, to be used again instead of equal ones."""
+        part = self._known.get(key, {}).get(instance)
+        return part.tags if part else None
 
     def save(self) -> None:
         """Write the file when what is known has changed. Raises SourceError when it cannot be written."""

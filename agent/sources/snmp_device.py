@@ -4,6 +4,7 @@ Needs: the extra `snmp` (gufo-snmp), a read-only community or v3 user on each de
 Reference: RFC 3411 to 3418; what a profile reads stands in `agent/profiles/`.
 """
 
+import functools
 import importlib.util
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
@@ -169,7 +170,7 @@ class Source:
             self._surroundings.monotonic,
             budget_seconds=max(0.1, min(config.deadline_seconds, config.interval_seconds) - SPARE_SECONDS),
             names=target.profiles,
-            managed=frozenset(peer.lower().partition(".")[0] for peer in config.peers),
+            managed=_plain_names(config.peers),
             parts=Parts(folder / "snmp" / f"{target.asset}.json" if folder else None),
         )
 
@@ -191,6 +192,12 @@ class Source:
         if self._device:
             self._device.close()
         self._device = None
+
+
+@functools.lru_cache(maxsize=4)
+def _plain_names(peers: tuple[str, ...]) -> frozenset[str]:
+    """Names as neighbours are compared: small letters, without their domain. One set for all targets of a section."""
+    return frozenset(peer.lower().partition(".")[0] for peer in peers)
 
 
 def _allow_sockets() -> None:

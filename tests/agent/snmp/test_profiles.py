@@ -16,7 +16,11 @@ def lines_of(readings: list[Reading]) -> list[str]:
     """One line for each reading, in an order that does not depend on the device's."""
     return sorted(
         " ".join(
-            [one.name, *(f"{k}={v}" for k, v in one.tags.items()), *(f"{k}:{_show(v)}" for k, v in one.fields.items())]
+            [
+                one.name,
+                *(f"{k}={v}" for k, v in sorted(one.tags.items())),
+                *(f"{k}:{_show(v)}" for k, v in one.fields.items()),
+            ]
         )
         for one in readings
         if one.name not in PASSING
