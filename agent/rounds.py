@@ -114,6 +114,8 @@ class Gatherer:
             readings, error = await self._gather_plainly()
         else:
             readings, error = await self._gather_by_task()
+        if isinstance(error, Incomplete):
+            readings = list(error.readings)
         if error:
             self._is_open = False
         outcome = Outcome(tuple(readings), error, observed_at, self._clocks.monotonic() - began)
@@ -158,8 +160,6 @@ class Gatherer:
         if not task.done() or task.cancelled():
             return [], self._overdue()
         error = task.exception()
-        if isinstance(error, Incomplete):
-            return list(error.readings), error
         return ([], error) if error else task.result()
 
     async def _round(self) -> Round:

@@ -1,6 +1,7 @@
 """One device, round by round: which profiles it answers, the columns that they name, each walked once, and what they mean."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +26,8 @@ CLOCKS = (UPTIME, ENGINE_BOOTS, ENGINE_SECONDS, HOST_UPTIME)
 
 CHOOSE_SECONDS = 3600.0
 """How often it is asked again which profiles fit: cards and licences come and go."""
+
+_log = logging.getLogger(__name__)
 
 _SHAPES: Mapping[Shape, Callable[[Look], Iterator[Reading]]] = {
     "interface": shape_interfaces,
@@ -57,7 +60,8 @@ class Device:
     """A target as it is known by now.
 
     budget_seconds: how long a round may take. names: the profiles that the configuration prescribes; none: those that fit.
-    managed: system names of the devices that are polled, in small letters.
+    managed: system names of the devices that are polled, in small letters. engines: which target has which v3 engine id,
+    shared by all targets of a section.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Device:
         names: tuple[str, ...] | None = None,
         parts: Parts | None = None,
         managed: frozenset[str] = frozenset(),
+        engines: dict[bytes, str] | None = None,
     ) -> None:
         self.session = session
         self.memory = Memory(managed, parts=parts or Parts())
@@ -82,6 +87,8 @@ class Device:
         self._chosen_at: float | None = None
         self._uptime, self._host_uptime = Uptime(), Uptime()
         self._kept: dict[str, _Kept] = {}
+        self._told: set[str] = set()
+        self._engines = {} if engines is None else engines
         self._scalars_at: dict[str, float] = {}
 
     async def look(self, target: str) -> list[Reading]:
@@ -93,6 +100,7 @@ class Device:
         try:
             async with asyncio.timeout(self._budget_seconds):
                 found += await self._gather()
+            self._check_engine(target)
         except TimeoutError as trouble:
             is_answering = effort.fastest_seconds is not None
             text = say(
@@ -110,6 +118,21 @@ class Device:
             raise Incomplete(str(trouble), self._poll(target, retries, rows, is_answering=not is_silent)) from trouble
         self.memory.parts.save()
         return merge(found + self._poll(target, retries, rows))
+
+    def _check_engine(self, target: str) -> None:
+        """RFC 3411 wants an engine id to be one engine's; copied configurations break that, and v3 with it."""
+        engine_id = self.session.engine_id
+        if not engine_id:
+            return
+        other = self._engines.setdefault(engine_id, target)
+        if other != target and (pair := f"{other} {target}") not in self._told:
+            self._told.add(pair)
+            _log.warning(
+                say(
+                    f"{target} 与 {other} 的 SNMPv3 引擎标识相同({engine_id.hex()});请在其中一台上更改",
+                    f"{target} and {other} have the same SNMPv3 engine id ({engine_id.hex()}); change it on one of them",
+                )
+            )
 
     def close(self) -> None:
         """Give the socket back."""

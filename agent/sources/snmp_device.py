@@ -171,6 +171,7 @@ class Source:
             budget_seconds=max(0.1, min(config.deadline_seconds, config.interval_seconds) - SPARE_SECONDS),
             names=target.profiles,
             managed=_plain_names(config.peers),
+            engines=_engines_of(config.peers),
             parts=Parts(folder / "snmp" / f"{target.asset}.json" if folder else None),
         )
 
@@ -198,6 +199,13 @@ class Source:
 def _plain_names(peers: tuple[str, ...]) -> frozenset[str]:
     """Names as neighbours are compared: small letters, without their domain. One set for all targets of a section."""
     return frozenset(peer.lower().partition(".")[0] for peer in peers)
+
+
+@functools.lru_cache(maxsize=4)
+def _engines_of(peers: tuple[str, ...]) -> dict[bytes, str]:
+    """The engine ids that the targets of one section were found to have; `peers` are its names."""
+    del peers
+    return {}
 
 
 def _allow_sockets() -> None:

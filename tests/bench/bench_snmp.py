@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -31,7 +32,7 @@ from agent.documents import build, parse_document
 from agent.errors import SourceError
 from agent.points import Point
 from agent.readings import Settler
-from agent.rounds import Watch
+from agent.rounds import Watch, in_thread
 from agent.run import Runner
 from agent.snmp import ber
 from agent.snmp.ber import Binding
@@ -284,7 +285,7 @@ def poll_many() -> None:
                     target, is_success = one.tags["target"], bool(one.fields["is_success"])
                     rounds[target] = rounds.get(target, 0) + is_success
                     failed.extend([] if is_success else [target])
-            spool.put(points)
+            await in_thread(partial(spool.put, points), "spool")  # as the agent does it
 
         asyncio.run(_run_for(Runner(watches, asset="gateway", sink=keep), MINUTES * 60))
         spool.close()

@@ -11,6 +11,7 @@ from servers import until_async
 from snmpd import AUTHS, COMMUNITY, PRIVS, PUBLIC, QUICK, Snmpd, free_udp_port, spoiled, user, users
 
 from agent.snmp import ber
+from agent.snmp.ber import Binding
 from agent.snmp.client import Patience, Session
 from agent.snmp.credentials import Opened
 from agent.snmp.troubles import AgentTrouble, EndlessWalk, NoAnswer, Refused
@@ -159,6 +160,25 @@ def _with_another_id(data: bytes) -> bytes:
     pdu = ber.read_pdu(data, message.pdu)
     variables = ber.element(ber.SEQUENCE, data[pdu.variables.start : pdu.variables.end])
     return ber.message(message.version, message.community, ber.pdu(ber.RESPONSE, pdu.request_id + 1, 0, 0, variables))
+
+
+async def test_an_answer_from_another_address_is_none(snmpd: Snmpd) -> None:
+    """A socket of the loopback's other address answers in place of the one that was asked."""
+    loop = asyncio.get_running_loop()
+    other, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.2", 0))
+
+    class Elsewhere(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
+            message = ber.read_message(data)
+            pdu = ber.read_pdu(data, message.pdu)
+            found = ber.bindings([Binding(NAME, ber.OCTETS, b"impostor")])
+            other.sendto(ber.message(1, message.community, ber.pdu(ber.RESPONSE, pdu.request_id, 0, 0, found)), peer)
+
+    asked, _ = await loop.create_datagram_endpoint(Elsewhere, local_addr=("127.0.0.1", 0))
+    with pytest.raises(NoAnswer):
+        await ask(Session("127.0.0.1", asked.get_extra_info("sockname")[1], PUBLIC, Patience(0.05, 1)))
+    asked.close()
+    other.close()
 
 
 async def test_garbage_has_its_sentence(snmpd: Snmpd, english: None) -> None:

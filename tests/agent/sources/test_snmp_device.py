@@ -82,6 +82,20 @@ async def test_each_target_is_gathered_on_its_own(snmpd: Snmpd, secrets: Path, t
         assert (poll.name, poll.asset, poll.fields["is_answering"]) == ("poll", asset, False)
 
 
+async def test_two_targets_with_one_engine_id_are_named(
+    snmpd: Snmpd, secrets: Path, english: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = f"""
+credentials: {{core: {{version: "3", user: user-sha1, auth: sha1, auth_password: {{file: {secrets}/auth}}}}}}
+targets: [{{asset: first, host: 127.0.0.1, port: {snmpd.port}}}, {{asset: second, host: localhost, port: {snmpd.port}}}]
+"""
+    watches = SourceSection(SOURCE, Source, read(text)).watches(Surroundings("gateway"))
+    await gather_once(watches, 0.01)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and "have the same SNMPv3 engine id" in said[0]
+    assert "first" in said[0] and "second" in said[0]
+
+
 async def test_missing_secret_is_said_without_it(snmpd: Snmpd, secrets: Path, english: None) -> None:
     config = configured(snmpd, secrets)
     (secrets / "community").unlink()
