@@ -16,6 +16,7 @@ from agent.snmp.links import shape_bundles, shape_neighbours
 from agent.snmp.parts import Parts
 from agent.snmp.profile import Column, Profile, Shape, Table
 from agent.snmp.shapes import Look, Memory, Seen, shape_group, shape_roles, shape_rows
+from agent.snmp.trend import Trends
 from agent.snmp.troubles import AgentTrouble, EndlessWalk, NoAnswer
 from agent.sources import Incomplete, Reading
 
@@ -75,6 +76,7 @@ class Device:
         parts: Parts | None = None,
         managed: frozenset[str] = frozenset(),
         engines: dict[bytes, str] | None = None,
+        trends: Trends | None = None,
     ) -> None:
         self.session = session
         self.memory = Memory(managed, parts=parts or Parts())
@@ -88,6 +90,7 @@ class Device:
         self._uptime, self._host_uptime = Uptime(), Uptime()
         self._kept: dict[str, _Kept] = {}
         self._told: set[str] = set()
+        self._trends = trends or Trends()
         self._engines = {} if engines is None else engines
         self._scalars_at: dict[str, float] = {}
 
@@ -111,13 +114,28 @@ class Device:
         except Incomplete as trouble:
             found += trouble.readings
             found += self._poll(target, retries, rows)
-            self.memory.parts.save()
+            self._save()
             raise Incomplete(str(trouble), merge(found)) from trouble
         except SourceError as trouble:
             is_silent = isinstance(trouble, NoAnswer)
             raise Incomplete(str(trouble), self._poll(target, retries, rows, is_answering=not is_silent)) from trouble
+        readings = merge(found + self._poll(target, retries, rows))
+        readings = [self._with_trend(one) if one.name == "storage_pool" else one for one in readings]
+        self._save()
+        return readings
+
+    def _with_trend(self, pool: Reading) -> Reading:
+        """A pool with when it will be full."""
+        used, size = pool.fields.get("used_bytes"), pool.fields.get("size_bytes")
+        if not isinstance(used, float) or not isinstance(size, float):
+            return pool
+        seconds = self._trends.time_to_full(pool.tags["pool"], used, size)
+        fields = pool.fields if seconds is None else {**pool.fields, "time_to_full_seconds": seconds}
+        return Reading(pool.name, fields, pool.tags)
+
+    def _save(self) -> None:
         self.memory.parts.save()
-        return merge(found + self._poll(target, retries, rows))
+        self._trends.save()
 
     def _check_engine(self, target: str) -> None:
         """RFC 3411 wants an engine id to be one engine's; copied configurations break that, and v3 with it."""

@@ -59,15 +59,21 @@ class Parts:
         """Write the file when what is known has changed. Raises SourceError when it cannot be written."""
         if self._path is None or not self._is_changed:
             return
-        fresh = self._path.with_suffix(".new")
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh.write_bytes(msgspec.json.encode(self._known))
-            fresh.replace(self._path)
-        except OSError as error:
-            text = say(f"无法写入 {self._path}：{error.strerror}", f"cannot write {self._path}: {error.strerror}")
-            raise SourceError(text) from error
+        replace_file(self._path, msgspec.json.encode(self._known))
         self._is_changed = False
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that the old or the new one is there, never half of one. Raises SourceError."""
+    fresh = path.with_suffix(".new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh.write_bytes(data)
+        fresh.replace(path)
+    except OSError as error:
+        raise SourceError(
+            say(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}")
+        ) from error
 
 
 def _read(path: Path | None) -> dict[str, dict[str, Part]]:

@@ -208,6 +208,7 @@ def emitted(profile: Profile) -> set[tuple[str, str]]:
             fields = ("masters_count", "members_count") if roles.members else ("is_master",)
             found |= {("role_group", field) for field in fields} | {("role_change", "became_master")}
             found |= {("role_group", "priority_count")} if roles.priority else set()
+        found |= {("storage_pool", "time_to_full_seconds") for rows in table.rows if rows.signal == "storage_pool"}
         for signal, names in SHAPE_SIGNALS[table.shape].items() if table.shape else ():
             found |= {(signal, name) for name in names}
     return found

@@ -159,6 +159,7 @@ class Source:
     def _make(self) -> _Device:
         from agent.snmp.client import Patience, Session
         from agent.snmp.device import Device
+        from agent.snmp.trend import Trends
 
         target, config = self._target, self._config
         patience = Patience(config.timeout_seconds, config.retries)
@@ -173,6 +174,7 @@ class Source:
             managed=_plain_names(config.peers),
             engines=_engines_of(config.peers),
             parts=Parts(folder / "snmp" / f"{target.asset}.json" if folder else None),
+            trends=Trends(folder / "snmp" / f"{target.asset}.pools.json" if folder else None),
         )
 
     async def collect(self) -> list[Reading]:
