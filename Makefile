@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 DATA ?= data
-TEST_PACKAGES := mosquitto mosquitto-clients chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl snmp snmpd keepalived iproute2 util-linux
+TEST_PACKAGES := mosquitto mosquitto-clients chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl snmp snmpd keepalived lldpd iproute2 util-linux
 BENCH_PACKAGES := prometheus-node-exporter prometheus-snmp-exporter snmpd iproute2 mosquitto
 
 .PHONY: up test check bench lock pages clean

@@ -17,7 +17,7 @@ from agent.documents import nearest
 from agent.language import say
 from agent.snmp.credentials import Credential
 from agent.snmp.parts import Parts
-from agent.snmp.profile import FOLDER, load_profiles
+from agent.snmp.profile import load_profiles
 from agent.sources import Incomplete, Reading, SourceConfig, Surroundings
 
 MOST_SOCKETS = 16384
@@ -95,7 +95,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 def _find_mistakes(config: Config) -> Iterator[str]:
     """What one target alone cannot show: doubled names, credentials and profiles that are not there."""
-    profiles = {path.stem for path in FOLDER.glob("*.yaml")}
+    profiles = load_profiles() if config.targets else {}  # read here, before rounds begin: it takes half a second
     assets: set[str] = set()
     places: set[tuple[str, int]] = set()
     for target in config.targets:

@@ -1,5 +1,6 @@
 """snmp_device with real agents: several targets in one section, each on its own, and mistakes of the configuration."""
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,14 +8,16 @@ from pathlib import Path
 
 import pytest
 from declared import undeclared
+from servers import until_async
 from snmpd import AUTH_PASSWORD, COMMUNITY, PRIV_PASSWORD, Snmpd, free_udp_port, users
+from snmpnet import LldpPair
 
 from agent import language
 from agent.config import SourceSection, read_config
 from agent.documents import FileMistakes, build, parse_document
 from agent.run import gather_once
 from agent.snmp.profile import emitted, load_profiles
-from agent.sources import Incomplete, Surroundings
+from agent.sources import Incomplete, Reading, SourceError, Surroundings
 from agent.sources.snmp_device import Config, Source
 
 SOURCE = "snmp_device"
@@ -94,6 +97,31 @@ targets: [{{asset: first, host: 127.0.0.1, port: {snmpd.port}}}, {{asset: second
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1 and "have the same SNMPv3 engine id" in said[0]
     assert "first" in said[0] and "second" in said[0]
+
+
+async def test_neighbours_that_lldpd_hears_are_managed_or_not(tmp_path: Path) -> None:
+    """Two real lldpd on one link; what the left one tells its snmpd about the right one."""
+    pair = LldpPair(tmp_path)
+    try:
+        pair.start()
+        for peers, is_managed in (("other-switch", False), ("station-right", True)):
+            poll = await pair.open(peers)
+            found: list[Reading] = []
+
+            async def is_heard(poll: Source = poll, found: list[Reading] = found) -> bool:
+                with pair.inside():
+                    with contextlib.suppress(SourceError):
+                        found.extend(one for one in await poll.collect() if one.name == "neighbour")
+                    await poll.close()
+                    await poll.open()
+                return bool(found)
+
+            await until_async(is_heard, 40)
+            assert not undeclared(SOURCE, found)
+            assert found[0].fields == {"system_name": "station-right", "is_managed": is_managed}
+            await poll.close()
+    finally:
+        pair.stop()
 
 
 async def test_missing_secret_is_said_without_it(snmpd: Snmpd, secrets: Path, english: None) -> None:

@@ -282,11 +282,11 @@ async def test_failover_of_keepalived_is_seen_by_poll_and_by_trap(tmp_path: Path
     try:
         net.start()
         poll, trap = await net.open()
-        await until_async(lambda: net.is_master(poll["a"], True), 30)
-        await until_async(lambda: net.is_master(poll["b"], False), 30)
+        await until_async(lambda: net.is_master(poll["a"], True), 60)
+        await until_async(lambda: net.is_master(poll["b"], False), 60)
         await trap.collect()
         net.kill_master()
-        await until_async(lambda: net.is_master(poll["b"], True), 30)
+        await until_async(lambda: net.is_master(poll["b"], True), 60)
         polled = [
             dict(one.tags) | dict(one.fields)
             for one in net.seen
@@ -301,8 +301,6 @@ async def test_failover_of_keepalived_is_seen_by_poll_and_by_trap(tmp_path: Path
 
         await until_async(is_told)
         assert {"group": "HIS", "kind": "vrrp", "became_master": True} in polled
-        await trap.close()
-        for device in poll.values():
-            await device.close()
     finally:
+        await net.close()
         net.stop()
