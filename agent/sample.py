@@ -21,6 +21,23 @@ EXAMPLES: Mapping[str, object] = {
     "broker.password": {"file": "/etc/infravitals-agent/broker.password"},
     "spool.path": "/var/lib/infravitals-agent/spool.sqlite",
     "host_clock.program": "chrony",
+    "keepalived.watched": {"HIS": "10.1.2.100"},
+    "mysql_replication.pairs": {
+        "emr-db": {
+            "addresses": ["emr-db-1.hospital.local:3306", "emr-db-2.hospital.local:3306"],
+            "database": "emr",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/emr-db.password"},
+        },
+    },
+    "postgresql_replication.pairs": {
+        "his-db": {
+            "addresses": ["his-db-1.hospital.local:5432", "his-db-2.hospital.local:5432"],
+            "database": "postgres",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/his-db.password"},
+        },
+    },
     "systemd_units.units": ["postgresql@*.service"],
     "isolation_probe.zone": "office",
     "isolation_probe.key": {"file": "/etc/infravitals-agent/probe.key"},
@@ -59,6 +76,17 @@ EXAMPLES: Mapping[str, object] = {
     "config_backup.approved": "/etc/infravitals-agent/approved",
     "config_backup.assets": ["core-sw-1", "fw-1"],
     "log_archive.origins": {"network": {"folder": "/var/log/archive/network"}},
+    "continuity_probe.probes": {
+        "his-web": {"service": "his", "kind": "http", "addresses": ["his.hospital.local:80"], "path": "/login"},
+        "his-db": {
+            "service": "his",
+            "kind": "postgresql",
+            "addresses": ["his-db.hospital.local:5432"],
+            "database": "his",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/his-db.password"},
+        },
+    },
 }
 """What stands in the sample where there is no default, or one that shows nothing."""
 
@@ -195,6 +223,35 @@ TEXTS: Mapping[str, Text] = {
         "origins: folder and pattern; the rules ask for network, server and emr-database",
     ),
     "log_archive.most_files": Text("一个来源最多看几个文件", "files of one origin at most"),
+    "continuity_probe.probes": Text(
+        "探测哪些业务路径，名称：service、kind(tcp、http、postgresql、mysql)、addresses 等，见 docs/failover.md",
+        "which paths, by name: service, kind (tcp, http, postgresql, mysql), addresses and more, see docs/failover.md",
+    ),
+    "continuity_probe.period_seconds": Text("多少秒发一个令牌", "a token every so many seconds"),
+    "continuity_probe.timeout_seconds": Text(
+        "一个令牌的时限(秒)，须小于 1：不让 TCP 重传掩盖中断",
+        "how long a token may take; below 1 s, so that TCP's retransmission hides no outage",
+    ),
+    "continuity_probe.failures": Text("失败几个令牌算中断", "so many failed tokens make an outage"),
+    "continuity_probe.sustained": Text("连续几个成功算恢复", "so many good ones in a row end it"),
+    "continuity_probe.automatic_within_seconds": Text(
+        "短于此的中断视为自动恢复：没有人来得及动手",
+        "an outage shorter than this ended without a person: nobody acts that fast",
+    ),
+    "keepalived.file": Text("keepalived 的配置文件，只读", "keepalived's configuration; only read"),
+    "keepalived.watched": Text(
+        "本机不是成员、但要看着的虚拟地址：组名: 地址", "virtual addresses to watch from outside, group: address"
+    ),
+    "keepalived.arp": Text(
+        "是否用 ARP 探询有几台主机应答(需 CAP_NET_RAW)", "whether to ask by ARP how many answer (CAP_NET_RAW)"
+    ),
+    "pairs": Text(
+        "持有同一份数据的服务器，按名称；填 token_table 则以令牌验证双活，见 docs/failover.md",
+        "servers that hold the same data, by name; with token_table tokens prove dual-active, see docs/failover.md",
+    ),
+    "answer_seconds": Text("一台服务器的应答时限(秒)", "how long one server may take to answer, in seconds"),
+    "pacemaker.cluster": Text("集群在数据中的名称", "what the cluster is called in the data"),
+    "libvirt.uri": Text("虚拟化平台，写法同 virsh -c", "the hypervisor, as virsh -c takes it"),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),
@@ -220,7 +277,8 @@ def write_sample(source: str | None = None) -> str:
         "sources:",
     ]
     for name, kind in kinds.items():
-        lines += ["", f"  # {describe_source(name)}", f"  {name}:", *_write_struct(kind, name, "    ")]
+        lines += ["", f"  # {describe_source(name)}", *_write_grants(name)]
+        lines += [f"  {name}:", *_write_struct(kind, name, "    ")]
     return "\n".join(lines) + "\n"
 
 
@@ -245,6 +303,14 @@ def explain_key(section: str, key: str) -> Text | None:
 
 def _is_emitted(measurement: Measurement, source: str) -> bool:
     return any(source in measurement.emitters(field) for field in measurement.fields)
+
+
+def _write_grants(name: str) -> Iterator[str]:
+    """The least rights that a source needs in what it asks, as the SQL that gives them."""
+    grants: str = getattr(load_kind(name), "GRANTS", "")
+    if grants:
+        yield f"  # {say('所需的最小权限：', 'the least rights that it needs:')}"
+        yield from (f"  #   {line}" for line in grants.splitlines())
 
 
 def _systems(name: str) -> str:

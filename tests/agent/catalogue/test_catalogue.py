@@ -84,7 +84,7 @@ EMITTED = {
     "host_clock": ("host_clock",),
     "filesystem": ("host_disk",),
     "disk_device": ("host_disk",),
-    "redundant_group": ("host_network", "host_raid"),
+    "redundant_group": ("host_network", "host_raid", "multipath"),
     "service_unit": ("systemd_units",),
     "net_interface": ("host_network",),
     "network_segment": ("path_probe",),
@@ -99,6 +99,10 @@ EMITTED = {
     "isolation_cell": ("isolation_probe",),
     "isolation_control": ("isolation_probe",),
     "isolation_responder": ("isolation_responder",),
+    "service_probe": ("continuity_probe",),
+    "outage": ("continuity_probe",),
+    "drill": ("continuity_probe",),
+    "replication": ("mysql_replication", "postgresql_replication"),
 }
 
 CJK = re.compile("[\u4e00-\u9fff]")
