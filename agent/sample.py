@@ -72,6 +72,7 @@ EXAMPLES: Mapping[str, object] = {
     "path_probe.segments": {"ward-3": {"paths": ["core-sw-1"], "gateways": ["core-sw-1"]}},
     "path_probe.key": {"file": "/etc/infravitals-agent/probe.key"},
     "path_reflector.key": {"file": "/etc/infravitals-agent/probe.key"},
+    "firewall_rules.boundary": "internet",
     "firewall_rules.strength_level": 3,
     "exposure_scan.addresses": ["198.51.100.10", "198.51.100.11"],
     "exposure_scan.control": "198.51.100.10:443",

@@ -36,7 +36,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     interval_seconds: Annotated[float, msgspec.Meta(ge=60)] = 300.0
     deadline_seconds: Seconds = 20.0
-    boundary: str = "forward"
+    boundary: str
     strength_level: Annotated[int, msgspec.Meta(ge=0, le=4)] | None = None
 
     def __post_init__(self) -> None:

@@ -32,6 +32,9 @@ from agent.sources._ways_out import ask_proxy, ask_resolver
 from agent.sources.isolation_responder import CONTROL_PORT, Port, read_endpoint
 
 AT_ONCE = 64
+ROUND_SHARE = 0.9
+"""Of the deadline; a round that overruns it gives nothing at all."""
+
 _DOMAIN = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){0,8}")
 
 
@@ -154,12 +157,20 @@ class Source:
         return self._called.keys() >= set(addresses)
 
     async def _prove_patiently(self, target: Target, pace: "Pace") -> tuple[bool, list[tuple[Way, Verdict]]]:
-        """`_prove`, again while the control is not seen; a way that was found open stays open."""
+        """`_prove`, again while the control is not seen and another go fits into the round; what was found open stays open.
+
+        One dead responder must not cost the others their round.
+        """
+        config, clock = self._config, asyncio.get_running_loop().time
+        due = clock() + ROUND_SHARE * min(config.deadline_seconds, config.interval_seconds)
+        began = clock()
         proven = await self._prove(target, pace)
-        for _ in range(self._config.control_retries):
-            if proven[0]:
+        for _ in range(config.control_retries):
+            took = clock() - began
+            if proven[0] or clock() + config.control_pause_seconds + took > due:
                 break
-            await asyncio.sleep(self._config.control_pause_seconds)
+            await asyncio.sleep(config.control_pause_seconds)
+            began = clock()
             is_seen, judged = await self._prove(target, pace)
             pairs = zip(proven[1], judged, strict=True)
             proven = is_seen, [before if before[1].is_breached else after for before, after in pairs]

@@ -184,6 +184,21 @@ def test_responder_that_comes_back_within_the_round_costs_no_proof(hospital: Iso
     assert controls(readings) == {("office", "medical"): True} and unexpected(readings) == set()
 
 
+def test_dead_responder_is_not_waited_for_beyond_the_round(hospital: IsolationHospital) -> None:
+    """A pause that would not fit into the deadline is not begun: the other targets' cells must not be lost."""
+    medical, office = hospital.network["medical"], hospital.network["office"]
+    medical.do(hospital.responders["medical"].close())
+    probe = hospital.prober("office", hospital.targets("office", ["medical", "dmz"]), retries=5, pause_seconds=60)
+    office.do(probe.open())
+    try:
+        readings = office.do(probe.collect(), 30)
+    finally:
+        office.do(probe.close())
+        medical.do(hospital.responders["medical"].open())
+    assert controls(readings) == {("office", "medical"): False, ("office", "dmz"): True}
+    assert {cell[1] for cell in unexpected(readings)} == {"medical"}
+
+
 def test_dead_prober_s_silence_is_no_isolation(hospital: IsolationHospital) -> None:
     """Its cable is out: nothing gets through, and nothing is proven."""
     office = hospital.network["office"]

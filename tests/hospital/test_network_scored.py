@@ -129,7 +129,9 @@ class ScoredHospital:
         }
         agents |= {f"{zone}-probe": (zone, self._isolation(zone)) for zone in ZONES}
         points = self._gather(agents)
-        points |= self._gather({"fw-1": ("fw", {"firewall_rules": {"interval_seconds": 3600.0}})})
+        points |= self._gather(
+            {"fw-1": ("fw", {"firewall_rules": {"boundary": "internet", "interval_seconds": 3600.0}})}
+        )
         points["fw-1"] += self._tried(self._network["fw"])
         return points
 

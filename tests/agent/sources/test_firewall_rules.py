@@ -139,7 +139,7 @@ async def test_refusal_names_the_right_that_is_missing() -> None:
         return Output("", "Operation not permitted (you must be root)\n", 1)
 
     with pytest.raises(SourceError, match="CAP_NET_ADMIN"):
-        await Source(Config(), Surroundings("gw-1", command=refuse)).collect()
+        await Source(Config(boundary="internet"), Surroundings("gw-1", command=refuse)).collect()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"nftables": [{"rule": {"family": "ip"}}]}'])
