@@ -37,10 +37,11 @@ class Sides:
 
     async def ask(self, question: Callable[[Session], Awaitable[T]]) -> dict[str, T | SourceError]:
         """What each side answers, or why it does not."""
-        answers = await asyncio.gather(*(self._ask(name, question) for name in self.names))
+        answers = await asyncio.gather(*(self.ask_one(name, question) for name in self.names))
         return dict(zip(self.names, answers, strict=True))
 
-    async def _ask(self, name: str, question: Callable[[Session], Awaitable[T]]) -> T | SourceError:
+    async def ask_one(self, name: str, question: Callable[[Session], Awaitable[T]]) -> T | SourceError:
+        """What one side answers, or why it does not; never longer than the time it has."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await question(await self._session(name))
@@ -107,7 +108,7 @@ async def find_serving_sides(
             await session.query(f"DELETE FROM {table} WHERE stream = %s", (stream,))  # noqa: S608
             await session.query(sql, (stream, number, float(number)))
 
-        wrote = await sides._ask(writer, write)
+        wrote = await sides.ask_one(writer, write)
         if isinstance(wrote, SourceError):
             answering += is_refused(wrote)
             continue

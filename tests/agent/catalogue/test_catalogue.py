@@ -82,7 +82,7 @@ EMITTED = {
     "host_clock": ("host_clock",),
     "filesystem": ("host_disk",),
     "disk_device": ("host_disk",),
-    "redundant_group": ("host_network", "host_raid"),
+    "redundant_group": ("host_network", "host_raid", "multipath"),
     "service_unit": ("systemd_units",),
     "net_interface": ("host_network",),
     "service_probe": ("continuity_probe",),
