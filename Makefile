@@ -1,14 +1,16 @@
 # make up     install what it needs (no root, no apt) and show this machine
 # make test   everything: set-up (apt packages too), lint, strict types, tests
 # make check  lint and types only      make bench  speed and memory against peers and limits
+# make chaos  CHAOS_SECONDS=180 of kill -9 on every part, then the books are balanced
 
 PYTHON ?= python3
 VENV := .venv/bin
 DATA ?= data
-TEST_PACKAGES := mosquitto mosquitto-clients chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl snmp snmpd keepalived lldpd iproute2 util-linux
+TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl prometheus snmp snmpd keepalived lldpd iproute2 util-linux
+CHAOS_PACKAGES := mosquitto influxdb
 BENCH_PACKAGES := prometheus-node-exporter prometheus-snmp-exporter snmpd iproute2 mosquitto
 
-.PHONY: up test check bench lock pages clean
+.PHONY: up test check bench chaos lock pages clean
 
 up: .venv/up.stamp
 	@exec $(VENV)/infravitals up --data-dir $(DATA)
@@ -25,6 +27,10 @@ check: .venv/dev.stamp
 bench: .venv/dev.stamp
 	tools/apt_packages.sh $(BENCH_PACKAGES)
 	$(VENV)/python tests/bench/run.py
+
+chaos: .venv/dev.stamp
+	tools/apt_packages.sh $(CHAOS_PACKAGES)
+	PYTHONPATH=tests $(VENV)/python -m chaos
 
 # the generated reference pages
 pages: .venv/dev.stamp

@@ -1,15 +1,20 @@
 """Where the broker is and who we are there: the configuration of the MQTT link, without the MQTT library."""
 
+import logging
 import os
+import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from agent.errors import LinkError
+from agent.errors import LinkError, UnfitSecret
 from agent.language import say
+from agent.secrets import explain_unfit, is_open_to_all
+
+logger = logging.getLogger(__name__)
 
 
 class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,29 +29,76 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(
                 say("file、env、credential 三者必须且只能写一个", "give exactly one of file, env and credential")
             )
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.env or "x"):
+            raise ValueError(
+                say("env 应为环境变量的名称，不是密码本身", "env is the name of a variable, not the secret itself")
+            )
+        if "/" in (self.credential or ""):
+            raise ValueError(
+                say("credential 应为凭据的名称，不是路径", "credential is the name of a credential, not a path")
+            )
 
     def read(self, environment: Mapping[str, str] = os.environ) -> str:
-        """The secret, without the line's end. Raises LinkError when it is not there."""
+        """The secret, without the line's end. Raises LinkError when it is not there, UnfitSecret when it is none."""
         if self.env is not None:
             if self.env not in environment:
                 raise LinkError(say(f"环境变量 {self.env} 未设置", f"the environment variable {self.env} is not set"))
-            return environment[self.env]
-        path = Path(self.file or "")
-        if self.credential is not None:
-            folder = environment.get("CREDENTIALS_DIRECTORY")
-            if folder is None:
-                text = say("不是由 systemd 以 LoadCredential 启动", "not started by systemd with LoadCredential")
-                raise LinkError(say(f"没有凭据 {self.credential}:{text}", f"no credential {self.credential}: {text}"))
-            path = Path(folder, self.credential)
+            text, where = environment[self.env], say(f"环境变量 {self.env}", f"the environment variable {self.env}")
+        else:
+            path = self.path(environment)
+            text, where = _read_text(path), say(f"文件 {path}", f"the file {path}")
+        if why := explain_unfit(text):
+            raise UnfitSecret(say(f"{where} 中的密码不能用：{why}", f"the secret in {where} is of no use: it {why}"))
+        return text
+
+    def path(self, environment: Mapping[str, str] = os.environ) -> Path:
+        """The file that holds it, unless it is a variable. Raises LinkError for a credential that nobody passed on."""
+        if self.credential is None:
+            return Path(self.file or "")
+        folder = environment.get("CREDENTIALS_DIRECTORY")
+        if folder is None:
+            text = say("不是由 systemd 以 LoadCredential 启动", "not started by systemd with LoadCredential")
+            raise LinkError(say(f"没有凭据 {self.credential}:{text}", f"no credential {self.credential}: {text}"))
+        return Path(folder, self.credential)
+
+
+def refuse_unfit(*secrets: Secret | None) -> None:
+    """For the start: raises UnfitSecret for what is no secret, and warns of a file that everybody may read.
+
+    What is not there yet may come; whoever dials says so then.
+    """
+    for secret in filter(None, secrets):
         try:
-            return path.read_text("utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            why = _explain_file(error)
-            text = say(
-                f"无法读取密码文件 {path}：{why}；请补上该文件，或修改 broker.password；之后会自动重试",
-                f"cannot read the password file {path}: {why}; mend it or change broker.password; it is tried on",
+            secret.read()
+        except UnfitSecret:
+            raise
+        except LinkError:
+            continue
+        if secret.env is None:
+            warn_of_open_files([secret.path()])
+
+
+def warn_of_open_files(paths: Iterable[Path]) -> None:
+    """One line for each file with a secret that every user of this machine may read."""
+    for path in filter(is_open_to_all, paths):
+        logger.warning(
+            say(
+                f"{path} 中有秘密，而本机任何用户都能读；请执行 chmod o-rwx {path}",
+                f"{path} holds a secret and every user of this machine may read it; run chmod o-rwx {path}",
             )
-            raise LinkError(text) from error
+        )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig").rstrip("\r\n")  # Windows' editor puts a mark in front
+    except (OSError, UnicodeDecodeError) as error:
+        why = _explain_file(error)
+        text = say(
+            f"无法读取密码文件 {path}：{why}；请补上该文件，或修改 broker.password；之后会自动重试",
+            f"cannot read the password file {path}: {why}; mend it or change broker.password; it is tried on",
+        )
+        raise LinkError(text) from error
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +123,21 @@ class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: Secret | None = None
     keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 30
     connect_timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=300)] = 10.0
+
+    def __post_init__(self) -> None:
+        if set(self.host) & set("/@ "):
+            raise ValueError(
+                say(
+                    "host 只写主机名或地址；不要 mqtt://，用户与密码写在 username、password",
+                    "host is a name or an address alone; no mqtt://, and the user goes to username and password",
+                )
+            )
+
+    def begin(self) -> None:
+        """What is looked at once, at the start of a program. Raises UnfitSecret."""
+        refuse_unfit(self.password)
+        if self.tls and self.tls.key:
+            warn_of_open_files([Path(self.tls.key)])
 
     @property
     def where(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent import language
 from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, end_well, find_language
-from agent.errors import InfravitalsError, WrongCall
+from agent.errors import InfravitalsError, UnfitSecret, WrongCall
 from agent.language import say
 from agent.snmp.options import add_commands as add_snmp_commands
 
@@ -28,7 +28,7 @@ def _run_command(arguments: list[str]) -> int:
         from agent.documents import FileMistakes
 
         print(error, file=sys.stderr)
-        return WRONG if isinstance(error, FileMistakes | UnusableSource | WrongCall) else TROUBLE
+        return WRONG if isinstance(error, FileMistakes | UnusableSource | UnfitSecret | WrongCall) else TROUBLE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,6 +55,16 @@ def build_parser() -> argparse.ArgumentParser:
     check = add("check", _check, say("检查配置文件，不打开任何连接", "check a configuration file; opens nothing"))
     _add_config(check, is_required=True)
     add_format(check, ("text", "json"))
+    doctor = add(
+        "doctor",
+        _doctor,
+        say(
+            "查找送不到数据的原因，给出修复命令；什么都不改",
+            "find what keeps data from arriving, and what mends it; changes nothing",
+        ),
+    )
+    _add_config(doctor, is_required=True)
+    add_format(doctor, ("text", "json"))
     sample = add("sample", _sample, say("打印带注释的配置样例", "print a commented configuration"))
     sample.add_argument("source", nargs="?", metavar=say("采集源", "SOURCE"), help=say("只写这一个", "only this one"))
     add("sources", _sources, say("列出所有采集源", "list all sources"))
@@ -75,6 +85,7 @@ def _epilog() -> str:
   infravitals-agent check -c agent.yaml        检查配置
   infravitals-agent try host_disk              看一个采集源采到什么
   infravitals-agent run -c agent.yaml          开始采集
+  infravitals-agent doctor -c agent.yaml       数据没到?查原因
 
 退出码：0 正常；1 遇到问题；2 文件或命令行有误""",
         """examples:
@@ -82,6 +93,7 @@ def _epilog() -> str:
   infravitals-agent check -c agent.yaml        check it
   infravitals-agent try host_disk              see what one source gathers
   infravitals-agent run -c agent.yaml          gather
+  infravitals-agent doctor -c agent.yaml       data do not arrive? find out why
 
 exit codes: 0 ok; 1 trouble; 2 a file or the command line is wrong""",
     )
@@ -139,6 +151,16 @@ def _check(parsed: argparse.Namespace) -> int:
         count = len(config.sources)
         print(say(f"{parsed.config}：没有问题，{count} 个采集源", f"{parsed.config}: in order, {count} sources"))
     return OK
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from agent.checkup import is_well, render, render_json
+    from agent.config import read_config
+    from agent.doctor import examine
+
+    findings = examine(read_config(parsed.config), parsed.config)
+    print(render_json(findings) if parsed.format == "json" else render(findings))
+    return OK if is_well(findings) else TROUBLE
 
 
 def _sample(parsed: argparse.Namespace) -> int:

@@ -273,7 +273,7 @@ def _check_struct(document: Document, value: Any, kind: type[msgspec.Struct], pa
         if _is_secret(path):
             yield document.mistake(path, _explain_secret())
             return
-        found = say("空", "nothing") if value is None else f"{value!r}"
+        found = say("空", "nothing") if value is None else _show(value)
         yield document.mistake(
             path, say(f"此处应为键值对，实际是 {found}", f"expected keys and values here, found {found}")
         )
@@ -333,7 +333,13 @@ def _explain(error: msgspec.ValidationError, path: Path_, value: Any, kind: Any)
     if wanted is None and match and not isinstance(value, dict):
         kinds = [say(*_WORDS.get(word.strip(), (word, word))) for word in match[1].split("|")]
         wanted = say(" 或 ", " or ").join(kinds) + match[2]
-    return where + (say(f"应为 {wanted}，实际是 {value!r}", f"expected {wanted}, found {value!r}") if wanted else text)
+    found = _show(value)
+    return where + (say(f"应为 {wanted}，实际是 {found}", f"expected {wanted}, found {found}") if wanted else text)
+
+
+def _show(value: Any) -> str:
+    """A value as it is written, without the password that a URL may carry."""
+    return re.sub(r"//[^/@\s]*@", "//***@", repr(value))
 
 
 def _describe(kind: Any) -> str | None:

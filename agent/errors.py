@@ -8,9 +8,12 @@
     |   +-- Incomplete          a round that failed after it had seen something (agent.sources)
     |   +-- NoAnswer, Refused, EndlessWalk, AgentTrouble    an SNMP agent (agent.snmp.troubles)
     +-- LinkError               the broker or the other side is away: expected, go on
+    |   +-- UnfitSecret         what stands in a secret's place is none: refuse to start, exit code 2
     |   +-- NameTaken           somebody else is connected under our name: go on, but rarely
+    |   +-- NotAllowed          the broker's access control forbids a publish or a subscription
     +-- SpoolError              the agent's own disk cannot keep a batch
     +-- StoreError              the database is away or refuses: expected, go on
+        +-- PointsRefused       it takes others and will never take these: trying again is of no use
 
 Anything else that is raised is our own bug.
 """
@@ -36,8 +39,16 @@ class LinkError(InfravitalsError):
     """The link is down or refuses; what the spool holds stays in the spool."""
 
 
+class UnfitSecret(LinkError):
+    """A password or token is empty, out of an example, or of several lines."""
+
+
 class NameTaken(LinkError):
     """Another agent with our name took our place at the broker; dialling at once would only take it back."""
+
+
+class NotAllowed(LinkError):
+    """The broker answered that this user may not do this: MQTT 5, reason code 0x87."""
 
 
 class SpoolError(InfravitalsError):
@@ -46,3 +57,7 @@ class SpoolError(InfravitalsError):
 
 class StoreError(InfravitalsError):
     """The store is away, busy, full or refuses; nothing was acknowledged."""
+
+
+class PointsRefused(StoreError):
+    """The store took the other points of a write and will never take these; their batches have no row yet."""

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from types import TracebackType
 from typing import Literal
 
 import msgspec
@@ -19,10 +20,16 @@ def set_up_logging(config: LogConfig) -> None:
     handler = logging.StreamHandler()
     if config.format == "json":
         handler.setFormatter(_JsonFormatter())
+        sys.excepthook = _log_the_end
     else:
         time_part = "%(asctime)s " if sys.stderr.isatty() else ""
         handler.setFormatter(logging.Formatter(f"{time_part}%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=config.level.upper(), force=True)
+
+
+def _log_the_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What ends the program is a record too."""
+    logging.getLogger(__name__).critical("ended by a bug", exc_info=(kind, error, trace))
 
 
 class _JsonFormatter(logging.Formatter):

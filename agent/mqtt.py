@@ -19,10 +19,19 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.broker import Broker, tls_context
-from agent.errors import LinkError, NameTaken
+from agent.errors import LinkError, NameTaken, NotAllowed
 from agent.language import say
 from agent.link import Delivery, Session
-from agent.mqtt_trouble import NO_ANSWER, TAKEN_OVER, UNSPECIFIED, explain_code, explain_dialling, explain_login
+from agent.mqtt_trouble import (
+    NO_ANSWER,
+    NOT_AUTHORIZED,
+    TAKEN_OVER,
+    UNSPECIFIED,
+    explain_code,
+    explain_dialling,
+    explain_login,
+    explain_size,
+)
 from agent.wire import (
     PREFIX,
     Address,
@@ -36,16 +45,32 @@ from agent.wire import (
     state_topic,
 )
 
-__all__ = ["Broker", "Connection", "Incoming", "MqttLink", "Subscription", "Will", "connect", "deliveries"]
+__all__ = [
+    "PROBE",
+    "Broker",
+    "Connection",
+    "Incoming",
+    "MqttLink",
+    "Subscription",
+    "Will",
+    "connect",
+    "deliveries",
+    "own_broker",
+]
 
 logger = logging.getLogger(__name__)
 _library_logger = logging.getLogger(f"{__name__}.library")
 _library_logger.setLevel(logging.CRITICAL)  # every error comes to us, and we say it in one sentence
 
+PROBE = "infravitals-probe"
+"""A user property: nobody takes such a message for data. A doctor tries with it what the broker must forbid."""
+
 _FAREWELL_SECONDS = 2.0
 _DOUBLE_SECONDS = 900.0
 """How long a session may still be taken over by the other agent of our name: it comes back after its own long wait."""
 _OWN_SESSIONS = 8
+_PACKET_BYTES = 512
+"""What a packet holds besides topic and payload, our user properties among it; more than it ever is."""
 
 
 class Will(NamedTuple):
@@ -69,11 +94,19 @@ class _Client(aiomqtt.Client):
 
     refusal: ReasonCode | None = None
     is_abandoned = False
+    most_bytes: int | None = None
+    """The largest packet that the broker takes, where it says so."""
 
     def _client_connect(self) -> None:  # in a thread that cannot be cancelled
         super()._client_connect()
         if self.is_abandoned:
             self._loop.call_soon_threadsafe(self._client.disconnect)
+
+    def _on_connect(
+        self, client: Any, userdata: Any, flags: Any, reason_code: ReasonCode, properties: Any = None
+    ) -> None:
+        self.most_bytes = getattr(properties, "MaximumPacketSize", None)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Any) -> None:
         if reason_code.is_failure:
@@ -138,6 +171,7 @@ class Connection:
         properties: Mapping[str, str] | None = None,
     ) -> None:
         """Publish, and with QoS 1 wait for the broker's word; its refusal is a LinkError too."""
+        self._check_size(topic, payload)
         packet = _properties(PacketTypes.PUBLISH)
         if properties:
             packet.UserProperty = list(properties.items())
@@ -181,6 +215,12 @@ class Connection:
         payload = message.payload if isinstance(message.payload, bytes) else b""
         return Incoming(str(message.topic), payload, dict(pairs), acknowledge)
 
+    def _check_size(self, topic: str, payload: bytes) -> None:
+        """The library sends what the broker does not take, and the broker hangs up without a reason that arrives."""
+        most = self._client.most_bytes
+        if most is not None and len(payload) + len(topic) + _PACKET_BYTES > most:
+            raise LinkError(explain_size(len(payload), most, self._broker.where))
+
     def _lost(self, error: BaseException | None) -> LinkError:
         cause = error.__cause__ if error is not None and error.__cause__ is not None else error
         code = cause.rc if isinstance(cause, MqttCodeError) else None
@@ -196,7 +236,8 @@ class Connection:
 
     def _refused(self, what: str, topic: str, code: ReasonCode) -> LinkError:
         where, reason = self._broker.where, explain_code(code.value)
-        return LinkError(
+        kind = NotAllowed if code.value == NOT_AUTHORIZED else LinkError
+        return kind(
             say(
                 f"MQTT 服务器 {where} 不允许用户 {self._broker.username} {what} {topic}:{reason}",
                 f"the MQTT broker {where} does not let user {self._broker.username} {what} {topic}: {reason}",
@@ -283,13 +324,18 @@ class _State(msgspec.Struct):
     since: int
 
 
+def own_broker(broker: Broker, address: Address) -> Broker:
+    """The broker as this agent uses it: with a password and no user name it is told `{site}/{agent}`."""
+    if broker.password is not None and broker.username is None:
+        return msgspec.structs.replace(broker, username=f"{address.site}/{address.agent}")
+    return broker
+
+
 class MqttLink:
     """The agent's side of the link. A broker with a password and no user name is told `{site}/{agent}`."""
 
     def __init__(self, broker: Broker, address: Address, *, clock: Callable[[], float] = time.time) -> None:
-        if broker.password is not None and broker.username is None:
-            broker = msgspec.structs.replace(broker, username=f"{address.site}/{address.agent}")
-        self._broker = broker
+        self._broker = own_broker(broker, address)
         self._address = address
         self._clock = clock
         self._own: deque[int] = deque(maxlen=_OWN_SESSIONS)
@@ -352,7 +398,7 @@ class _MqttSession:
 
 
 class Subscription:
-    """The collector's side: an async iterator of deliveries. foreign_count: messages on topics that are none of ours."""
+    """The collector's side: an async iterator of deliveries. foreign_count: messages on topics that are none of ours, and probes."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -361,7 +407,7 @@ class Subscription:
     async def __aiter__(self) -> AsyncIterator[Delivery]:
         async for message in self._connection.messages():
             address = read_topic(message.topic)
-            if address is None or message.topic != points_topic(*address):
+            if address is None or message.topic != points_topic(*address) or PROBE in message.properties:
                 self.foreign_count += 1
                 await message.acknowledge()
                 continue

@@ -60,6 +60,15 @@ def explain_code(code: int) -> str:
     return meanings.get(code) or say(f"对方返回代码 {code:#04x}", f"it answered with code {code:#04x}")
 
 
+def explain_size(size_bytes: int, most_bytes: int, where: str) -> str:
+    """Why a message is not even sent."""
+    return say(
+        f"消息有 {size_bytes} 字节，超过 MQTT 服务器 {where} 的上限({most_bytes})；请调大其 max_packet_size",
+        f"a message of {size_bytes} bytes is more than the MQTT broker {where} takes ({most_bytes}); "
+        "raise its max_packet_size",
+    )
+
+
 def explain_dialling(cause: BaseException | None, host: str, is_tls: bool) -> str:
     """Why no connection came about, from the error of the socket or of TLS."""
     if isinstance(cause, ssl.SSLCertVerificationError):

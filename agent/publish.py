@@ -41,7 +41,6 @@ class Publisher:
         link: Link,
         address: Address,
         *,
-        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = randomness.random,
         max_in_flight: int = 20,
@@ -51,7 +50,6 @@ class Publisher:
         self._spool = spool
         self._link = link
         self._name = f"{address.site}/{address.agent}"
-        self._clock = clock
         self._monotonic = monotonic
         self._random = random
         self._max_in_flight = max_in_flight
@@ -152,7 +150,7 @@ class Publisher:
 
     async def _send_one(self, session: Session, batch: Outgoing) -> None:
         self._in_flight[batch.made_at] = self._monotonic() + self._resend_seconds  # its receipt may outrun `send`
-        await session.send(batch.payload(int(self._clock() * 1000)), batch.boot, batch.seq, batch.points)
+        await session.send(batch.payload(self._spool.sent_at(batch)), batch.boot, batch.seq, batch.points)
 
     async def _wait_for_news(self) -> None:
         """Until there is something new, something settled, or something to send again."""

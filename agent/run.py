@@ -255,11 +255,11 @@ class Usage:
 
 
 class Waiting:
-    """What the spool holds, and what its bound cost since the last look."""
+    """The spool's account, and what its bound and a full disk cost since the last look."""
 
     def __init__(self, spool_state: Callable[[], SpoolState]) -> None:
         self._spool_state = spool_state
-        self._dropped_points: int | None = None
+        self._before: SpoolState | None = None
 
     async def fields(self) -> dict[str, Value]:
         """Nothing while the spool cannot be read: the sink says why."""
@@ -271,8 +271,43 @@ class Waiting:
             "spool_batches_count": state.batches,
             "spool_bytes": state.bytes,
             "spool_oldest_age_seconds": state.oldest_age_seconds or 0.0,
+            **_account(state),
         }
-        if self._dropped_points is not None and state.dropped_points > self._dropped_points:
-            fields["dropped_points_count"] = state.dropped_points - self._dropped_points
-        self._dropped_points = state.dropped_points
+        before, self._before = self._before, state
+        if before is not None:
+            fields.update(_losses(before, state))
         return fields
+
+
+def _losses(before: SpoolState, state: SpoolState) -> dict[str, Value]:
+    """What was lost between two looks; nothing where nothing was."""
+    known = 0 if state.closings > before.closings else before.dropped_points  # a new account counts from 0
+    lost = {
+        "dropped_points_count": state.dropped_points - known,
+        "unkept_points_count": state.unkept_points - before.unkept_points,
+    }
+    return {name: points for name, points in lost.items() if points > 0}
+
+
+def _account(state: SpoolState) -> dict[str, Value]:
+    """The fields that the collector holds against what it has; nothing before the account is known from its first batch."""
+    if state.began_at is None:
+        return {}
+    fields: dict[str, Value] = {
+        "ledger_made_batches_count": state.made_batches,
+        "ledger_made_points_count": state.made_points,
+        "ledger_applied_batches_count": state.applied_batches,
+        "ledger_applied_points_count": state.applied_points,
+        "ledger_set_aside_batches_count": state.set_aside_batches,
+        "ledger_set_aside_points_count": state.set_aside_points,
+        "ledger_dropped_batches_count": state.dropped_batches,
+        "ledger_dropped_points_count": state.dropped_points,
+        "ledger_waiting_batches_count": state.batches,
+        "ledger_waiting_points_count": state.points,
+        "ledger_closings_count": state.closings,
+        "ledger_began_seconds": state.began_at / 1000,
+        "ledger_newest_seconds": state.newest_at / 1000,
+    }
+    if state.oldest_at is not None:
+        fields["ledger_oldest_seconds"] = state.oldest_at / 1000
+    return fields

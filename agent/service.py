@@ -27,8 +27,9 @@ _log = logging.getLogger(__name__)
 
 
 def serve(config: AgentConfig) -> int:
-    """Gather and send until SIGTERM or SIGINT; gives the exit code. Raises SpoolError when it cannot begin."""
+    """Gather and send until SIGTERM or SIGINT; gives the exit code. Raises SpoolError or UnfitSecret when it cannot begin."""
     set_up_logging(config.log)
+    config.broker.begin()
     # the MQTT library needs a loop with a selector, which is not the default on Windows
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         runner.run(_serve(config))

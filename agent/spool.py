@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from agent.clock_steps import ClockSteps, passed_seconds
 from agent.errors import SpoolError
 from agent.points import Point
 from agent.spool_file import FRAME_BYTES, PAGE_BYTES, SpoolFile, shrink, used_pages
@@ -24,9 +25,12 @@ from agent.wire import Dropped, Receipt
 LARGEST_BATCH_BYTES = 256 * 1024
 """Points beyond it make another batch; far below what brokers refuse by default."""
 SMALLEST_SPOOL_BYTES = 512 * 1024
+ACCOUNT_MS = 30 * 86_400_000
+"""An account is closed after so long, at the next moment at which nothing waits: both sides can then still be compared whole."""
 _EXPIRED_AT_ONCE = 500
 _LOSSES_AT_ONCE = 100
 _GREATEST_SEQ = 2**62
+_SUMS = ", ".join(f"{outcome}_batches, {outcome}_points" for outcome in ("made", "applied", "set_aside", "dropped"))
 
 _encoder = msgspec.json.Encoder()
 
@@ -61,9 +65,13 @@ class Outgoing(NamedTuple):
 
 
 class SpoolState(NamedTuple):
-    """The agent's ledger since the file exists: made = applied + set aside + dropped + waiting, batches and points.
+    """The agent's own account: made = applied + set aside + dropped + waiting, in batches and in points.
 
-    batches, points: those that wait. bytes: what the file's used pages hold. oldest_age_seconds: None when none waits.
+    batches, points: those that wait, counted in the file and not computed. bytes: what the file's used pages hold.
+    oldest_age_seconds: None when none waits. The account runs from the batch made at began_at; None until one was made,
+    or while a file of an older version has not been emptied once. newest_at, oldest_at: made_at of the newest batch ever made
+    (0 for none) and of the oldest that waits. closings: how many accounts were closed in this file before. unkept_points: part
+    of the dropped since this process began: the disk was full, or the file could not be written.
     """
 
     batches: int
@@ -78,6 +86,11 @@ class SpoolState(NamedTuple):
     set_aside_points: int
     dropped_batches: int
     dropped_points: int
+    began_at: int | None = None
+    newest_at: int = 0
+    oldest_at: int | None = None
+    closings: int = 0
+    unkept_points: int = 0
 
 
 class _Loss(NamedTuple):
@@ -90,6 +103,7 @@ class Spool:
     """The spool in the file `path`, for one process at a time. Safe for threads; every call may wait for the disk.
 
     max_bytes bounds all that lies on disk, SQLite's log included. new_boot gives a random id and is asked once.
+    clock: seconds since the epoch. passed: seconds since whenever, on a clock that nobody sets.
     The file is opened at the first call, and again after a trouble. Every call may raise SpoolError with one sentence.
     """
 
@@ -101,15 +115,18 @@ class Spool:
         max_age_seconds: float,
         new_boot: Callable[[], str],
         clock: Callable[[], float] = time.time,
+        passed: Callable[[], float] = passed_seconds,
     ) -> None:
         if max_bytes < SMALLEST_SPOOL_BYTES:
             raise ValueError(f"max_bytes is {max_bytes}, less than {SMALLEST_SPOOL_BYTES}")
         self.boot = new_boot()
         self._clock = clock
+        self._clock_steps = ClockSteps(clock, passed)
         self._max_age_ms = int(max_age_seconds * 1000)
         self._lock = threading.Lock()
         self._next_seq = 0
         self._last_made_at = 0
+        self._unkept_points = 0
         self._unrecorded: _Loss | None = None  # could not be kept, and the disk was too full even to note that
         # on disk stand the database, a log of log_pages, and at worst one largest batch beyond them in the log
         log_pages = min(256, max_bytes // 16 // FRAME_BYTES)
@@ -132,6 +149,7 @@ class Spool:
                     self._unrecorded = None
                 except SpoolError as error:
                     trouble = error
+                    self._unkept_points += count
                     before = self._unrecorded or _Loss(seq, seq, 0)
                     self._unrecorded = _Loss(before.first, seq, before.points + count)
         if trouble is not None:
@@ -150,6 +168,10 @@ class Spool:
         with self._lock:
             found = self._file.read(lambda c: self._outgoing(c, "made_at = ?", [made_at]))
         return found[0] if found else None
+
+    def sent_at(self, batch: Outgoing) -> int:
+        """Now, for a batch that is being sent: milliseconds on the clock that stamped it, though it was set since."""
+        return int(self._clock_steps.now(batch.made_at) * 1000)
 
     def settle(self, receipt: Receipt) -> list[int]:
         """Free what the collector wrote or set aside; gives the made_at of the freed batches."""
@@ -186,11 +208,12 @@ class Spool:
         yield from self._encode(points[middle:])
 
     def _insert(self, connection: sqlite3.Connection, seq: int, points: int, metrics: bytes) -> None:
+        now = int(self._clock() * 1000)
+        _close_account(connection, now)
         if self._unrecorded is not None:
             _count(connection, "made", self._unrecorded.last - self._unrecorded.first + 1, self._unrecorded.points)
             _lose(connection, self.boot, self._unrecorded)
         _count(connection, "made", 1, points)
-        now = int(self._clock() * 1000)
         self._drop_expired(connection, now - self._max_age_ms)
         if len(metrics) > self._largest_batch_bytes:
             _lose(connection, self.boot, _Loss(seq, seq, points))
@@ -201,8 +224,11 @@ class Spool:
             made_at = max(now, self._newest(connection) + 1)
             row = (made_at, self.boot, seq, points, metrics)
             connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?)", row)
-            connection.execute("UPDATE ledger SET last_made_at = ?", [made_at])
+            connection.execute(
+                "UPDATE ledger SET last_made_at = ?, began_at = coalesce(began_at, ?)", [made_at, made_at]
+            )
             self._last_made_at = made_at
+            self._clock_steps.note(made_at)
 
     def _drop_expired(self, connection: sqlite3.Connection, before: int) -> None:
         for _ in range(_EXPIRED_AT_ONCE):
@@ -249,14 +275,25 @@ class Spool:
         return max(made_at, self._last_made_at)  # a file begun anew knows less than this process
 
     def _state(self, connection: sqlite3.Connection) -> SpoolState:
-        ledger = connection.execute(
-            "SELECT made_batches, made_points, applied_batches, applied_points, set_aside_batches, set_aside_points,"
-            " dropped_batches, dropped_points FROM ledger"
-        ).fetchone()
-        oldest: int | None = connection.execute("SELECT min(made_at) FROM batch").fetchone()[0]
+        ledger = connection.execute(f"SELECT {_SUMS}, began_at, closings FROM ledger").fetchone()  # noqa: S608
+        *sums, began_at, closings = ledger
+        waiting = "SELECT count(*), total(points), min(made_at) FROM batch"
+        batches, points, oldest = connection.execute(waiting).fetchone()
         age_seconds = None if oldest is None else max(0.0, self._clock() - oldest / 1000)
-        waiting, points = ledger[0] - sum(ledger[2::2]), ledger[1] - sum(ledger[3::2])
-        return SpoolState(waiting, points, used_pages(connection) * PAGE_BYTES, age_seconds, *ledger)
+        held = (batches, int(points), used_pages(connection) * PAGE_BYTES, age_seconds)
+        rest = (began_at, self._newest(connection), oldest, closings, self._unkept_points)
+        return SpoolState._make((*held, *sums, *rest))
+
+
+def _close_account(connection: sqlite3.Connection, now: int) -> None:
+    """Begin a new account when the old one is old or of unknown age, and whole: nothing waits, nothing is to be announced."""
+    began_at, made = connection.execute("SELECT began_at, made_batches FROM ledger").fetchone()
+    if not made or (began_at is not None and now - began_at < ACCOUNT_MS):
+        return
+    if connection.execute("SELECT EXISTS (SELECT 1 FROM batch) OR EXISTS (SELECT 1 FROM loss)").fetchone()[0]:
+        return
+    zeros = _SUMS.replace(",", " = 0,") + " = 0"
+    connection.execute(f"UPDATE ledger SET began_at = NULL, closings = closings + 1, {zeros}")  # noqa: S608 - our own words
 
 
 def _count(connection: sqlite3.Connection, outcome: str, batches: int, points: int) -> None:

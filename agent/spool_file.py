@@ -41,12 +41,21 @@ CREATE TABLE IF NOT EXISTS ledger (
     made_batches INTEGER NOT NULL DEFAULT 0, made_points INTEGER NOT NULL DEFAULT 0,
     applied_batches INTEGER NOT NULL DEFAULT 0, applied_points INTEGER NOT NULL DEFAULT 0,
     set_aside_batches INTEGER NOT NULL DEFAULT 0, set_aside_points INTEGER NOT NULL DEFAULT 0,
-    dropped_batches INTEGER NOT NULL DEFAULT 0, dropped_points INTEGER NOT NULL DEFAULT 0
+    dropped_batches INTEGER NOT NULL DEFAULT 0, dropped_points INTEGER NOT NULL DEFAULT 0,
+    began_at INTEGER, closings INTEGER NOT NULL DEFAULT 0
 );
 INSERT OR IGNORE INTO ledger (id) VALUES (1);
 PRAGMA user_version = 1;
 COMMIT;
 """
+
+_ACCOUNT = """
+BEGIN IMMEDIATE;
+ALTER TABLE ledger ADD COLUMN began_at INTEGER;
+ALTER TABLE ledger ADD COLUMN closings INTEGER NOT NULL DEFAULT 0;
+COMMIT;
+"""
+"""What a file of the first version lacks. An older program passes over both, so the version stays."""
 
 
 class SpoolFile:
@@ -156,6 +165,8 @@ class SpoolFile:
         connection.execute("PRAGMA cache_size = -512")
         if version == 0:
             connection.executescript(_SCHEMA)
+        elif not connection.execute("SELECT 1 FROM pragma_table_info('ledger') WHERE name = 'closings'").fetchone():
+            connection.executescript(_ACCOUNT)
 
     def _move_aside(self, error: sqlite3.Error) -> None:
         aside = self.path.with_name(f"{self.path.name}.damaged")

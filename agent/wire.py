@@ -25,7 +25,8 @@ class Batch(msgspec.Struct, omit_defaults=True):
     """What one publish carries. Times are milliseconds since the epoch, UTC.
 
     boot: random id of the agent's process start; seq counts from 0 in it. made_at is unique and rising per agent.
-    boot, seq and made_at are given when the batch enters the spool and never change; sent_at is the moment of sending.
+    boot, seq and made_at are given when the batch enters the spool and never change; sent_at is the moment of sending
+    on the clock that stamped the points: it tells how wrong they are, though the clock was set meanwhile.
     A foreign sender (Telegraf) may leave out everything but metrics.
     """
 

@@ -14,8 +14,10 @@ from agent.language import say
 from collector.compare import Moved, compare
 from collector.coverage import measure_coverage, running_sources, seen_signals
 from collector.evaluate import Rules, format_time
+from collector.health import read_health
 from collector.history import read_history
 from collector.inquiry import Site
+from collector.ledger import read_ledger
 from collector.ruleset import load_rules
 from collector.score import Scorecard
 from collector.server import score_at
@@ -116,11 +118,23 @@ def answer_coverage(store: Store, rules: Rules, site: Site, arguments: Arguments
     return msgspec.json.encode(measure_coverage(rules, card, seen, running, site.folder.has_register))
 
 
+def answer_ledger(store: Store, rules: Rules, site: Site, arguments: Arguments) -> bytes:
+    """The JSON of the ledger as it stands now."""
+    return msgspec.json.encode(read_ledger(store, rules.catalogue, site.id, int(time.time() * 1000)))
+
+
+def answer_health(store: Store, rules: Rules, site: Site, arguments: Arguments) -> bytes:
+    """The JSON of every agent's health."""
+    return msgspec.json.encode(read_health(store, site.id, int(time.time() * 1000)))
+
+
 ANSWERS: Mapping[str, Answer] = {
     "card": answer_card,
     "difference": answer_difference,
     "rules-difference": answer_rules_difference,
     "history": answer_history,
     "coverage": answer_coverage,
+    "ledger": answer_ledger,
+    "health": answer_health,
 }
 """Command of the socket -> what answers it."""

@@ -13,6 +13,7 @@ from collector.stores import AppliedBatch
 MOST_BYTES = 16 * 1024 * 1024
 """A batch of more bytes is not even decoded."""
 _MOST_CLAIMED_POINTS = 1_000_000
+UNSAID_MS = 7 * 86_400_000
 
 
 @dataclass(slots=True)
@@ -40,6 +41,15 @@ class Arrival:
         """Who sent it."""
         return self.delivery.address
 
+    @property
+    def made(self) -> tuple[int, int]:
+        """Between which milliseconds it was made; what does not say so has not been under way for longer than UNSAID_MS."""
+        if self.batch is not None:
+            return self.batch.made_at, self.batch.made_at
+        if self.decoded is not None and self.decoded.batch.made_at:
+            return self.decoded.batch.made_at, self.decoded.batch.made_at
+        return self.received_at - UNSAID_MS, self.received_at + UNSAID_MS
+
     def settle(self, checked: Checked | None) -> None:
         """Make the batch that is written; `checked` is None when `decoded` is."""
         self.checked = checked
@@ -62,6 +72,8 @@ class Arrival:
         """The same delivery set aside as a whole; its batch is a row without points, for who has an identity."""
         aside = replace(self, decoded=None, trouble=trouble, checked=None, batch=None)
         aside.settle(None)
+        if aside.batch is not None and self.batch is not None:
+            aside.batch = aside.batch._replace(made_at=self.batch.made_at)  # where it is looked for when it comes again
         return aside
 
     def set_aside_counts(self) -> Mapping[Reason, int]:

@@ -249,6 +249,27 @@ def ask_seen(place: Place) -> bytes:
     return _ask_or_do(place, "seen", _SeenQuestion(current()), lambda: _seen_from_file(place))
 
 
+class _Plain(msgspec.Struct):
+    language: Language
+
+
+def ask_probe(place: Place) -> None:
+    """Have the store written and read once. Raises NoCollector or StoreError with the reason when it fails."""
+    _ask_or_do(place, "probe", _Plain(current()), lambda: _probe_file(place))
+
+
+def _probe_file(place: Place) -> bytes:
+    with place.store() as store:
+        store.probe()
+    return b""
+
+
+def ask_hello(place: Place) -> str | None:
+    """Who runs on this data; None when nobody does."""
+    reply = ask(place.socket, "hello", {}, HELLO_SECONDS)
+    return None if reply is None else reply.output.decode()
+
+
 def _ask_or_do(place: Place, command: str, question: msgspec.Struct, otherwise: Callable[[], bytes]) -> bytes:
     answer = _ask(place, command, question)
     return otherwise() if answer is None else answer
@@ -314,6 +335,11 @@ def make_handlers(place_now: Callable[[], Place], threads: StoreThreads, rules: 
         with speaking(msgspec.convert(arguments, _SeenQuestion).language):
             return Reply(await threads.read(seen_bytes, threads.store, place_now()), 0)
 
+    async def probe(arguments: Mapping[str, object]) -> Reply:
+        with speaking(msgspec.convert(arguments, _Plain).language):
+            await threads.write(threads.store.probe)
+        return Reply(b"", 0)
+
     async def hello(arguments: Mapping[str, object]) -> Reply:
         return Reply(f"pid {os.getpid()}, {url}".encode(), 0)
 
@@ -326,4 +352,4 @@ def make_handlers(place_now: Callable[[], Place], threads: StoreThreads, rules: 
         return reply
 
     of_the_store = {name: answering(answer) for name, answer in ANSWERS.items()}
-    return {"score": score, "quarantine": quarantine, "seen": seen, "hello": hello, **of_the_store}
+    return {"score": score, "quarantine": quarantine, "seen": seen, "probe": probe, "hello": hello, **of_the_store}

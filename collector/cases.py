@@ -158,9 +158,8 @@ def _run(
         return
     plan = rules.plans.get(name)
     over_ms = plan.main.over_ms if plan else 0
-    for series in case.given:
-        measurement = series.measurement or (plan.main.measurement if plan else "")
-        store.write([_batch(site, as_of, over_ms, series, measurement, rules.catalogue)])
+    main = plan.main.measurement if plan else ""
+    store.write([_batch(site, as_of, over_ms, one, one.measurement or main, rules.catalogue) for one in case.given])
     folder = _folder(case.site or file.site, name, as_of)
     result = evaluate_criteria(store, rules, Site(site, ZONE, folder), as_of, [name])[name]
     for key, expected, found in _differences(case.expect, result):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from agent import language
 from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, end_well, find_language
 from agent.documents import FileMistakes
-from agent.errors import InfravitalsError, WrongCall
+from agent.errors import InfravitalsError, UnfitSecret, WrongCall
 from agent.language import say
-from collector import site_cli
+from collector import doctor_cli, ledger_cli, site_cli, store_cli
 from collector.evidence_cli import add_commands, add_rules_commands
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _run_command(arguments: list[str]) -> int:
         return handler(options)
     except InfravitalsError as error:
         print(error, file=sys.stderr)
-        return WRONG if isinstance(error, FileMistakes | WrongCall) else TROUBLE
+        return WRONG if isinstance(error, FileMistakes | WrongCall | UnfitSecret) else TROUBLE
 
 
 def build_parser() -> Parser:
@@ -88,6 +88,7 @@ def build_parser() -> Parser:
     add_format(score, ("table", "json"))
     _add_rules(add("rules", _no_command, "查看、检查、测试评分规则", "list, check, test and explain the rules"))
     site_cli.add_commands(add, _default_data())
+    store_cli.add_commands(add, _no_command)
     check = add("check", _check_config, "检查 collector.yaml，不打开任何连接", "check a collector.yaml; opens nothing")
     _add_config(check)
     add("sample", _sample, "打印带注释的 collector.yaml 样例", "print a commented collector.yaml")
@@ -95,6 +96,8 @@ def build_parser() -> Parser:
     _add_place(aside)
     add_format(aside, ("table", "json"))
     add_commands(add, _add_place, _add_as_of, _time)
+    ledger_cli.add_command(add, _add_place)
+    doctor_cli.add_command(add, _add_place)
     completion = add("completion", _completion, "打印 shell 补全脚本", "print a shell completion script")
     completion.add_argument("shell", choices=SHELLS)
     add("version", _version, "打印版本", "print the version")

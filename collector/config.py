@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from agent.broker import Broker
+from agent.broker import Broker, Secret
 from agent.catalogue import explain_id, is_id
 from agent.documents import Document, FileMistakes, Mistake, find_mistakes, nearest, read_document
 from agent.language import say
@@ -57,6 +57,11 @@ class StoreSection:
 
     kind: str
     config: Any
+
+    def secrets(self) -> list[Secret]:
+        """What the store's own keys refer to of tokens and passwords."""
+        values = (getattr(self.config, name) for name in self.config.__struct_fields__)
+        return [value for value in values if isinstance(value, Secret)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +195,7 @@ broker:
   # 连接的时限(秒)
   # connect_timeout_seconds: 10
 
-# 同一组的采集中心分担数据，每批只由其中一个接收
+# 同一组的采集中心分担数据，每批只由其中一个接收；组名要别人猜不到，见 docs/broker.md
 # share_group: infravitals
 
 # 最多多少批可以已收到而尚未入库；到此为止，其余留在采集代理的缓存中
@@ -199,7 +204,7 @@ broker:
 # 数据目录：存储、隔离区、命令套接字；须可写
 # data_directory: {DEFAULT_DIRECTORY}
 
-# 存储；kind 以外的键由各存储自己规定，path 为相对路径时在数据目录之下
+# 存储；kind 以外的键由各存储自己规定，path 为相对路径时在数据目录之下；InfluxDB 见 docs/influxdb.md
 # store: {{kind: duckdb, path: infravitals.duckdb, memory_bytes: 2147483648}}
 
 # 网页；目前只在本机提供
@@ -241,7 +246,7 @@ broker:
   # how long connecting may take, in seconds
   # connect_timeout_seconds: 10
 
-# collectors of one group share the data: each batch goes to one of them
+# collectors of one group share the data: each batch goes to one of them; a name that nobody guesses, see docs/broker.md
 # share_group: infravitals
 
 # how many batches may be here and not stored yet; beyond it they stay in the agents' spools
@@ -250,7 +255,7 @@ broker:
 # the store, the quarantine and the command socket live here; must be writable
 # data_directory: {DEFAULT_DIRECTORY}
 
-# the store; keys beside kind are its own, a relative path is below the data directory
+# the store; keys beside kind are its own, a relative path is below the data directory; InfluxDB: see docs/influxdb.md
 # store: {{kind: duckdb, path: infravitals.duckdb, memory_bytes: 2147483648}}
 
 # the page; on this machine alone for now

@@ -37,7 +37,7 @@ from collector.query import HOUR_MS
 from collector.rulebook import Cap, Criterion, Rulebook, longest_term_ms
 from collector.score import Digests, Scorecard, build_tree, cross, points
 from collector.site_folder import Attestation
-from collector.stores import Store
+from collector.stores import Instant, Store, instant_of
 from collector.subjects import Sightings
 
 log = logging.getLogger(__name__)
@@ -88,10 +88,11 @@ def evaluate(store: Store, rules: Rules, site: Site, as_of: int, now: int | None
     now: the time of reading, when the store shall remember closed buckets to keep; it changes no byte.
     """
     both = [*rules.plans.values()], [*rules.caps.values()]
-    moment = _moment(store, rules, site, as_of, [*both[0], *both[1]], now)
-    of_criteria, of_caps = (replace(moment, intervals=moment.intervals.since(_begin(as_of, plans))) for plans in both)
-    results = {name: _criterion(of_criteria, rules, name) for name in sorted(rules.book.criteria)}
-    caps = _caps(of_caps, rules, results)
+    with instant_of(store) as instant:
+        moment = _moment(instant, rules, site, as_of, [*both[0], *both[1]], now)
+        of_criteria, of_caps = (replace(moment, intervals=moment.intervals.since(_begin(as_of, one))) for one in both)
+        results = {name: _criterion(of_criteria, rules, name) for name in sorted(rules.book.criteria)}
+        caps = _caps(of_caps, rules, results)
     total, nodes = build_tree(rules.book, results, caps)
     lines = [*(f"{name}={result.digest}" for name, result in results.items())]
     lines += [f"cap {cap.id}={one.name}:{one.digest}" for cap in caps.values() for one in cap.questions]
@@ -105,8 +106,9 @@ def evaluate_criteria(
 ) -> dict[str, CriterionResult]:
     """These criteria at `as_of`, not yet weighted."""
     plans = [rules.plans[name] for name in names if name in rules.plans]
-    moment = _moment(store, rules, site, as_of, plans, now)
-    return {name: _criterion(moment, rules, name) for name in names}
+    with instant_of(store) as instant:
+        moment = _moment(instant, rules, site, as_of, plans, now)
+        return {name: _criterion(moment, rules, name) for name in names}
 
 
 def evaluate_caps(
@@ -118,14 +120,15 @@ def evaluate_caps(
     now: int | None = None,
 ) -> dict[str, CapResult]:
     """Every cap of the index; results: the criteria that conditions speak of."""
-    return _caps(_moment(store, rules, site, as_of, [*rules.caps.values()], now), rules, results)
+    with instant_of(store) as instant:
+        return _caps(_moment(instant, rules, site, as_of, [*rules.caps.values()], now), rules, results)
 
 
 def _caps(moment: Moment, rules: Rules, results: Mapping[str, CriterionResult]) -> dict[str, CapResult]:
     return {cap.id: _cap(moment, rules, cap, results) for cap in rules.book.index.caps}
 
 
-def _moment(store: Store, rules: Rules, site: Site, as_of: int, plans: Sequence[Plan], now: int | None) -> Moment:
+def _moment(store: Instant, rules: Rules, site: Site, as_of: int, plans: Sequence[Plan], now: int | None) -> Moment:
     intervals = Intervals.read(store, site.id, _begin(as_of, plans), as_of, now) if plans else Intervals({}, ())
     return Moment(store, rules.catalogue, site, intervals, Sightings(store, as_of), as_of, now)
 

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import nsmallest
+from operator import attrgetter
 from typing import Literal
 
 import msgspec
@@ -126,10 +128,7 @@ class CapResult(msgspec.Struct, frozen=True, kw_only=True):
 
 def canonical_digest(rows: Iterable[SubjectAnswer]) -> str:
     """SHA-256 over the answers sorted by subject, numbers at 9 significant digits as the stores give them."""
-    canonical = [
-        [list(row.subject), row.at_worst, row.at_best, row.known, row.expected, row.found, row.samples]
-        for row in sorted(rows, key=lambda row: row.subject)
-    ]
+    canonical = sorted(rows, key=attrgetter("subject"))  # each is written as an array of its fields in their order
     return hashlib.sha256(msgspec.json.encode(canonical)).hexdigest()
 
 
@@ -145,15 +144,15 @@ def worst_subjects(
     """The few subjects with the least favourable numbers; ties go by name."""
     sign = 1 if higher_is_better else -1
     known = [row for row in rows if row.at_worst is not None]
-    ordered = sorted(known, key=lambda row: (sign * (row.at_worst or 0.0), row.subject))
-    return tuple(_shown(per, row) for row in ordered[:WORST_SHOWN])
+    worst = nsmallest(WORST_SHOWN, known, key=lambda row: (sign * (row.at_worst or 0.0), row.subject))
+    return tuple(_shown(per, row) for row in worst)
 
 
 def missing_subjects(per: Sequence[str], rows: Iterable[SubjectAnswer]) -> tuple[WorstSubject, ...]:
     """The few subjects with the most missing buckets; ties go by name."""
     lacking = [row for row in rows if row.found < row.expected]
-    ordered = sorted(lacking, key=lambda row: (row.found - row.expected, row.subject))
-    return tuple(_shown(per, row) for row in ordered[:WORST_SHOWN])
+    most = nsmallest(WORST_SHOWN, lacking, key=lambda row: (row.found - row.expected, row.subject))
+    return tuple(_shown(per, row) for row in most)
 
 
 def _shown(per: Sequence[str], row: SubjectAnswer) -> WorstSubject:

@@ -45,6 +45,7 @@ class AgentHealth:
     spool_batches: float | None
     spool_oldest_age_seconds: float | None
     resident_bytes: float | None
+    last_received: int
     sources: Sequence[SourceHealth]
 
 
@@ -76,6 +77,7 @@ def _agent(total: BatchTotals, rounds: Sequence[Latest], own: Latest | None, now
         spool_batches=_number(own, "spool_batches_count"),
         spool_oldest_age_seconds=_number(own, "spool_oldest_age_seconds"),
         resident_bytes=_number(own, "resident_bytes"),
+        last_received=total.last_received_at,
         sources=sources,
     )
 

@@ -7,7 +7,7 @@ import msgspec
 from agent.catalogue import Text
 from collector.evaluate import format_time
 from collector.score import Scorecard
-from collector.stores import Store
+from collector.stores import Score, Store
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -47,6 +47,15 @@ def summarize(card: Scorecard) -> str:
     """The Summary of a scorecard as the text that is stored beside it."""
     shown = {node.id: (node.low, node.high) for node in card.nodes if node.level == 1 or _is_near(node.id)}
     return msgspec.json.encode(Summary(card.total.low, card.total.high, card.total.coverage, shown)).decode()
+
+
+def scores_of(card: Scorecard) -> list[Score]:
+    """Every number of a scorecard, for a store that others draw courses from: the whole index is the node `total`."""
+    total = card.total
+    scores = [Score("node", "total", total.low, total.high, total.coverage)]
+    scores += [Score("node", node.id, node.low, node.high, node.coverage) for node in card.nodes]
+    criteria = {one.id: one for node in card.nodes for one in node.criteria}
+    return scores + [Score("criterion", one.id, one.low, one.high, one.coverage) for one in criteria.values()]
 
 
 def _is_near(node: str) -> bool:

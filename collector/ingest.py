@@ -6,6 +6,7 @@ in trouble nothing is acknowledged and no more is read than the bound: the agent
 A batch that the store refuses while it takes others is a suspect: it is held back so that the line goes on, tried again after
 growing waits, and set aside when it was refused often enough, each time beside points that were written. It is acknowledged
 at once, else suspects would take up all that the link lets be under way; what has no receipt stays in its agent's spool.
+What the store says it will never take, while it took the points beside it, is set aside at once.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from agent.catalogue import Catalogue
-from agent.errors import LinkError, StoreError
+from agent.errors import LinkError, PointsRefused, StoreError
 from agent.language import say
 from agent.link import Delivery
 from agent.wire import Address, Receipt, to_ranges
@@ -209,7 +210,7 @@ class Ingest:
             has_points = await self._write(pending)
         except StoreError as error:
             self._trouble_since = self._trouble_since or self._clock()
-            if tries < self._pace.tries_together:
+            if tries < self._pace.tries_together and not isinstance(error, PointsRefused):
                 return pending
             left = await self._try_singly(pending)
             if len(left) == len(pending):
@@ -231,6 +232,10 @@ class Ingest:
             tried += 1
             try:
                 has_points |= await self._write([arrival])
+            except PointsRefused as error:
+                has_points = True  # those beside them are stored
+                if not await self._set_aside(arrival, error):
+                    refused.append(arrival)
             except StoreError:
                 refused.append(arrival)
             else:
@@ -241,6 +246,17 @@ class Ingest:
         self._end_trouble()
         await self._try_suspects(has_points)
         return [arrival for arrival in left if not await self._suspect(arrival)]
+
+    async def _set_aside(self, arrival: Arrival, error: PointsRefused) -> bool:
+        """Set aside at once what the store will never take whole; its other points are stored. False when not even its row is taken."""
+        aside = arrival.set_aside(SetAside(Reason.STORE_REFUSES, show_text(str(error))))
+        try:
+            if aside.batch is not None:
+                await self._write([aside])
+        except StoreError:
+            return False
+        await self._finish([aside])
+        return True
 
     async def _suspect(self, arrival: Arrival) -> bool:
         """Hold a batch back; False when too many are held already."""
@@ -309,6 +325,7 @@ class Ingest:
         """One try; whether points were written. The store is asked anew each time: a try that failed may have arrived."""
         stored = await self._find_stored(arrivals)
         new: list[AppliedBatch] = []
+        claimed: set[str] = set()
         for arrival in arrivals:
             arrival.is_known = False  # a twin in an earlier try that failed made nothing known
             name = (arrival.address, arrival.identity)
@@ -316,13 +333,15 @@ class Ingest:
                 # a batch that is made already was an earlier try of this very write that did arrive
                 arrival.is_known = arrival.batch is None
                 continue
-            if arrival.batch is None:
-                await self._check(arrival)
+            if arrival.batch is None and await self._check(arrival):
+                claimed.add(arrival.address.site)
             if arrival.batch is not None:
                 stored.add(name)
                 new.append(arrival.batch)
         if new:
             await self._call(self._store.write, new)
+        for site in claimed:  # another collector may have been first
+            self._register.learn(site, await self._call(self._store.owners, site))
         for address, identity in stored:
             self._recent.add(address, identity)
         return any(batch.points for batch in new)
@@ -330,18 +349,21 @@ class Ingest:
     async def _find_stored(self, arrivals: Iterable[Arrival]) -> set[tuple[Address, str]]:
         """Those that have their row, from memory or by asking the store once for all agents."""
         stored: set[tuple[Address, str]] = set()
-        asked: dict[Address, list[str]] = {}
+        asked: dict[Address, dict[str, tuple[int, int]]] = {}
         for arrival in arrivals:
             if self._recent.has(arrival.address, arrival.identity):
                 stored.add((arrival.address, arrival.identity))
             else:
-                asked.setdefault(arrival.address, []).append(arrival.identity)
+                asked.setdefault(arrival.address, {})[arrival.identity] = arrival.made
         if asked:
             stored |= await self._call(_ask_applied, self._store, asked)
         return stored
 
-    async def _check(self, arrival: Arrival) -> None:
-        """Hold a new batch against catalogue and register; the store is asked first about assets that are new here."""
+    async def _check(self, arrival: Arrival) -> bool:
+        """Hold a new batch against catalogue and register; the store is asked first about assets that are new here.
+
+        Gives whether the sender claims some of them.
+        """
         since = self._delay.waiting_since(arrival.received_at)
 
         def check() -> Checked | None:
@@ -356,6 +378,7 @@ class Ingest:
             checked = check()
             self._register.claim(arrival.address, checked.newcomers if checked else ())
         arrival.settle(checked)
+        return bool(checked and checked.newcomers)
 
     async def _count(self, arrivals: Sequence[Arrival]) -> None:
         """Count every arrival once, and keep in the quarantine what was set aside."""
@@ -485,11 +508,11 @@ async def _read(deliveries: AsyncIterable[Delivery], inbox: "asyncio.Queue[Deliv
     await inbox.put(None)
 
 
-def _ask_applied(store: Store, asked: Mapping[Address, list[str]]) -> set[tuple[Address, str]]:
+def _ask_applied(store: Store, asked: Mapping[Address, Mapping[str, tuple[int, int]]]) -> set[tuple[Address, str]]:
     return {
         (address, identity)
-        for address, identities in asked.items()
-        for identity in store.applied(address.site, address.agent, identities)
+        for address, made in asked.items()
+        for identity in store.applied(address.site, address.agent, list(made), list(made.values()))
     }
 
 

@@ -1,6 +1,6 @@
 """One question asked at one time: subjects, what is expected of them, what the store held, the numbers that follow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -10,14 +10,15 @@ import msgspec
 import numpy as np
 
 from agent.catalogue import Catalogue, Text
-from collector.buckets import NOTHING, Buckets, Flags, Holder, answer_all, answer_together, append, meets_all, quotient
-from collector.intervals import Intervals
+from collector.buckets import NOTHING, Buckets, Flags, Found, Integers, append, meets_all, quotient
+from collector.intervals import Intervals, Least
+from collector.numbers import Holder, answer_all, answer_together
 from collector.plan import QuestionPlan, Span, Watch
-from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer, Take, least_samples
+from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer, Take
 from collector.score import cross
 from collector.site_files import spans_of
 from collector.site_folder import SiteFolder
-from collector.stores import Store
+from collector.stores import Instant
 from collector.subjects import Chosen, Sightings, Subject, choose_subjects
 
 NOBODY_LOOKED = 2**40
@@ -37,7 +38,7 @@ class Site:
 class Moment:
     """Where and when something is asked; as_of and now (see `evaluate`) in milliseconds."""
 
-    store: Store
+    store: Instant
     catalogue: Catalogue
     site: Site
     intervals: Intervals
@@ -58,15 +59,11 @@ class Moment:
             self._calendars[key] = None if calendar is None else spans_of(calendar, self.site.zone, start, end)
         return self._calendars[key]
 
-    def least(
-        self, measurement: str, field_name: str, asset: str, source: str, each_ms: int
-    ) -> tuple[tuple[int, int], ...]:
+    def least(self, measurement: str, field_name: str, asset: str, source: str, each_ms: int) -> Least:
         """How many samples a bucket of a field on this asset should hold at least, from when on."""
         declared = self.catalogue.measurements[measurement]
-        sources: Sequence[str] = (source,) if source else declared.emitters(field_name)
-        runs = self.intervals.of(asset, sources, declared.interval_seconds)
-        least = tuple((start, least_samples(each_ms, seconds)) for start, seconds in runs)
-        return ((0, least[0][1]), *least[1:])
+        sources = (source,) if source else declared.emitters(field_name)
+        return self.intervals.least(asset, sources, declared.interval_seconds, each_ms)
 
 
 class Reading(NamedTuple):
@@ -85,12 +82,20 @@ class Inquiry:
         self.question = plan.question(moment.as_of, site.zone, site.id)
         chosen: Chosen = choose_subjects(moment.sightings, plan, self.question, site.folder, criterion)
         self.subjects, self.exempt = chosen
-        self.labels = {one.key: one.labels(plan) for one in self.subjects}
+
+    @cached_property
+    def labels(self) -> Mapping[tuple[str, ...], Mapping[str, str]]:
+        """Every subject's tags and attributes."""
+        return {one.key: one.labels(self.plan) for one in self.subjects}
 
     @cached_property
     def _expectations(self) -> Sequence[Expectation]:
         watched = self._watched() if self.subjects else None
-        return [self._expect(subject, watched) for subject in self.subjects]
+        least = self._watched_least(watched) if watched is not None else self._usual_least
+        return [
+            Expectation(one.key, one.since, least(one), one.until, self._counted(one), self._excused(one))
+            for one in self.subjects
+        ]
 
     @cached_property
     def answers(self) -> Sequence[SubjectAnswer]:
@@ -154,10 +159,24 @@ class Inquiry:
 
     def known(self) -> Reading:
         """The same from what is known alone, the open bucket included; whatever was found counts, however little."""
-        question = self.plan.open_question(self.moment.as_of, self.moment.site.zone, self.moment.site.id)
-        expectations = [Expectation(subject.key, 0, ((0, 1),)) for subject in self.subjects]
-        rows = self._answer(question, self._found_and_open(question), expectations, Bounds(0.0, 0.0))
-        return self._cross({row.subject: Span(row.known, row.known) for row in rows if row.known is not None})
+        if not self.subjects:
+            return self._cross({})
+        later = self._later()
+        numbers = {row.subject: row.known for row in self._settled(later)}
+        rest = [one.key for one in self.subjects if one.key not in numbers]
+        if rest:
+            question = self.plan.open_question(self.moment.as_of, self.moment.site.zone, self.moment.site.id)
+            expectations = [Expectation(key, 0, ((0, 1),)) for key in rest]
+            rows = self._answer(question, self._grown(later), expectations, Bounds(0.0, 0.0))
+            numbers.update((row.subject, row.known) for row in rows)
+        return self._cross({key: Span(number, number) for key, number in numbers.items() if number is not None})
+
+    def _settled(self, later: Mapping[tuple[str, ...], Buckets]) -> Sequence[SubjectAnswer]:
+        """The answers that say all that is known: every bucket that was found is held in them, and none is open."""
+        plan, found = self.plan, self._found
+        if plan.is_event or plan.whole or plan.together or plan.subject.by == "age" or not isinstance(found, Found):
+            return ()  # there is more to know than what was found, or the answers say it of all together
+        return [row for row in self.answers if row.found == found.count(row.subject) and row.subject not in later]
 
     def rests_on(self) -> Text | None:
         """What a provisional value rests on while no closed bucket is full, or it would pass for a measurement."""
@@ -176,7 +195,7 @@ class Inquiry:
     def _cross(self, numbers: Mapping[tuple[str, ...], Span | None]) -> Reading:
         """All steps; subjects of which nothing happened go along only where no step follows."""
         plan = self.plan
-        named = {self._relabel(key): number for key, number in numbers.items()}
+        named = self._relabelled(numbers)
         if not plan.steps:
             return Reading(plan.labels, named)
         left = cross(plan.labels, {key: number for key, number in named.items() if number is not None}, plan.steps)
@@ -184,11 +203,12 @@ class Inquiry:
             return Reading((), {(): None})
         return Reading(plan.left, dict(left))
 
-    def _relabel(self, key: tuple[str, ...]) -> tuple[str, ...]:
-        """A subject's key with the attributes that a step keeps."""
-        if self.plan.together is not None or len(self.plan.labels) == len(key):
-            return key
-        return tuple(self.labels[key][name] for name in self.plan.labels)
+    def _relabelled(self, numbers: Mapping[tuple[str, ...], Span | None]) -> Mapping[tuple[str, ...], Span | None]:
+        """By the subjects' keys with the attributes that a step keeps."""
+        names = self.plan.labels
+        if self.plan.together is not None or len(names) == len(self.plan.per):
+            return numbers
+        return {tuple(self.labels[key][name] for name in names): number for key, number in numbers.items()}
 
     def _answer(
         self,
@@ -208,16 +228,24 @@ class Inquiry:
         """The closed buckets."""
         return self._buckets(self.question)
 
-    def _found_and_open(self, question: Question) -> Mapping[tuple[str, ...], Buckets]:
-        """The closed buckets with the open one, which alone is read from the store."""
-        if not self.subjects:
-            return {}
+    def _later(self) -> Mapping[tuple[str, ...], Buckets]:
+        """The open bucket."""
         end = self.question.end
-        latest = self._buckets(msgspec.structs.replace(question, start=end, edges=(end,) if question.edges else ()))
+        return self._buckets(
+            msgspec.structs.replace(
+                self.question, start=end, end=self.moment.as_of + 1, edges=(end,) if self.question.edges else ()
+            )
+        )
+
+    def _grown(self, later: Mapping[tuple[str, ...], Buckets]) -> Mapping[tuple[str, ...], Buckets]:
+        """The closed buckets and the open one."""
+        if not later:
+            return self._found
+        if isinstance(self._found, Found) and isinstance(later, Found):
+            return self._found.followed_by(later)
         count = self.question.bucket_count()
-        later = {key: one._replace(positions=one.positions + count) for key, one in latest.items()}
-        grown = {key: append(self._found.get(key, NOTHING), one) for key, one in later.items()}
-        return {**self._found, **grown}
+        moved = {key: one._replace(positions=one.positions + count) for key, one in later.items()}
+        return {**self._found, **{key: append(self._found.get(key, NOTHING), one) for key, one in moved.items()}}
 
     def _buckets(self, question: Question) -> Mapping[tuple[str, ...], Buckets]:
         part = self.moment.buckets(question)
@@ -227,20 +255,15 @@ class Inquiry:
         whole = self.moment.buckets(msgspec.structs.replace(question, field=name, bucket=take))
         return {key: quotient(part.get(key, NOTHING), one, self.plan.is_event) for key, one in whole.items()}
 
-    def _expect(self, subject: Subject, watched: Mapping[tuple[str, ...], Flags] | None) -> Expectation:
+    def _usual_least(self, subject: Subject) -> Least:
         plan = self.plan
-        tags = dict(zip(plan.per, subject.key, strict=True))
-        least: tuple[tuple[int, int], ...] = ((0, 0),)
-        if not plan.is_event:
-            source = tags.get("source", "")
-            least = self.moment.least(plan.measurement, plan.field, tags.get("asset", ""), source, plan.each_ms)
-        elif not plan.watches:
-            least = ((0, 1),)
-        if watched is not None:
-            least = self._watched_least(least, watched.get(self._common(tags)))
-        return Expectation(
-            subject.key, subject.since, least, subject.until, self._counted(subject), self._excused(subject, tags)
-        )
+        if plan.is_event:
+            return ((0, 0),) if plan.watches else ((0, 1),)
+        asset, source = self._tag(subject, "asset"), self._tag(subject, "source")
+        return self.moment.least(plan.measurement, plan.field, asset, source, plan.each_ms)
+
+    def _tag(self, subject: Subject, tag: str) -> str:
+        return subject.key[self.plan.per.index(tag)] if tag in self.plan.per else ""
 
     def _counted(self, subject: Subject) -> Spans | None:
         """The hours in which the subject is in service: its own calendar's, else the question's."""
@@ -252,21 +275,22 @@ class Inquiry:
     def _calendar(self, name: str) -> Spans | None:
         return self.moment.calendar(name, self.question.start, self.question.end)
 
-    def _excused(self, subject: Subject, tags: Mapping[str, str]) -> Spans:
-        if not self.plan.is_excused:
-            return ()
+    def _excused(self, subject: Subject) -> Spans:
         folder = self.moment.site.folder
-        identities = {tags.get("asset", ""), subject.entry.id if subject.entry else ""} - {""}
+        if not self.plan.is_excused or not folder.maintenance:
+            return ()
+        identities = {self._tag(subject, "asset"), subject.entry.id if subject.entry else ""} - {""}
         return tuple(sorted(span for identity in identities for span in folder.excuses_of(identity)))
 
     # -- who looked
 
+    @cached_property
     def _common_tags(self) -> tuple[str, ...]:
         """The tags that a subject and all its watches have in common."""
         return tuple(tag for tag in self.plan.per if all(tag in watch.tags for watch in self.plan.watches))
 
     def _common(self, tags: Mapping[str, str]) -> tuple[str, ...]:
-        return tuple(tags[tag] for tag in self._common_tags())
+        return tuple(tags[tag] for tag in self._common_tags)
 
     def _watched(self) -> Mapping[tuple[str, ...], Flags] | None:
         """For every subject, by its common tags, the buckets in which each watch proved itself; None without watches."""
@@ -305,19 +329,32 @@ class Inquiry:
             proofs[common] = proofs[common] | flags if common in proofs else flags
         return proofs
 
-    def _watch_least(self, watch: Watch, tags: Mapping[str, str], each_ms: int) -> tuple[tuple[int, int], ...]:
+    def _watch_least(self, watch: Watch, tags: Mapping[str, str], each_ms: int) -> Least:
         return self.moment.least(watch.measurement, watch.field, tags["asset"], tags.get("source", ""), each_ms)
 
-    def _watched_least(self, least: tuple[tuple[int, int], ...], proven: Flags | None) -> tuple[tuple[int, int], ...]:
-        """`least` where somebody looked, and more than any bucket holds elsewhere; run-length."""
-        if proven is None:
-            return ((0, NOBODY_LOOKED),)
+    def _watched_least(self, watched: Mapping[tuple[str, ...], Flags]) -> Callable[[Subject], Least]:
+        """The usual least samples where somebody looked, and more than any bucket holds elsewhere."""
         starts = np.array(self.question.starts(), np.int64)
-        at = np.searchsorted([start for start, _ in least], starts, "right") - 1
-        base = np.array([count for _, count in least], np.int64)[np.maximum(at, 0)]
-        wanted = np.where(proven, base, NOBODY_LOOKED)
-        turns = np.flatnonzero(np.diff(wanted, prepend=-1))
-        return tuple((int(starts[turn]), int(wanted[turn])) for turn in turns)
+        known: dict[tuple[tuple[str, ...], Least], Least] = {}
+
+        def of(subject: Subject) -> Least:
+            common, least = tuple(self._tag(subject, tag) for tag in self._common_tags), self._usual_least(subject)
+            if (common, least) not in known:
+                known[common, least] = _where_proven(starts, least, watched.get(common))
+            return known[common, least]
+
+        return of
+
+
+def _where_proven(starts: Integers, least: Least, proven: Flags | None) -> Least:
+    """`least` in the buckets that are proven to be watched, NOBODY_LOOKED in the others; run-length."""
+    if proven is None:
+        return ((0, NOBODY_LOOKED),)
+    at = np.searchsorted([start for start, _ in least], starts, "right") - 1
+    base = np.array([count for _, count in least], np.int64)[np.maximum(at, 0)]
+    wanted = np.where(proven, base, NOBODY_LOOKED)
+    turns = np.flatnonzero(np.diff(wanted, prepend=-1))
+    return tuple(zip(starts[turns].tolist(), wanted[turns].tolist(), strict=True))
 
 
 def _all_seen(plan: QuestionPlan) -> Text:

@@ -82,7 +82,7 @@ class Question(msgspec.Struct, frozen=True):
                 raise ValueError(f"{name!r} is no name")
 
 
-class Expectation(msgspec.Struct, frozen=True):
+class Expectation(msgspec.Struct, frozen=True, gc=False):
     """What a question may expect of one subject.
 
     since: a bucket counts when it starts at or after this (enrolment). until: and before this (retired).
@@ -102,12 +102,13 @@ class Expectation(msgspec.Struct, frozen=True):
     excused: Spans = ()
 
 
-class SubjectAnswer(msgspec.Struct, frozen=True):
+class SubjectAnswer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a store says of one subject.
 
     at_worst, at_best: the number with every missing bucket at the question's worst or best value; None when even so there
     is no number (nothing expected, nothing happened, or a percentile of rank 0). known: the number over the found buckets
     alone, None when none was found. expected, found: buckets, the quiet ones among the found. samples: raw points in them.
+    As JSON it is the array of its fields: the canonical row under every digest, so their order stays.
     """
 
     subject: tuple[str, ...]

@@ -5,8 +5,11 @@ import logging
 import os
 import random
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 
+from agent.broker import Broker, refuse_unfit
+from agent.certificates import certificates_of
 from agent.errors import LinkError
 from agent.language import say
 from agent.link import Delivery
@@ -15,17 +18,26 @@ from agent.mqtt import deliveries
 from collector.beside import Place, place_of, read_site, refuse_second, remember_site
 from collector.config import CollectorConfig
 from collector.intake import Intake
+from collector.metrics import Meters
 from collector.ruleset import load_rules
 from collector.service import Service, stop_on_signals
 
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 60.0
+STEADY_SECONDS = 30.0
+"""A connection that lasted so long was a good one."""
+MOST_SHORT = 3
+"""So many in a row that did not are worth a word."""
+CERTIFICATES_SECONDS = 3600.0
+"""How often they are looked at."""
 
 
 def run(config: CollectorConfig) -> int:
-    """Collect until SIGTERM or SIGINT; gives the exit code. A broker that is down is waited for."""
+    """Collect until SIGTERM or SIGINT; gives the exit code. A broker that is down is waited for. Raises UnfitSecret."""
     set_up_logging(config.log)
+    config.broker.begin()
+    refuse_unfit(*config.store.secrets())
     named = place_of(config)
     refuse_second(named)
     loaded = load_rules(named.rules_directory)
@@ -48,17 +60,29 @@ async def _run(intake: Intake, named: Place, config: CollectorConfig) -> None:
     service = Service(intake, named, config.page.port)
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(service.run(_follow_broker(config)), name="service")
+        looking = group.create_task(_watch_certificates(config.broker, intake.meters), name="certificates")
         await service.page.started.wait()
         log.info(say("采集中心已启动，网页 %s", "the collector runs, its page is %s"), service.page.url)
         await stop.wait()
         log.info(say("正在结束", "ending"))
         serving.cancel()
+        looking.cancel()
+
+
+async def _watch_certificates(broker: Broker, meters: Meters) -> None:
+    """Tell the meters when certificates end, for ever; what cannot be seen now stays as it was seen last."""
+    while broker.tls is not None:
+        try:
+            meters.certificates = await asyncio.to_thread(lambda: tuple(certificates_of(broker)))
+        except LinkError as error:
+            log.debug("certificates: %s", error)
+        await asyncio.sleep(CERTIFICATES_SECONDS if meters.certificates else LONGEST_WAIT_SECONDS)
 
 
 async def _follow_broker(config: CollectorConfig) -> AsyncIterator[Delivery]:
-    """What the broker brings, over as many connections as it takes; trouble is said once when it begins and once when it ends."""
+    """What the broker brings, over as many connections as it takes."""
     identifier = f"collector-{socket.gethostname()}-{os.getpid()}"
-    attempts = 0
+    news = Connecting(time.monotonic)
     while True:
         try:
             subscribing = deliveries(
@@ -69,13 +93,68 @@ async def _follow_broker(config: CollectorConfig) -> AsyncIterator[Delivery]:
                 receive_maximum=config.receive_maximum,
             )
             async with subscribing as subscription:
-                if attempts:
-                    log.warning(say("已重新连上消息服务器", "the broker is back"))
-                attempts = 0
+                news.began()
                 async for delivery in subscription:
+                    news.goes_on()
                     yield delivery
         except LinkError as error:
-            if not attempts:
-                log.warning(say("消息服务器不可用，会继续重试：%s", "the broker is away, trying on: %s"), error)
-        attempts = min(attempts + 1, 10)
-        await asyncio.sleep(random.random() * min(LONGEST_WAIT_SECONDS, 2.0**attempts))  # noqa: S311 - a wait, no secret
+            news.ended(error)
+        await asyncio.sleep(random.random() * news.longest_wait_seconds)  # noqa: S311 - a wait, no secret
+
+
+class Connecting:
+    """How it goes with the broker: trouble is said once when it begins and once when it ends, and waits grow while nobody is there.
+
+    Connections that break again and again as soon as they are made are one trouble. Two collectors may share a user: mosquitto
+    ends the session of one for the other, and does not say why.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._began_at: float | None = None
+        self._attempts = self._short = 0
+        self._is_told = False
+
+    @property
+    def longest_wait_seconds(self) -> float:
+        """Before the next attempt."""
+        return min(LONGEST_WAIT_SECONDS, 2.0**self._attempts)
+
+    def began(self) -> None:
+        """There is a connection."""
+        self._began_at, self._attempts = self._monotonic(), 0
+        if self._short < MOST_SHORT:
+            self._tell_the_end()
+
+    def goes_on(self) -> None:
+        """It brought something."""
+        if self._short and self._is_steady():
+            self._short = 0
+            self._tell_the_end()
+
+    def ended(self, error: LinkError) -> None:
+        """There is none, or none any more."""
+        if self._is_steady():
+            self._short = 0
+        elif self._began_at is not None:
+            self._short += 1
+        self._began_at = None
+        self._attempts = min(self._attempts + 1, 10)
+        if not self._is_told:
+            self._is_told = True
+            log.warning(say("消息服务器不可用，会继续重试：%s", "the broker is away, trying on: %s"), error)
+        if self._short == MOST_SHORT:
+            text = say(
+                "与消息服务器的连接屡次刚建立就断开；若另有采集中心用同一个用户登录，请给每个采集中心各建一个用户",
+                "connections to the broker break again and again as soon as they are made; if another collector logs in as the"
+                " same user, give each collector a user of its own",
+            )
+            log.warning("%s", text)
+
+    def _is_steady(self) -> bool:
+        return self._began_at is not None and self._monotonic() - self._began_at >= STEADY_SECONDS
+
+    def _tell_the_end(self) -> None:
+        if self._is_told:
+            self._is_told = False
+            log.warning(say("已重新连上消息服务器", "the broker is back"))

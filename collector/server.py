@@ -16,8 +16,9 @@ from agent.language import say
 from collector.coverage import measure_coverage, running_sources, seen_signals
 from collector.evaluate import Rules, evaluate, format_time
 from collector.health import read_health
-from collector.history import explain_revision, read_history, summarize
+from collector.history import explain_revision, read_history, scores_of, summarize
 from collector.inquiry import Site
+from collector.ledger import read_ledger
 from collector.query import HOUR_MS
 from collector.reasons import Reason
 from collector.score import Scorecard
@@ -82,7 +83,8 @@ class Evaluator:
     """Writes the scorecard of every full hour and keeps the snapshot of now.
 
     site: may be replaced when the site folder changes. set_aside: what ingest refused so far, by reason. commands: how a
-    reader asks for the same. folder_trouble: what is wrong in the site folder now, empty for nothing.
+    reader asks for the same. folder_trouble: what is wrong in the site folder now, empty for nothing. note_evaluation: is told
+    what for and for how many seconds there was scoring.
     """
 
     def __init__(
@@ -94,10 +96,14 @@ class Evaluator:
         clock: Callable[[], float] = time.time,
         commands: Commands | None = None,
         folder_trouble: Callable[[], str] = str,
+        note_evaluation: Callable[[str, float], None] = lambda kind, seconds: None,
     ) -> None:
         self._threads, self._rules, self.site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
         self._commands = commands or Commands()
         self._folder_trouble = folder_trouble
+        self._note_evaluation = note_evaluation
+        self.kept_hour: int | None = None
+        """As-of of the newest full hour that was dealt with."""
         self.snapshot: Snapshot | None = None
         self.has_snapshot = asyncio.Event()
         self._is_failing = False
@@ -130,7 +136,9 @@ class Evaluator:
 
     def _snapshot(self, now: int) -> Snapshot:
         store = self._threads.store
+        began = time.perf_counter()
         card = score_at(store, self._rules, self.site, now)
+        self._note_evaluation("live", time.perf_counter() - began)
         seen = seen_signals(store, self._rules, self.site, now)
         running = running_sources(store, self.site, now)
         return Snapshot(
@@ -145,6 +153,7 @@ class Evaluator:
             coverage=measure_coverage(self._rules, card, seen, running, self.site.folder.has_register),
             history=read_history(store, self.site.id, now - HISTORY_MS),
             commands=self._commands,
+            ledger=read_ledger(store, self._rules.catalogue, self.site.id, now),
             folder_trouble=self._folder_trouble(),
         )
 
@@ -154,6 +163,7 @@ class Evaluator:
             hour = (now - LATENESS_MS) // HOUR_MS * HOUR_MS
             try:
                 await self.keep(hour)
+                self.kept_hour = hour
                 await self.revise_late(hour)
             except StoreError as error:
                 self._complain(error)
@@ -168,12 +178,14 @@ class Evaluator:
         if not await self._threads.read(self._threads.store.totals):
             return 0
         read_at = int(self._clock() * 1000)
+        began = time.perf_counter()
         card = await self._threads.read(evaluate, self._threads.store, self._rules, self.site, hour, read_at)
+        self._note_evaluation("scheduled", time.perf_counter() - began)
         why = await self._threads.read(self._why, card, hour)
         now = int(self._clock() * 1000)
-        body, summary = msgspec.json.encode(card), summarize(card)
+        body, told = msgspec.json.encode(card), (why, summarize(card), scores_of(card))
         revision = await self._threads.write(
-            self._threads.store.save_scorecard, self.site.id, hour, card.identity(), body, now, why, summary
+            self._threads.store.save_scorecard, self.site.id, hour, card.identity(), body, now, *told
         )
         log.info(say("%s 的评分已存，修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
         await self._threads.write(self._threads.store.keep)

@@ -10,6 +10,7 @@ from agent.link import Delivery
 from collector.beside import Place, make_handlers
 from collector.control import ControlServer
 from collector.intake import Intake
+from collector.metrics import Sights
 from collector.server import Evaluator
 from collector.site_seen import Seen, read_seen
 from collector.site_watch import SiteWatch
@@ -35,8 +36,18 @@ class Service:
             intake.quarantine.counts,
             commands=commands,
             folder_trouble=lambda: self._watch.trouble,
+            note_evaluation=intake.meters.note_evaluation,
         )
-        self.page = PageServer(lambda: self.evaluator.snapshot, page_port)
+        intake.meters.watch(
+            Sights(
+                ingest=intake.ingest.counts,
+                set_aside=intake.quarantine.counts,
+                is_stalled=lambda: intake.ingest.is_stalled,
+                snapshot=lambda: self.evaluator.snapshot,
+                kept_hour=lambda: self.evaluator.kept_hour,
+            )
+        )
+        self.page = PageServer(lambda: self.evaluator.snapshot, page_port, metrics=intake.meters.render)
         self._control = ControlServer(
             place.socket, make_handlers(lambda: self._watch.now, threads, rules, self.page.url)
         )

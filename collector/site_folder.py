@@ -140,6 +140,20 @@ class SiteFolder:
     parts: Mapping[str, str] = field(default_factory=dict)
     """File -> digest of its content, so that a comparison can name the file that changed; '' for a document that is gone."""
     title: Text | None = None
+    _matching: dict[tuple[str, object], Mapping[str, Entry]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def matching(self, tag: str, wanted: tuple[tuple[str, tuple[str, ...]], ...]) -> Mapping[str, Entry]:
+        """Those of the entries in this tag that have one of the wanted values of every wanted attribute, by id.
+
+        Looked up once for all questions: a folder never changes.
+        """
+        key = (tag, wanted)
+        if key not in self._matching:
+            attributes, entries = dict(wanted), self.section(tag)
+            self._matching[key] = {name: entry for name, entry in entries.items() if entry.matches(attributes)}
+        return self._matching[key]
 
     def section(self, tag: str) -> Mapping[str, Entry]:
         """The entries whose ids stand in this tag; nothing for a tag that the register does not know."""

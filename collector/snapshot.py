@@ -11,6 +11,7 @@ from collector.coverage import Coverage
 from collector.evaluate import Rules
 from collector.health import AgentHealth
 from collector.history import HistoryRow
+from collector.ledger import Ledger
 from collector.reasons import Reason
 from collector.score import Scorecard
 from collector.site_folder import SiteFolder
@@ -40,7 +41,7 @@ class Snapshot:
     """Everything that the faces show, taken at one moment.
 
     set_aside: by reason, what this collector ever refused. owners: asset -> the agent that first reported it. folder: what
-    the site says of itself. coverage: what feeds what and what to enrol next. history: stored revisions, oldest first. folder_trouble:
+    the site says of itself. coverage: what feeds what and what to enrol next. history: stored revisions, oldest first. ledger: what every agent made and what became of it. folder_trouble:
     the mistakes of the site folder while what it said before holds on, else empty.
     """
 
@@ -55,4 +56,5 @@ class Snapshot:
     coverage: Coverage
     history: Sequence[HistoryRow]
     commands: Commands
+    ledger: Ledger
     folder_trouble: str = ""

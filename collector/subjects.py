@@ -6,7 +6,7 @@ from typing import NamedTuple
 from collector.plan import QuestionPlan, Where
 from collector.query import DAY_MS, HOUR_MS, Question, Take
 from collector.site_folder import ATTRIBUTES, FOR_EVER, Entry, SiteFolder
-from collector.stores import KnownSubject, Store
+from collector.stores import Instant, KnownSubject
 
 LOOK_BACK_MS = 24 * HOUR_MS
 """How far back a complete inventory round is looked for that no longer lists a part."""
@@ -30,7 +30,7 @@ class Subject(NamedTuple):
 class Sightings:
     """What a store has seen at or before `as_of` (ms); the store is asked once for all questions about the same subjects."""
 
-    def __init__(self, store: Store, as_of: int) -> None:
+    def __init__(self, store: Instant, as_of: int) -> None:
         self.store, self.as_of = store, as_of
         self._found: dict[tuple[str, tuple[str, ...], Where], Mapping[tuple[str, ...], KnownSubject]] = {}
 
@@ -60,26 +60,24 @@ def choose_subjects(
     """
     rows, as_of = _seen(sightings, plan, question), sightings.as_of
     entries = folder.section(plan.of)
-    wanted = dict(plan.attributes) if folder.has_register else {}
+    wanted = folder.matching(plan.of, plan.attributes if folder.has_register else ())
     place = plan.per.index(plan.of)
     found: dict[tuple[str, ...], Subject] = {}
     first_parts: dict[str, int] = {}
     for key, row in rows.items():
         first_parts[key[place]] = min(row.first_seen, first_parts.get(key[place], row.first_seen))
     for key, row in rows.items():
-        entry = entries.get(key[place])
-        if wanted and (entry is None or not entry.matches(wanted)):
-            continue
-        found[key] = _subject(key, entry, row.first_seen, first_parts.get(key[place], 0))
+        if not plan.attributes or not folder.has_register or key[place] in wanted:
+            found[key] = _subject(key, entries.get(key[place]), row.first_seen, first_parts[key[place]])
     if plan.is_enrolling and folder.has_register:
         present = {key[place] for key in found}
-        for entry in entries.values():
-            if entry.id not in present and entry.matches(wanted):
+        for entry in wanted.values():
+            if entry.id not in present:
                 key = tuple(entry.id if tag == plan.of else "" for tag in plan.per)
                 found[key] = _subject(key, entry, 0, 0)
     inside = [one for one in found.values() if one.since <= as_of and one.until > question.start]
-    exempt = {one.key for one in inside if _is_exempt(one, plan, folder, criterion, as_of)}
-    kept = [one for one in inside if one.key not in exempt]
+    exempt = _exempt(inside, plan, folder, criterion, as_of)
+    kept = [one for one in inside if one.key not in exempt] if exempt else inside
     return Chosen(_without_gone(sightings.store, plan, question, rows, kept, as_of), tuple(sorted(exempt)))
 
 
@@ -108,18 +106,20 @@ def _seen(sightings: Sightings, plan: QuestionPlan, question: Question) -> Mappi
     return rows
 
 
-def _is_exempt(subject: Subject, plan: QuestionPlan, folder: SiteFolder, criterion: str, as_of: int) -> bool:
-    return any(
-        one.criterion == criterion
-        and one.tag in plan.per
-        and subject.key[plan.per.index(one.tag)] == one.id
-        and one.since <= as_of < one.until
+def _exempt(
+    subjects: Sequence[Subject], plan: QuestionPlan, folder: SiteFolder, criterion: str, as_of: int
+) -> set[tuple[str, ...]]:
+    """Those of the subjects that an exemption of the criterion takes out."""
+    named = {
+        (plan.per.index(one.tag), one.id)
         for one in folder.exemptions
-    )
+        if one.criterion == criterion and one.tag in plan.per and one.since <= as_of < one.until
+    }
+    return {one.key for one in subjects if named and not named.isdisjoint(enumerate(one.key))}
 
 
 def _without_gone(
-    store: Store,
+    store: Instant,
     plan: QuestionPlan,
     question: Question,
     rows: Mapping[tuple[str, ...], KnownSubject],
@@ -145,7 +145,7 @@ def _without_gone(
     return tuple(sorted(one for one in settled if one.until > question.start))
 
 
-def _complete_rounds(store: Store, question: Question, assets: Sequence[str], as_of: int) -> Mapping[str, int]:
+def _complete_rounds(store: Instant, question: Question, assets: Sequence[str], as_of: int) -> Mapping[str, int]:
     """asset -> start of the newest hour in which every round of every source on it was complete."""
     start = (as_of - LOOK_BACK_MS) // HOUR_MS * HOUR_MS
     site = tuple(pair for pair in question.where if pair[0] == "site")

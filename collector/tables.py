@@ -10,6 +10,7 @@ from agent.language import say
 from collector.evidence import CriterionResult
 from collector.grid import NO_BREAK, Column, Grid, Line, draw, draw_short
 from collector.history import HistoryRow
+from collector.ledger import Ledger, Sums
 from collector.plan import SCALE_UNITS
 from collector.report import BAR_CELLS, INDICATORS, bar, plain, show_value
 from collector.rulebook import Rulebook
@@ -254,3 +255,52 @@ def _show_fact(field: str, value: float | str) -> str:
         size = next((size for size in (1e12, 1e9, 1e6, 1e3) if value >= size), 1.0)
         return f"{plain(value / size)} {({1e12: 'T', 1e9: 'G', 1e6: 'M', 1e3: 'k', 1.0: ''})[size]}{unit}"
     return f"{plain(value)} {unit}".strip()
+
+
+def ledger_words(state: str) -> str:
+    """How an account stands."""
+    words = {
+        "balanced": say("平", "balanced"),
+        "unbalanced": say("对不上", "does not balance"),
+        "unknown": say("无从得知", "cannot be known"),
+    }
+    return words[state]
+
+
+def ledger_titles() -> tuple[str, ...]:
+    """What a line of the ledger is made of, in the order of the sum."""
+    return (
+        say("生成", "made"),
+        say("入库", "applied"),
+        say("搁置", "set aside"),
+        say("丢弃", "dropped"),
+        say("等待", "waiting"),
+        say("差额", "difference"),
+    )
+
+
+def ledger_grid(found: Ledger) -> Grid:
+    """Two lines for each agent: batches and points."""
+    numbers = [Column(title, is_whole=True, is_right=True) for title in ledger_titles()]
+    rows = [
+        (agent.agent if is_first else "", unit, *_sums_cells(sums), ledger_words(agent.state) if is_first else "")
+        for agent in found.agents
+        for is_first, unit, sums in (
+            (True, say("批次", "batches"), agent.batches),
+            (False, say("数据点", "points"), agent.points),
+        )
+    ]
+    agent, unit, state = say("采集代理", "agent"), say("单位", "in"), say("状态", "state")
+    return Grid(
+        say("对账", "ledger"),
+        (Column(agent, is_whole=True), Column(unit, is_whole=True), *numbers, Column(state, is_whole=True)),
+        rows,
+    )
+
+
+def _sums_cells(sums: Sums | None) -> tuple[str, ...]:
+    if sums is None:
+        return ("–",) * 6
+    return tuple(
+        str(number) for number in (sums.made, sums.applied, sums.set_aside, sums.dropped, sums.waiting, sums.difference)
+    )

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from agent.catalogue import Catalogue, Field, Measurement, Tag
 from agent.points import Point, Value
-from collector.buckets import answer_all
+from collector.numbers import answer_all
 from collector.query import Bounds, Expectation, Question, SubjectAnswer, Take
-from collector.stores import AppliedBatch, Store
+from collector.stores import AppliedBatch, Instant
 
 START = 1_760_054_400_000
 MINUTE_MS = 60_000
@@ -82,7 +82,7 @@ def ask(
 
 
 def answer(
-    store: Store, question: Question, expectations: Sequence[Expectation], bounds: Bounds
+    store: Instant, question: Question, expectations: Sequence[Expectation], bounds: Bounds
 ) -> list[SubjectAnswer]:
     """What follows from the store's buckets for each expectation."""
     return answer_all(question, store.buckets(question), expectations, bounds)

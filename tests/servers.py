@@ -10,6 +10,9 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
+from urllib.parse import urlencode
+
+import urllib3
 
 T = TypeVar("T")
 
@@ -156,6 +159,68 @@ class Mosquitto(Daemon):
         super().__init__(argv, folder, lambda: answers(self.port))
 
 
+_INFLUX = """\
+reporting-disabled = true
+bind-address = "127.0.0.1:{rpc}"
+[meta]
+  dir = "{folder}/meta"
+[data]
+  dir = "{folder}/data"
+  wal-dir = "{folder}/wal"
+  index-version = "tsi1"
+  query-log-enabled = false
+[monitor]
+  store-enabled = false
+[http]
+  bind-address = "127.0.0.1:{port}"
+  auth-enabled = true
+  log-enabled = false
+{http}
+[logging]
+  level = "warn"
+"""
+
+
+class Influx(Daemon):
+    """An InfluxDB 1.x on `port` that asks for passwords. http: more settings of its section `[http]`."""
+
+    ADMIN = ("admin", 'admin\'s "pass" word')
+
+    def __init__(self, folder: Path, http: str = "") -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        configuration = folder / "influxdb.conf"
+        configuration.write_text(_INFLUX.format(rpc=free_port(), folder=folder, port=self.port, http=http))
+        argv = [program("influxd", "influxdb"), "-config", str(configuration)]
+        super().__init__(argv, folder, self._is_up)
+        self._has_admin = False
+
+    def _is_up(self) -> bool:
+        try:
+            return urllib3.request("GET", f"{self.url}/ping", retries=False, timeout=1).status == 204
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    def ask(self, statement: str, database: str = "", epoch: str = "ms") -> str:
+        """What the server answers its administrator; fails when it complains."""
+        if not self._has_admin:
+            self._has_admin = True
+            self.ask(f"CREATE USER {self.ADMIN[0]} WITH PASSWORD '{_quoted(self.ADMIN[1])}' WITH ALL PRIVILEGES")
+        headers = urllib3.make_headers(basic_auth=":".join(self.ADMIN))
+        fields = {"q": statement, "db": database, "epoch": epoch}
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        body = urlencode(fields)
+        answer = urllib3.request("POST", f"{self.url}/query", body=body, headers=headers, retries=False)
+        text = answer.data.decode()
+        assert answer.status == 200 and '"error"' not in text, text
+        return text
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
 def write_passwords(path: Path, passwords: Mapping[str, str]) -> Path:
     """A password_file for mosquitto: user -> password."""
     path.write_text("".join(f"{user}:{password}\n" for user, password in passwords.items()))
@@ -175,17 +240,19 @@ class Issued:
 class Authority:
     """A throwaway certificate authority; `certificate` is what a client has to trust."""
 
-    def __init__(self, folder: Path, name: str = "test authority") -> None:
+    def __init__(self, folder: Path, name: str = "test authority", days: int = 2) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self._folder, self._days = folder, str(days)
         self.certificate = folder / "ca.crt"
         self._key = folder / "ca.key"
         extensions = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
-        subject = ["-x509", "-days", "2", "-subj", f"/CN={name}", "-out", str(self.certificate), *extensions]
+        subject = ["-x509", "-days", self._days, "-subj", f"/CN={name}", "-out", str(self.certificate), *extensions]
         _openssl("req", *_new_key(self._key), *subject)
 
-    def issue(self, name: str, alternative_names: str = "IP:127.0.0.1,DNS:localhost") -> Issued:
-        """A certificate for a server or a client, its common name `name`."""
+    def issue(
+        self, name: str, alternative_names: str = "IP:127.0.0.1,DNS:localhost", options: Sequence[str] = ("-days", "2")
+    ) -> Issued:
+        """A certificate for a server or a client, its common name `name`. options: of `openssl x509`, its term."""
         stem = name.replace("/", "_")
         issued = Issued(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")
         request, extensions = self._folder / f"{stem}.csr", self._folder / f"{stem}.ext"
@@ -195,7 +262,7 @@ class Authority:
             f"subjectAltName={alternative_names}\nbasicConstraints=CA:FALSE\nauthorityKeyIdentifier=keyid\n"
             "keyUsage=digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n"
         )
-        signing = ["-CA", str(self.certificate), "-CAkey", str(self._key), "-CAcreateserial", "-days", "2"]
+        signing = ["-CA", str(self.certificate), "-CAkey", str(self._key), "-CAcreateserial", *options]
         _openssl("x509", "-req", "-in", request, *signing, "-extfile", extensions, "-out", issued.certificate)
         return issued
 

@@ -17,10 +17,13 @@ from collector.ruleset import Loaded, load_rules, memory_store
 from collector.site_check import asked_attributes, check_against_rules
 from collector.site_files import read_site_folder
 from collector.site_folder import ATTRIBUTES, SECTION_OF_TAG
+from collector.stores import influxdb
+from collector.stores._influx_records import OWN
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "rules.md"
 SITE_PAGE = ROOT / "docs" / "site-folder.md"
+INFLUX_PAGE = ROOT / "docs" / "influxdb.md"
 
 STRUCTS = (
     rulebook.Criterion,
@@ -243,3 +246,9 @@ def test_the_attribute_values_that_the_shipped_rules_ask_stand_in_the_page() -> 
     ]
     text = SITE_PAGE.read_text("utf-8")
     assert not [row for row in rows if row not in text], f"put into {SITE_PAGE}:\n" + "\n".join(rows)
+
+
+def test_influx_page_names_every_key_and_every_measurement_of_our_own() -> None:
+    page = INFLUX_PAGE.read_text("utf-8")
+    missing = [name for name in (*influxdb.Config.__struct_fields__, *OWN) if f"`{name}`" not in page]
+    assert not missing, f"add to docs/influxdb.md: {missing}"

@@ -3,7 +3,8 @@
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 from agent.points import Point
 from collector.buckets import Buckets
@@ -63,6 +64,46 @@ class BatchTotals(NamedTuple):
     holes: Sequence[tuple[str, int, int]]
 
 
+class Period(NamedTuple):
+    """made_at from `since` to `until`, both among it, milliseconds."""
+
+    since: int
+    until: int
+
+
+class Hole(NamedTuple):
+    """Numbers of a boot that never came. before: made_at of the next one of the boot that did: they were made earlier."""
+
+    boot: str
+    first: int
+    last: int
+    before: int
+
+
+class Account(NamedTuple):
+    """What the store has of one agent's numbered batches made within a period; see docs/ledger.md.
+
+    batches: rows. points, set_aside: points written and points set aside in them. empty_batches: of the rows, those from which
+    nothing was written while something was set aside. dropped_batches, dropped_points: of the rows, what was announced as dropped
+    all the same (it had come, its receipt had not). announced_batches: numbers announced as dropped, but those before a boot's first row in
+    the period. earlier_batches, later_batches: rows made before and after the period. undated_batches, undated_points: of the later
+    rows, those from which nothing was written: a batch that could not be read has the time at which it came. holes: those within the period.
+    """
+
+    batches: int = 0
+    points: int = 0
+    set_aside: int = 0
+    empty_batches: int = 0
+    dropped_batches: int = 0
+    dropped_points: int = 0
+    announced_batches: int = 0
+    earlier_batches: int = 0
+    later_batches: int = 0
+    undated_batches: int = 0
+    undated_points: int = 0
+    holes: Sequence[Hole] = ()
+
+
 class ScorecardRow(NamedTuple):
     """One revision of a scorecard without its body. why: why the revision exists. summary: whatever a list of many shows.
 
@@ -89,6 +130,16 @@ class StoredScorecard(NamedTuple):
     summary: str
 
 
+class Score(NamedTuple):
+    """One number of a scorecard for whoever draws courses: of an index, an indicator or another node, or of a criterion."""
+
+    kind: Literal["node", "criterion"]
+    node: str
+    low: float
+    high: float
+    coverage: float
+
+
 class LateHour(NamedTuple):
     """Points of an asset came that lie in a UTC hour that was over for LATENESS_MS by then, or that had been read for keeping.
 
@@ -99,6 +150,34 @@ class LateHour(NamedTuple):
     asset: str
     hour: int
     received: int
+
+
+class Instant(Protocol):
+    """What an evaluation asks of a store; see `Store`."""
+
+    def buckets(self, question: Question, now: int | None = None) -> Mapping[tuple[str, ...], Buckets]:
+        """The found buckets of every subject that has any."""
+
+    def compiled(self, question: Question) -> str:
+        """The question as this store's query."""
+
+    def subjects(
+        self, measurement: str, per: Sequence[str], where: Mapping[str, Sequence[str]], until: int
+    ) -> list[KnownSubject]:
+        """All subjects first seen at or before `until`, sorted by subject."""
+
+
+@runtime_checkable
+class OffersInstant(Protocol):
+    """A store may offer one moment of itself for many questions, so that what they have in common is read once."""
+
+    def instant(self) -> AbstractContextManager[Instant]:
+        """Answers as the store itself would answer at that moment; for one thread, and for one evaluation at a time."""
+
+
+def instant_of(store: Instant) -> AbstractContextManager[Instant]:
+    """One moment of the store if it offers that, else the store itself, each call at its own."""
+    return store.instant() if isinstance(store, OffersInstant) else nullcontext(store)
 
 
 class Store(Protocol):
@@ -113,8 +192,14 @@ class Store(Protocol):
     def write(self, batches: Sequence[AppliedBatch]) -> None:
         """Points and `batch` rows in one transaction; returns only when they are safe against kill -9."""
 
-    def applied(self, site: str, agent: str, identities: Sequence[str]) -> set[str]:
-        """Which of these batches have their `batch` row already."""
+    def applied(
+        self, site: str, agent: str, identities: Sequence[str], made: Sequence[tuple[int, int]] = ()
+    ) -> set[str]:
+        """Which of these batches have their `batch` row already.
+
+        made: for each identity between which milliseconds (inclusive) it was made, so that a store that orders by time need
+        not look through years; empty when nobody knows.
+        """
 
     def buckets(self, question: Question, now: int | None = None) -> Mapping[tuple[str, ...], Buckets]:
         """The found buckets of every subject that has any; what follows from them is arithmetic outside the store.
@@ -147,13 +232,27 @@ class Store(Protocol):
     def totals(self) -> list[BatchTotals]:
         """Batches, points and holes per agent."""
 
+    def accounts(self, site: str, periods: Mapping[str, Period]) -> Mapping[str, Account]:
+        """agent -> what there is of its numbered batches, for the agents and periods asked."""
+
     def owners(self, site: str) -> Mapping[str, str]:
         """asset -> the agent that first reported it."""
 
     def save_scorecard(
-        self, site: str, as_of: int, digest: str, body: bytes, now: int, why: str = "", summary: str = ""
+        self,
+        site: str,
+        as_of: int,
+        digest: str,
+        body: bytes,
+        now: int,
+        why: str = "",
+        summary: str = "",
+        scores: Sequence[Score] = (),
     ) -> int:
-        """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next, written beside."""
+        """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next, written beside.
+
+        scores: its numbers, for a store that others draw from; a store that nobody else reads may leave them.
+        """
 
     def scorecards(self, site: str, since: int) -> list[StoredScorecard]:
         """Stored scorecards with as_of at or after `since`, oldest first."""
@@ -163,6 +262,9 @@ class Store(Protocol):
 
     def scorecard_list(self, site: str, since: int, until: int) -> list[ScorecardRow]:
         """Every revision with `since` <= as_of < `until`, oldest first, without the bodies: cheap over years."""
+
+    def probe(self) -> None:
+        """Write something that no other call sees, read it back and take it away, in the writing thread."""
 
     def prune(self, now: int) -> int:
         """Delete raw points beyond the catalogue's retention and kept buckets after three years; gives how many rows went."""

@@ -1,7 +1,8 @@
 """Kept buckets and late marks in a DuckDB store: the tables `kept_0` to `kept_f`, `late` and `pruned`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,34 +11,61 @@ from collector.buckets import NO_ROWS, Integers, Rows, join, round9_all
 from collector.query import DAY_MS, HOUR_MS, Question
 from collector.stores import LATENESS_MS, LateHour
 from collector.stores._duckdb_connection import Connection
-from collector.stores._duckdb_questions import buckets_of, late_of, slices_of, spans_with_doubles, subjects_of
+from collector.stores._duckdb_questions import Where, buckets_of, late_of, slices_of, spans_of, subjects_of
 from collector.stores._duckdb_schema import KEPT_TABLES
 from collector.stores._duckdb_series import SeriesMemory
-from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subjects
+from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subject, Subjects
+
+
+class Known(NamedTuple):
+    """A subject as the table of series has it; number: of its first series. newest_first: when its newest series was first seen."""
+
+    number: int
+    series: int
+    first_seen: int
+    last_seen: int
+    newest_first: int
+    agent: str
+    tags: Subject
 
 
 class Reader:
-    """A `_kept.Source`: all its readings see the one moment of `connection`. A subject's number is that of its first series."""
+    """A `_kept.Source`: all its readings see the one moment of `connection`, and what many questions share is read once.
+
+    A subject's number is that of its first series.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._found: dict[tuple[object, ...], list[tuple[Any, ...]]] = {}
+        self._known: dict[tuple[object, ...], list[Known]] = {}
 
-    def _subjects(self, question: Question) -> list[tuple[Any, ...]]:
-        key = (question.measurement, question.where, question.per)
-        if key not in self._found:
-            self._found[key] = self._connection.rows(*subjects_of(question))
-        return self._found[key]
+    def known(self, measurement: str, where: Where, per: Sequence[str]) -> list[Known]:
+        """The subjects of all series that are wanted, in the order of their tags."""
+        key = (measurement, where, per)
+        if key not in self._known:
+            rows = self._connection.rows(*subjects_of(measurement, where, per))
+            self._known[key] = [
+                Known(number, series, first, last, newest, agent, tuple(tags))
+                for number, series, first, last, newest, agent, *tags in rows
+            ]
+        return self._known[key]
+
+    def _of(self, question: Question) -> list[Known]:
+        return self.known(question.measurement, question.where, question.per)
+
+    def is_shared(self, question: Question) -> bool:
+        """Whether a subject of the question has several series."""
+        return any(one.series > 1 for one in self._of(question))
 
     def subjects(self, question: Question) -> Subjects | None:
         """The subjects of all series that the question wants."""
-        rows = self._subjects(question)
-        if not rows:
+        known = self._of(question)
+        if not known:
             return None
-        tags = {number: tuple(values) for number, _, _, _, *values in rows}
-        last = max(last for _, _, _, last, *_ in rows)
+        last = max(one.last_seen for one in known)
         # last_seen is kept to the hour
-        return Subjects(tags, min(first for _, _, first, *_ in rows), (last // HOUR_MS + 1) * HOUR_MS)
+        until = (last // HOUR_MS + 1) * HOUR_MS
+        return Subjects({one.number: one.tags for one in known}, min(one.first_seen for one in known), until)
 
     def kept(self, question: str, start: int, end: int) -> Iterable[KeptChunk]:
         """The chunks between `start` and `end`, ascending."""
@@ -46,20 +74,42 @@ class Reader:
 
     def late(self, question: Question) -> Iterable[LateHour]:
         """The newest mark of each asset and hour that concerns the question."""
+        first, last = self._late_between.get(question.measurement, (0, 0))
+        if last <= question.start - HOUR_MS or first >= question.end:
+            return ()
         return (LateHour(question.measurement, *row) for row in self._connection.rows(*late_of(question)))
+
+    @cached_property
+    def _late_between(self) -> Mapping[str, Span]:
+        """The first and the last marked hour of every measurement that has any."""
+        rows = self._connection.rows("SELECT measurement, min(hour), max(hour) FROM late GROUP BY measurement")
+        return {measurement: (first, last) for measurement, first, last in rows}
 
     def raw_from(self, measurement: str) -> int:
         """Before this time raw points are gone."""
-        rows = self._connection.rows("SELECT max(before) FROM pruned WHERE measurement = ?", [measurement])
-        return int(rows[0][0] or 0)
+        return self._pruned.get(measurement, 0)
+
+    @cached_property
+    def _pruned(self) -> Mapping[str, int]:
+        return dict(self._connection.rows("SELECT measurement, max(before) FROM pruned GROUP BY measurement"))
+
+    def doubles(self, question: Question) -> list[Span]:
+        """The parts of the question's window in which an identity may stand twice, ascending."""
+        return spans_of(self._double_hours.get(question.measurement, ()), question)
+
+    @cached_property
+    def _double_hours(self) -> Mapping[str, Sequence[int]]:
+        hours: dict[str, list[int]] = {}
+        for measurement, hour in self._connection.rows("SELECT measurement, hour FROM double_hour ORDER BY hour"):
+            hours.setdefault(measurement, []).append(hour)
+        return hours
 
     def raw(self, question: Question, spans: Sequence[Span]) -> Rows:
         """The buckets in these spans, slice by slice."""
-        subjects = self._subjects(question)
-        is_shared = any(series > 1 for _, series, *_ in subjects)
-        doubles = spans_with_doubles(question, self._connection)
-        numbers = np.array([number for number, *_ in subjects], np.int64)
-        slices = slices_of(question, spans, len(subjects)) if subjects else []
+        known = self._of(question)
+        is_shared, doubles = self.is_shared(question), self.doubles(question)
+        numbers = np.array([one.number for one in known], np.int64)
+        slices = slices_of(question, spans, len(known)) if known else []
         parts = [self._connection.columns(*buckets_of(question, one, doubles, is_shared)) for one in slices]
         return join([_rows(part, numbers, question.bucket_count()) for part in parts]) if parts else NO_ROWS
 

@@ -129,11 +129,17 @@ GROUP BY site, agent, boot
 """
 
 
-def totals(connection: Connection) -> list[BatchTotals]:
-    """Batches, points and holes per agent, sorted by site and agent."""
+def holes_of(connection: Connection) -> dict[tuple[str, str], list[tuple[str, int, int]]]:
+    """Site and agent -> boot, first and last of what never came and was not announced."""
     holes: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
     for site, agent, boot, first, last in connection.rows(_HOLES):
         holes.setdefault((site, agent), []).append((boot, first, last))
+    return holes
+
+
+def totals(connection: Connection) -> list[BatchTotals]:
+    """Batches, points and holes per agent, sorted by site and agent."""
+    holes = holes_of(connection)
     dropped = {(site, agent): int(points) for site, agent, points in connection.rows(_DROPPED)}
     rows = connection.rows(
         "SELECT site, agent, count(*), sum(points), sum(set_aside), max(made_at), max(received_at) FROM batch"

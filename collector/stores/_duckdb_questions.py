@@ -3,13 +3,15 @@
 # ruff: noqa: S608  # a name enters the text only when it is checked, a value never
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from agent.catalogue import RESERVED_TAGS
 from collector.query import DAY_MS, HOUR_MS, NAME, Question, Take
-from collector.stores._duckdb_connection import Connection
+
+Where = Sequence[tuple[str, Sequence[str]]]
+"""Tag -> allowed values."""
 
 Span = tuple[int, int]
 """Milliseconds, start inclusive and end exclusive."""
@@ -45,18 +47,19 @@ def quote(value: object) -> str:
     raise TypeError(f"a question binds no {type(value).__name__}")
 
 
-def subjects_of(question: Question) -> Statement:
-    """Rows (number of the first series, how many there are, first and last seen, `per` tags...), one per subject, in their order.
+def subjects_of(measurement: str, where: Where, per: Sequence[str]) -> Statement:
+    """Rows (number of the first series, how many there are, first and last seen, first seen of the newest series, agent that
+    was first, `per` tags...), one per subject, in their order.
 
     The place of a subject is the number that `buckets_of` gives it; the first series stays the same for good.
     """
-    conditions, parameters = _conditions(question.measurement, question.where)
-    tags = [_tag(tag) for tag in question.per]
+    conditions, parameters = _conditions(measurement, where)
+    tags = [_tag(tag) for tag in per]
     names = "".join(f", {tag} AS tag_{number}" for number, tag in enumerate(tags))
     order = ", ".join(f"tag_{number}" for number, _ in enumerate(tags)) or "()"
     sql = f"""
-SELECT min(id), count(*), min(first_seen), max(last_seen){names} FROM series WHERE {conditions}
-GROUP BY {order} HAVING count(*) > 0 {f"ORDER BY {order}" if tags else ""}"""
+SELECT min(id), count(*), min(first_seen), max(last_seen), max(first_seen), arg_min(agent, (first_seen, id)){names}
+FROM series WHERE {conditions} GROUP BY {order} HAVING count(*) > 0 {f"ORDER BY {order}" if tags else ""}"""
     return Statement(sql, parameters)
 
 
@@ -106,20 +109,17 @@ def slices_of(question: Question, spans: Sequence[Span], subjects: int) -> list[
     return slices
 
 
-def spans_with_doubles(question: Question, connection: Connection) -> list[Span]:
-    """The parts of the question's window in which an identity may stand twice, ascending: its marked hours.
+def spans_of(hours: Iterable[int], question: Question) -> list[Span]:
+    """The parts of the question's window in which an identity may stand twice: of these marked hours (since 1970), ascending.
 
     Of many the nearest are joined; making a few clean hours unique costs less than a longer query.
     """
-    rows = connection.rows(
-        "SELECT hour FROM double_hour WHERE measurement = ? AND hour >= ? AND hour <= ? ORDER BY hour",
-        [question.measurement, question.start // HOUR_MS, (question.end - 1) // HOUR_MS],
-    )
-    hours = [int(hour) for (hour,) in rows]
-    gaps = sorted((after - before for before, after in pairwise(hours)), reverse=True)
+    first, last = question.start // HOUR_MS, (question.end - 1) // HOUR_MS
+    inside = [hour for hour in hours if first <= hour <= last]
+    gaps = sorted((after - before for before, after in pairwise(inside)), reverse=True)
     widest = gaps[MOST_SPANS - 1] if len(gaps) >= MOST_SPANS else 1
     spans: list[Span] = []
-    for hour in hours:
+    for hour in inside:
         start, end = max(question.start, hour * HOUR_MS), min(question.end, (hour + 1) * HOUR_MS)
         if spans and start - spans[-1][1] <= (widest - 1) * HOUR_MS:
             spans[-1] = (spans[-1][0], end)
@@ -128,9 +128,9 @@ def spans_with_doubles(question: Question, connection: Connection) -> list[Span]
     return spans
 
 
-def seen_subjects(measurement: str, per: Sequence[str], where: Mapping[str, Sequence[str]], until: int) -> Statement:
+def seen_subjects(measurement: str, where: Where, per: Sequence[str], until: int) -> Statement:
     """Rows (`per` tags..., first_seen, last_seen, agent that was first) of subjects seen at or before `until`."""
-    conditions, parameters = _conditions(measurement, tuple((tag, tuple(values)) for tag, values in where.items()))
+    conditions, parameters = _conditions(measurement, where)
     tags = ", ".join(f"{_tag(tag)} AS tag_{tag}" for tag in per)
     sql = f"""
 SELECT {tags}{", " if tags else ""}min(first_seen), max(last_seen), arg_min(agent, (first_seen, id)) FROM series
@@ -151,7 +151,7 @@ ORDER BY site, agent, asset, merged.series"""
     return Statement(sql, [since, since])
 
 
-def _wanted(measurement: str, where: Sequence[tuple[str, Sequence[str]]], per: Sequence[str]) -> Statement:
+def _wanted(measurement: str, where: Where, per: Sequence[str]) -> Statement:
     """The series that a question wants, each with the number of its subject and the tags that make it."""
     conditions, parameters = _conditions(measurement, where)
     tags = "".join(f", {_tag(tag)} AS tag_{tag}" for tag in per)
@@ -160,7 +160,7 @@ def _wanted(measurement: str, where: Sequence[tuple[str, Sequence[str]]], per: S
     return Statement(sql, parameters)
 
 
-def _conditions(measurement: str, where: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, list[object]]:
+def _conditions(measurement: str, where: Where) -> tuple[str, list[object]]:
     conditions = ["measurement = ?"]
     parameters: list[object] = [measurement]
     for tag, values in where:

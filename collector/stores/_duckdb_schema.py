@@ -5,7 +5,7 @@ from agent.errors import StoreError
 from agent.language import say
 from collector.stores._duckdb_connection import Connection
 
-FORMAT = 2
+FORMAT = 3
 """Rises when an older program could no longer read the file."""
 
 _OWN_TABLES = """
@@ -33,13 +33,13 @@ _TO_FORMAT_2 = """
 ALTER TABLE scorecard ADD COLUMN why VARCHAR DEFAULT '';
 ALTER TABLE scorecard ADD COLUMN summary VARCHAR DEFAULT '';
 ALTER TABLE scorecard ADD COLUMN is_packed BOOLEAN DEFAULT false;
-UPDATE opening SET format = 2;
 """
 # series: one row per measurement and tags, never pruned; last_seen is the first sight in its newest hour.
 # batch.identity: only where boot is empty (a foreign sender); else it is boot/seq and stands in those columns.
 # gone: sequence numbers that need no batch row: announced as dropped, or their rows pruned (points null then).
-# kept_0 to kept_f: a chunk of buckets of all subjects in a row, as `_kept` packs it; DuckDB compresses the three blobs on
-# its own, 2048 rows together: whoever reads one question's rows unpacks its neighbours', so they stand in 16 tables.
+# kept_0 to kept_f: a chunk of buckets of all subjects in a row, as `_kept` packs it (up to format 2 all numbers in 8 bytes);
+# DuckDB compresses the three blobs on its own, 2048 rows together: whoever reads one question's rows unpacks its neighbours',
+# so they stand in 16 tables.
 # kept: what an older program kept; its rows move on when the file is opened.
 # pruned: one row per measurement whose points were pruned, and before when; format 1 did not write it down.
 # scorecard.is_packed: whether the body is compressed; those of format 1 stay as they were written.
@@ -88,7 +88,9 @@ def _check_format(connection: Connection) -> None:
             f"written by a newer version (format {found}, this program knows {FORMAT}); upgrade this program",
         )
         raise StoreError(f"{connection.path}: {text}")
-    if found < FORMAT:
+    if found < FORMAT:  # to 3 nothing moves: what was kept says itself how wide its numbers are
+        connection.run("UPDATE opening SET format = ?", [FORMAT])
+    if found < 2:
         connection.run(_TO_FORMAT_2)
         for name in _present_columns(connection):
             connection.run(f"INSERT INTO pruned SELECT '{name}', min(time) FROM points.{name} HAVING count(*) > 0")  # noqa: S608

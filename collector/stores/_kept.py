@@ -8,14 +8,15 @@ again, of the asset that was late alone. Whatever raw points no longer can tell 
 import hashlib
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
-from collector.buckets import NO_ROWS, Buckets, Rows, by_position, join, split
+from collector.buckets import NO_ROWS, Buckets, Found, Integers, Rows, by_position, join
 from collector.query import HOUR_MS, Question
 from collector.stores import LATENESS_MS, LateHour
 
@@ -61,7 +62,9 @@ class Chunk(NamedTuple):
 class KeptChunk(NamedTuple):
     """A chunk's buckets as they were read at `made_at`; empty ones are kept too, so that nobody looks again.
 
-    question: its digest. places: subject's number x buckets of a chunk + bucket's place in it. All three little-endian, 8 bytes each.
+    question: its digest. places: subject's number x buckets of a chunk + bucket's place in it. All three little-endian, 8 bytes
+    each. A chunk that is `packed` has its places and samples in 1, 2 or 4 bytes each where that is enough, as their length
+    beside that of `values` says; a source may give either.
     """
 
     question: str
@@ -72,6 +75,11 @@ class KeptChunk(NamedTuple):
     places: bytes
     samples: bytes
     values: bytes
+
+    @property
+    def size(self) -> int:
+        """Of its contents, in bytes."""
+        return len(self.places) + len(self.samples) + len(self.values)
 
 
 class Subjects(NamedTuple):
@@ -108,7 +116,9 @@ def digest_of(question: Question) -> str:
     return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
 
 
-def read_buckets(question: Question, now: int | None, source: Source) -> tuple[dict[Subject, Buckets], list[KeptChunk]]:
+def read_buckets(
+    question: Question, now: int | None, source: Source
+) -> tuple[Mapping[Subject, Buckets], list[KeptChunk]]:
     """Every subject's found buckets, and what may be kept of what had to be computed."""
     wide = _widened(question)
     subjects = source.subjects(wide)
@@ -125,8 +135,9 @@ def read_buckets(question: Question, now: int | None, source: Source) -> tuple[d
         keepable = [one for one in plan.missing if one.is_whole and one.is_closed(now) and one.start >= plan.raw_from]
         renewable = [chunk for chunk, _ in plan.stale if chunk.is_closed(now)]
         made = _encode(wide, fresh, keepable, now) + _encode(wide, join([untouched, again]), renewable, now)
-    rows = _moved(join([usable, untouched, again, fresh]), (question.start - wide.start) // question.each_ms)
-    return {subjects.tags[number]: buckets for number, buckets in split(rows, question.bucket_count())}, made
+    back = (question.start - wide.start) // question.each_ms
+    parts = [_moved(part, back) for part in (usable, untouched, again, fresh) if len(part.subjects)]
+    return Found(subjects.tags, parts, question.bucket_count()), made
 
 
 def _widened(question: Question) -> Question:
@@ -150,20 +161,21 @@ def _moved(rows: Rows, back: int) -> Rows:
     return rows._replace(positions=rows.positions - back).where(rows.positions >= back)
 
 
-def _chunks(question: Question) -> list[Chunk]:
+def _chunks(question: Question, subjects: Subjects) -> Iterator[Chunk]:
+    """The chunks of the window in which anything can be, ascending."""
     each = question.each_ms
     if _by_hours(question):
-        cuts = [*range(question.start, question.end, HOUR_MS), question.end]
-        return [
-            Chunk(start, end, (start - question.start) // each, -(-(end - start) // each), end - start == HOUR_MS)
-            for start, end in pairwise(cuts)
-        ]
+        hours_before = max(0, (subjects.first_seen - question.start) // HOUR_MS)
+        for start in range(question.start + hours_before * HOUR_MS, min(question.end, subjects.until), HOUR_MS):
+            end = min(start + HOUR_MS, question.end)
+            yield Chunk(start, end, (start - question.start) // each, -(-(end - start) // each), end - start == HOUR_MS)
+        return
     cuts = [*question.starts(), question.end]
-    # a bucket that as-of cuts off ends at an odd moment, a day at whole minutes in every time zone
-    return [
-        Chunk(start, end, position, 1, (bool(question.edges) or end - start == each) and end % MINUTE_MS == 0)
-        for position, (start, end) in enumerate(pairwise(cuts))
-    ]
+    for position, (start, end) in enumerate(pairwise(cuts)):
+        if end > subjects.first_seen and start < subjects.until:
+            # a bucket that as-of cuts off ends at an odd moment, a day at whole minutes in every time zone
+            is_whole = (bool(question.edges) or end - start == each) and end % MINUTE_MS == 0
+            yield Chunk(start, end, position, 1, is_whole)
 
 
 Pair = tuple[Chunk, KeptChunk]
@@ -187,9 +199,7 @@ def _plan(question: Question, subjects: Subjects, source: Source) -> _Plan:
     raw_from = source.raw_from(question.measurement)
     kept = {(one.start, one.end): one for one in source.kept(digest_of(question), question.start, question.end)}
     marks = _marks(source.late(question)) if kept else {}
-    for chunk in _chunks(question):
-        if chunk.end <= subjects.first_seen or chunk.start >= subjects.until:
-            continue  # nothing can be there
+    for chunk in _chunks(question, subjects):
         found = kept.get((chunk.start, chunk.end))
         if found is None:
             missing.append(chunk)
@@ -244,7 +254,7 @@ def _renewed(question: Question, plan: _Plan, subjects: Subjects, source: Source
 
 
 def _encode(question: Question, rows: Rows, chunks: Sequence[Chunk], now: int) -> list[KeptChunk]:
-    """What is to be kept of `rows`, chunk by chunk."""
+    """What is to be kept of `rows`, chunk by chunk, packed."""
     if not chunks:
         return []
     digest, rows = digest_of(question), by_position(rows)
@@ -252,22 +262,44 @@ def _encode(question: Question, rows: Rows, chunks: Sequence[Chunk], now: int) -
     for chunk in chunks:
         first, after = np.searchsorted(rows.positions, [chunk.first, chunk.first + chunk.buckets])
         places = rows.subjects[first:after] * chunk.buckets + rows.positions[first:after] - chunk.first
-        contents = (column.tobytes() for column in (places, rows.samples[first:after], rows.values[first:after]))
+        contents = _pack(places), _pack(rows.samples[first:after]), rows.values[first:after].tobytes()
         made.append(KeptChunk(digest, question.measurement, chunk.start, chunk.end, now, *contents))
     return made
+
+
+def _pack(numbers: Integers) -> bytes:
+    """Numbers from 0 up in as few bytes each as the greatest of them needs."""
+    return numbers.astype(np.min_scalar_type(numbers.max(initial=0)).newbyteorder("<")).tobytes()
+
+
+def unpacked(chunk: KeptChunk) -> KeptChunk:
+    """The chunk with 8 bytes for each of its numbers."""
+    count = len(chunk.values) // 8
+    places, samples = (_unpack([part], [count]).tobytes() for part in (chunk.places, chunk.samples))
+    return chunk._replace(places=places, samples=samples)
+
+
+def _unpack(parts: Sequence[bytes], counts: Sequence[int]) -> Integers:
+    """The numbers of all parts; counts: how many each holds."""
+    widths = [len(part) // count if count else 0 for part, count in zip(parts, counts, strict=True)]
+    runs = groupby(zip(widths, parts, strict=True), key=itemgetter(0))
+    unpacked = [np.frombuffer(b"".join(part for _, part in run), f"<u{width}") for width, run in runs if width]
+    return np.concatenate(unpacked).astype(np.int64) if unpacked else np.empty(0, np.int64)
 
 
 def _decode(pairs: Sequence[Pair]) -> Rows:
     if not pairs:
         return NO_ROWS
     count = pairs[0][0].buckets  # all whole chunks of a question hold as many buckets
-    places = np.frombuffer(b"".join(kept.places for _, kept in pairs), np.int64)
-    samples = np.frombuffer(b"".join(kept.samples for _, kept in pairs), np.int64)
+    counts = [len(kept.values) // 8 for _, kept in pairs]
+    places = _unpack([kept.places for _, kept in pairs], counts)
+    samples = _unpack([kept.samples for _, kept in pairs], counts)
     values = np.frombuffer(b"".join(kept.values for _, kept in pairs), np.float64)
-    first = np.repeat([chunk.first for chunk, _ in pairs], [len(kept.values) // 8 for _, kept in pairs])
+    first = np.repeat([chunk.first for chunk, _ in pairs], counts)
     if count == 1:
         return Rows(places, first, values, samples)
-    return Rows(places // count, first + places % count, values, samples)
+    subjects = places // count
+    return Rows(subjects, first + (places - subjects * count), values, samples)
 
 
 class Fresh:
@@ -297,7 +329,7 @@ class Fresh:
                 if self._bytes > self._most_bytes:
                     return
                 key = (chunk.question, chunk.start, chunk.end)
-                self._bytes += 3 * len(chunk.values) if key not in self._chunks else 0
+                self._bytes += chunk.size if key not in self._chunks else 0
                 self._chunks[key] = (seen, chunk)
 
     def touch(self, measurement: str, hours: Iterable[int]) -> None:
@@ -313,7 +345,11 @@ class Fresh:
             self._writes += 1
 
     def take(self) -> list[KeptChunk]:
-        """What can be kept; forgotten here. For the thread that writes: no write goes on meanwhile."""
+        """What can be kept, not packed; forgotten here. For the thread that writes: no write goes on meanwhile."""
+        return [unpacked(chunk) for chunk in self.take_packed()]
+
+    def take_packed(self) -> list[KeptChunk]:
+        """The same packed, as it waits."""
         with self._lock:
             waiting, self._chunks, self._bytes = self._chunks, {}, 0
             return [chunk for seen, chunk in waiting.values() if self._is_true(seen, chunk)]

@@ -1,47 +1,47 @@
 """The embedded store: one DuckDB file, one process, one thread that writes.
 
-Threads: `write`, `applied`, `keep`, `save_scorecard` and `prune` belong to one thread. The calls that only read (`buckets`,
-`late_hours`, `subjects`, `latest`, `totals`, `owners`, `scorecards` and its like) open a cursor of their own and may come from any thread,
+Threads: `write`, `applied`, `keep`, `save_scorecard`, `probe` and `prune` belong to one thread. The calls that only read (`instant`,
+`buckets`, `late_hours`, `subjects`, `latest`, `totals`, `accounts`, `owners`, `scorecards` and its like) open a cursor of their own and may come from any thread,
 also while that one writes: each sees the moment at which it began. Opening and closing wait for nobody: close when
 the readers are done.
 """
 
+import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, NamedTuple, Self, TypeVar
 
 import msgspec
 
 from agent.catalogue import Catalogue
+from agent.errors import StoreError
+from agent.language import say
 from collector.buckets import Buckets
 from collector.query import DAY_MS, Question
 from collector.stores import (
+    Account,
     AppliedBatch,
     BatchTotals,
     KnownSubject,
     LateHour,
     Latest,
+    Period,
+    Score,
     ScorecardRow,
     StoredScorecard,
 )
+from collector.stores._duckdb_accounts import accounts
 from collector.stores._duckdb_connection import MEMORY, Connection
-from collector.stores._duckdb_kept import LateMarks, Reader, late_hours, note_pruned, prune_kept
+from collector.stores._duckdb_instant import Instant
+from collector.stores._duckdb_kept import LateMarks, late_hours, note_pruned, prune_kept
 from collector.stores._duckdb_ledger import Ledger, prune_batches, totals
-from collector.stores._duckdb_questions import (
-    Statement,
-    buckets_of,
-    newest_rows,
-    seen_subjects,
-    spans_with_doubles,
-    spell,
-    subjects_of,
-)
+from collector.stores._duckdb_questions import newest_rows
 from collector.stores._duckdb_schema import prepare
 from collector.stores._duckdb_scorecards import card_at, cards_since, rows_between, save
 from collector.stores._duckdb_series import SeriesMemory
 from collector.stores._duckdb_write import PointWriter
-from collector.stores._kept import Fresh, read_buckets
+from collector.stores._kept import Fresh
 
 BATCH_RETENTION_DAYS = 370
 T = TypeVar("T")
@@ -126,11 +126,6 @@ class Store:
         with self._open().connection.snapshot() as connection:
             return question(connection)
 
-    def _has(self, measurement: str, where: Iterable[tuple[str, Sequence[str]]]) -> bool:
-        """Whether there can be a series; saves the queries about what nobody has reported yet, which most signals are."""
-        seen = self._open().series.seen
-        return all(any((measurement, site) in seen for site in sites) for tag, sites in where if tag == "site")
-
     def write(self, batches: Sequence[AppliedBatch]) -> None:
         """Points and `batch` rows in one transaction; batches that have their row already are passed over."""
         with self._writing() as session:
@@ -142,32 +137,34 @@ class Store:
                 session.ledger.write(new, session.connection)
             self._fresh.wrote()
 
-    def applied(self, site: str, agent: str, identities: Sequence[str]) -> set[str]:
+    def applied(
+        self, site: str, agent: str, identities: Sequence[str], made: Sequence[tuple[int, int]] = ()
+    ) -> set[str]:
         """Which of these batches have their `batch` row already."""
         session = self._open()
         return session.ledger.known(site, agent, identities, session.connection)
 
+    @contextmanager
+    def instant(self) -> Iterator[Instant]:
+        """One moment of the store for many questions, which share what they have in common."""
+        session, seen = self._open(), self._fresh.seen()  # before the snapshot, which then shows at least that
+        with session.connection.snapshot() as connection:
+            yield Instant(connection, session.series.seen, self._fresh, seen)
+
     def buckets(self, question: Question, now: int | None = None) -> Mapping[tuple[str, ...], Buckets]:
         """The found buckets of every subject that has any; closed ones from what is kept, the others from raw points."""
-        question.check()
-        if not self._has(question.measurement, question.where):
-            return {}
-        seen = self._fresh.seen()  # before the snapshot, which then shows at least that
-        found, made = self._read(lambda connection: read_buckets(question, now, Reader(connection)))
-        self._fresh.remember(seen, made)
-        return found
+        with self.instant() as instant:
+            return instant.buckets(question, now)
 
     def compiled(self, question: Question) -> str:
         """The question as DuckDB's SQL, values in place, for a person to read or run again; its rows are the buckets."""
-        question.check()
-        if not self._has(question.measurement, question.where):
-            return spell(buckets_of(question, (question.start, question.end), (), False))
-        return spell(self._read(lambda connection: _compile(question, connection)))
+        with self.instant() as instant:
+            return instant.compiled(question)
 
     def keep(self) -> int:
         """Keep what `buckets` remembered; gives how many chunks were written."""
         with self._writing() as session:
-            chunks = self._fresh.take()
+            chunks = self._fresh.take_packed()
             if chunks:
                 session.late.keep(chunks, session.connection)
             return len(chunks)
@@ -180,11 +177,8 @@ class Store:
         self, measurement: str, per: Sequence[str], where: Mapping[str, Sequence[str]], until: int
     ) -> list[KnownSubject]:
         """All subjects first seen at or before `until`, sorted by subject."""
-        statement = seen_subjects(measurement, per, where, until)
-        if not self._has(measurement, where.items()):
-            return []
-        rows = self._read(lambda connection: connection.rows(*statement))
-        return [KnownSubject(tuple(tags), first, last, agent) for *tags, first, last, agent in rows]
+        with self.instant() as instant:
+            return instant.subjects(measurement, per, where, until)
 
     def latest(self, measurement: str, since: int) -> list[Latest]:
         """The newest row of every series that has one at or after `since`."""
@@ -204,12 +198,24 @@ class Store:
         """Batches, points and holes per agent."""
         return self._read(totals)
 
+    def accounts(self, site: str, periods: Mapping[str, Period]) -> Mapping[str, Account]:
+        """agent -> what there is of its numbered batches, for the agents and periods asked."""
+        return self._read(lambda connection: accounts(site, periods, connection)) if periods else {}
+
     def owners(self, site: str) -> Mapping[str, str]:
         """asset -> the agent that first reported it."""
         return dict(self._read(lambda connection: connection.rows(_OWNERS, [site])))
 
     def save_scorecard(
-        self, site: str, as_of: int, digest: str, body: bytes, now: int, why: str = "", summary: str = ""
+        self,
+        site: str,
+        as_of: int,
+        digest: str,
+        body: bytes,
+        now: int,
+        why: str = "",
+        summary: str = "",
+        scores: Sequence[Score] = (),
     ) -> int:
         """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next."""
         card = StoredScorecard(as_of, 0, digest, now, body, why, summary)
@@ -227,6 +233,18 @@ class Store:
     def scorecard_list(self, site: str, since: int, until: int) -> list[ScorecardRow]:
         """Every revision with `since` <= as_of < `until`, oldest first, without the bodies."""
         return self._read(lambda connection: rows_between(site, since, until, connection))
+
+    def probe(self) -> None:
+        """Write a table of its own, read it back and take it away."""
+        mark = secrets.randbelow(2**62)
+        with self._writing() as session:
+            with session.connection.transaction():
+                session.connection.run("CREATE OR REPLACE TABLE probe AS SELECT ?::BIGINT AS mark", [mark])
+            found = self._read(lambda connection: connection.rows("SELECT mark FROM probe"))
+            session.connection.run("DROP TABLE probe")
+        if found != [(mark,)]:
+            text = say("写入的内容读不回来", "what was written is not read back")
+            raise StoreError(f"{self._config.path}: {text}")
 
     def prune(self, now: int) -> int:
         """Delete what is beyond its retention: raw points, batch rows, kept buckets, marks; gives how many rows went."""
@@ -246,15 +264,6 @@ def _prune_points(measurement: str, before: int, connection: Connection) -> int:
     if gone:
         note_pruned(measurement, before, connection)
     return gone
-
-
-def _compile(question: Question, connection: Connection) -> Statement:
-    """The query of all the question's buckets from raw points."""
-    is_shared = question.bucket.by == "last" and any(
-        series > 1 for _, series, *_ in connection.rows(*subjects_of(question))
-    )
-    doubles = spans_with_doubles(question, connection)
-    return buckets_of(question, (question.start, question.end), doubles, is_shared)
 
 
 _OWNERS = "SELECT asset, agent FROM owner WHERE site = ? ORDER BY asset"

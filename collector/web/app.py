@@ -21,6 +21,7 @@ from collector.web.agents_view import agents_view
 from collector.web.attestations_view import attestations_view
 from collector.web.evidence_view import criterion_view
 from collector.web.history_view import history_view
+from collector.web.ledger_view import ledger_view
 from collector.web.node_view import node_view
 from collector.web.start_view import start_view
 from collector.web.subject_view import subject_view
@@ -36,14 +37,26 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format."""
+
 YEAR_SECONDS = 31_536_000
 
 Latest = Callable[[], Snapshot | None]
 
 
-def create_app(latest: Latest, clock: Callable[[], float] = time.time) -> Starlette:
-    """The application; `latest` gives the newest snapshot, None while there is none. clock: seconds since the epoch."""
+def create_app(
+    latest: Latest, clock: Callable[[], float] = time.time, metrics: Callable[[], bytes] = bytes
+) -> Starlette:
+    """The application; `latest` gives the newest snapshot, None while there is none. clock: seconds since the epoch.
+
+    metrics: what Prometheus is given.
+    """
     pages = _Pages(latest, clock)
+
+    async def scrape(request: Request) -> Response:
+        return Response(metrics(), 200, HEADERS, METRICS_TYPE)
+
     routes = [
         Route("/", pages.readiness),
         Route("/tree", pages.tree),
@@ -53,8 +66,10 @@ def create_app(latest: Latest, clock: Callable[[], float] = time.time) -> Starle
         Route("/attestations", pages.attestations),
         Route("/history", pages.history),
         Route("/agents", pages.agents),
+        Route("/ledger", pages.ledger),
         Route("/start", pages.start),
         Route("/api/scorecard", pages.scorecard),
+        Route("/metrics", scrape),
         Mount("/static", _Static(directory=FOLDER / "static")),
     ]
     # a page on loopback must not answer to a foreign name that a malicious site pointed at 127.0.0.1
@@ -89,6 +104,9 @@ class _Pages:
 
     async def agents(self, request: Request) -> Response:
         return self._show(request, agents_view)
+
+    async def ledger(self, request: Request) -> Response:
+        return self._show(request, ledger_view)
 
     async def attestations(self, request: Request) -> Response:
         return self._show(request, attestations_view)

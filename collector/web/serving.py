@@ -29,12 +29,14 @@ class PageServer:
     PageError then. port: 0 takes a free one. started: set once the page answers.
     """
 
-    def __init__(self, latest: Latest, port: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, latest: Latest, port: int, clock: Callable[[], float] = time.time, metrics: Callable[[], bytes] = bytes
+    ) -> None:
         self._listener = _listen(port)
         self.port: int = self._listener.getsockname()[1]
         self.started = asyncio.Event()
         config = uvicorn.Config(
-            create_app(latest, clock),
+            create_app(latest, clock, metrics),
             http="h11",
             ws="none",
             lifespan="off",

@@ -30,12 +30,20 @@ def list_troubles(snapshot: Snapshot) -> list[str]:
         if source.is_fresh and not source.is_success
     ]
     set_aside = sum(snapshot.set_aside.values())
-    missing = sum(last - first + 1 for agent in snapshot.agents for _, first, last in agent.holes)
+    accounted = {agent.agent for agent in snapshot.ledger.agents if agent.batches is not None}
+    missing = sum(
+        last - first + 1
+        for agent in snapshot.agents
+        if agent.agent not in accounted  # else the ledger knows whether they are lost or on their way
+        for _, first, last in agent.holes
+    )
+    unbalanced = [agent.agent for agent in snapshot.ledger.agents if agent.state == "unbalanced"]
     return [
         *([_folder_words(snapshot)] if snapshot.folder_trouble else []),
         *([say("采集代理静默：", "silent agents: ") + _name_some(silent)] if silent else []),
         *([say("采集失败：", "failing: ") + _name_some(failing)] if failing else []),
         *([say(f"缺失 {missing} 批", f"missing batches: {missing}")] if missing else []),
+        *([say("对不上账：", "accounts that do not balance: ") + _name_some(unbalanced)] if unbalanced else []),
         *([say(f"搁置 {set_aside} 条数据", f"set aside: {set_aside}")] if set_aside else []),
     ]
 

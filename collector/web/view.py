@@ -55,6 +55,7 @@ def frame_of(snapshot: Snapshot | None, path: str, now: int) -> Frame:
         ("/attestations", say("证明", "Attestations")),
         ("/history", say("历史", "History")),
         ("/agents", say("采集状态", "Agents")),
+        ("/ledger", say("对账", "Ledger")),
         ("/start", say("起步", "Getting started")),
     )
     places = [Place(target, title, path == target) for target, title in named]

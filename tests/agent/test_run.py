@@ -13,10 +13,11 @@ from typing import ClassVar
 import pytest
 from servers import until_async
 
+from agent.catalogue import load
 from agent.errors import NoData, SourceError, SpoolError
 from agent.points import Point
 from agent.rounds import Clocks, Gatherer, Outcome, Schedule, Watch, beats_to_wait
-from agent.run import Runner, gather_once
+from agent.run import Runner, Waiting, gather_once
 from agent.sources import Incomplete, Reading, SourceConfig
 from agent.spool import SpoolState
 from agent.workers import Workers
@@ -384,6 +385,28 @@ async def test_agent_health_tells_the_spool_and_only_new_losses() -> None:
     assert kept[0].fields["spool_bytes"] == 8192.0
     assert kept[0].fields["spool_oldest_age_seconds"] == 12.5
     assert float(kept[0].fields["resident_bytes"]) > 1_000_000
+    assert not [name for name in kept[0].fields if name.startswith("ledger_")], "no account is known yet"
+
+
+async def test_agent_health_tells_the_account_and_what_a_full_disk_cost() -> None:
+    def state(made: int, dropped: int, unkept: int, closings: int = 0) -> SpoolState:
+        began_at, newest_at = 1_790_000_000_123, 1_790_000_111_457
+        counts = (made, made * 10, made - 5, made * 10 - 50, 1, 10, 2, dropped)
+        return SpoolState(2, 20, 8192, 12.5, *counts, began_at, newest_at, newest_at - 1, closings, unkept)
+
+    states = iter([state(10, 20, 0), state(11, 25, 3), state(1, 4, 3, closings=1)])
+    waiting = Waiting(lambda: next(states))
+    first, second, third = [await waiting.fields() for _ in range(3)]
+    settled = load().settle("agent_health", first)
+    whole = {name.removeprefix("ledger_"): settled[name] for name in settled if name.startswith("ledger_")}
+    assert whole["made_batches_count"] == 10 and whole["waiting_points_count"] == 20
+    assert [round(float(whole[f"{name}_seconds"]) * 1000) for name in ("began", "newest", "oldest")] == [
+        1_790_000_000_123,
+        1_790_000_111_457,
+        1_790_000_111_456,
+    ]
+    assert (second["dropped_points_count"], second["unkept_points_count"]) == (5, 3)
+    assert third["dropped_points_count"] == 4 and "unkept_points_count" not in third
 
 
 async def test_plain_source_runs_in_a_daemon_thread() -> None:

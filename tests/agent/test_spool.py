@@ -17,7 +17,7 @@ from servers import program
 from agent.errors import SpoolError
 from agent.language import choose
 from agent.points import Point
-from agent.spool import Outgoing, Spool
+from agent.spool import ACCOUNT_MS, Outgoing, Spool, SpoolState
 from agent.wire import Receipt, decode_batch
 
 NOON = 1_760_000_000.0
@@ -290,6 +290,12 @@ def test_spool_announces_on_after_a_restart(lossy: Lossy, tmp_path: Path) -> Non
     restarted.close()
 
 
+def assert_balanced(state: SpoolState) -> None:
+    batches = (state.applied_batches, state.set_aside_batches, state.dropped_batches, state.batches)
+    points = (state.applied_points, state.set_aside_points, state.dropped_points, state.points)
+    assert (state.made_batches, state.made_points) == (sum(batches), sum(points))
+
+
 def test_spool_ledger_balances_whatever_happens(tmp_path: Path) -> None:
     dice = random.Random(11)
     clock = Clock()
@@ -310,6 +316,7 @@ def test_spool_ledger_balances_whatever_happens(tmp_path: Path) -> None:
     state = spool.state()
     there = take_all(spool)
     assert (state.batches, state.points) == (len(there), sum(batch.points for batch in there))
+    assert_balanced(state)
     assert min(state.applied_batches, state.set_aside_batches, state.dropped_batches, next(boots)) > 5
     spool.close()
 
@@ -377,6 +384,8 @@ def test_spool_says_that_the_disk_is_full_and_goes_on_when_there_is_space(small_
     assert take_all(spool)[-1].dropped == [("boot-a", kept, kept + 1, len(heavy(30)) + len(heavy(100)))]
     state = spool.state()
     assert (state.made_batches, state.dropped_batches, state.batches) == (kept + 3, 2, kept + 1)
+    assert state.unkept_points == state.dropped_points == len(heavy(30)) + len(heavy(100))
+    assert_balanced(state)
     spool.close()
 
 
@@ -463,3 +472,49 @@ def test_spool_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
     spool.close()
     assert modes == {"spool.db": 0o600, "spool.db-wal": 0o600}
+
+
+def test_account_is_closed_when_it_is_old_and_nothing_waits(tmp_path: Path) -> None:
+    clock = Clock()
+    spool = open_spool(tmp_path, clock=clock, max_age_seconds=1e9)
+    spool.put([point(), point()])
+    first = spool.state()
+    assert (first.began_at, first.newest_at, first.oldest_at, first.closings) == (int(NOON * 1000),) * 3 + (0,)
+    clock.now += ACCOUNT_MS / 1000
+    spool.put([point()])
+    assert (spool.state().made_batches, spool.state().closings) == (2, 0), "something waits"
+    spool.settle(applied(*take_all(spool)))
+    spool.put([point()])
+    closed = spool.state()
+    assert (closed.made_batches, closed.made_points, closed.applied_batches, closed.closings) == (1, 1, 0, 1)
+    assert closed.began_at == closed.newest_at == closed.oldest_at == int(clock.now * 1000) + 1
+    spool.close()
+
+
+def test_account_of_an_older_file_is_told_once_it_was_empty(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    spool.put([point()])
+    spool.close()
+    older = sqlite3.connect(tmp_path / "spool.db")
+    for column in ("began_at", "closings"):
+        older.execute(f"ALTER TABLE ledger DROP COLUMN {column}")
+    older.close()
+    spool = open_spool(tmp_path, new_boot=lambda: "boot-b")
+    assert spool.state().began_at is None
+    spool.settle(applied(*take_all(spool)))
+    spool.put([point()])
+    state = spool.state()
+    assert (state.began_at, state.made_batches, state.closings) == (state.newest_at, 1, 1)
+    spool.close()
+
+
+def test_what_somebody_took_out_of_the_file_shows_in_the_account(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    for _ in range(3):
+        spool.put([point()])
+    spool.close()
+    with sqlite3.connect(tmp_path / "spool.db") as file:
+        file.execute("DELETE FROM batch WHERE seq = 1")
+    file.close()
+    state = open_spool(tmp_path).state()
+    assert (state.made_batches, state.batches, state.points) == (3, 2, 2)

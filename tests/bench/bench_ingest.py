@@ -35,8 +35,8 @@ CHECK_AIM = 400_000
 """Points a second, decoding and checking together."""
 
 
-def server_points(asset: str, at: int) -> Iterator[Point]:
-    """What a server of some size reports, without end: the same series again every 15 s."""
+def server_points(asset: str, at: int, step_ms: int = 15_000) -> Iterator[Point]:
+    """What a server of some size reports, without end: the same series again every `step_ms`."""
     while True:
         for part in range(12):
             fields = {"busy_ratio": 0.25, "in_bits_per_second": 1e6, "out_bits_per_second": 2e6 + part, "is_up": 1.0}
@@ -48,7 +48,7 @@ def server_points(asset: str, at: int) -> Iterator[Point]:
             yield Point("service_unit", {"asset": asset, "unit": f"unit-{part}.service"}, {"is_active": 1.0}, at)
         yield Point("host_cpu", {"asset": asset}, {"busy_ratio": 0.25, "iowait_ratio": 0.125}, at)
         yield Point("host_memory", {"asset": asset}, {"used_ratio": 0.5, "available_bytes": 4e9}, at)
-        at += 15_000
+        at += step_ms
 
 
 async def _nothing(*_: object) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from agent import catalogue
 from agent.points import Point
-from collector.buckets import answer_all
+from collector.numbers import answer_all
 from collector.query import DAY_MS, HOUR_MS, Bounds, Expectation, Question, SubjectAnswer, Take
 from collector.stores import LATENESS_MS, AppliedBatch, Store
 from collector.stores import _kept as kept

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from agent import catalogue, wire
 from agent.points import Point
-from collector.buckets import answer_all
+from collector.numbers import answer_all
 from collector.query import HOUR_MS, Bounds, Expectation, Question, SubjectAnswer, Take
 from collector.stores import AppliedBatch, Store
 from collector.stores.duckdb import Config

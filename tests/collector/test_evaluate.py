@@ -1,6 +1,7 @@
 """Evaluation over the real embedded store: expected is counted, and nothing rises because a sensor died."""
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import hypothesis.strategies as st
@@ -14,7 +15,7 @@ from collector.inquiry import Site
 from collector.query import HOUR_MS
 from collector.ruleset import load_rules, memory_store
 from collector.server import revise
-from collector.stores import AppliedBatch, Store
+from collector.stores import AppliedBatch, OffersInstant, Store
 
 AS_OF = parse_time("2026-03-31T00:00:00+08:00")
 COMPLETENESS = "telemetry-completeness"
@@ -116,6 +117,23 @@ def test_what_came_after_as_of_changes_nothing(store: Store, rules: Rules) -> No
     write(store, site, range(1, 10))
     write(store, site, range(1, 10), asset="srv-2")
     assert evaluate(store, rules, site, just_before) == before
+
+
+class Plain:
+    """A store that offers no instant: every call is the other's."""
+
+    def __init__(self, store: Store) -> None:
+        self.buckets, self.compiled, self.subjects = store.buckets, store.compiled, store.subjects
+
+
+def test_scorecard_is_the_same_from_a_store_that_offers_no_instant(store: Store, rules: Rules) -> None:
+    site = a_site()
+    write(store, site, range(2, 25))
+    plain = cast(Store, Plain(store))
+    assert isinstance(store, OffersInstant) and not isinstance(plain, OffersInstant)
+    card = evaluate(store, rules, site, AS_OF)
+    assert evaluate(plain, rules, site, AS_OF) == card
+    assert evaluate(store, rules, site, AS_OF - 4 * HOUR_MS) != card
 
 
 def test_host_that_is_silent_stays_a_subject(store: Store, rules: Rules) -> None:

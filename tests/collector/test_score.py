@@ -1,5 +1,7 @@
 """The arithmetic from subjects to the tree."""
 
+import hashlib
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
@@ -117,6 +119,8 @@ def answer(name: str, worst: float, best: float) -> SubjectAnswer:
 def test_the_digest_does_not_depend_on_the_order_of_rows() -> None:
     rows = [answer("b", 0.1, 0.2), answer("a", 0.3, 0.4)]
     assert canonical_digest(rows) == canonical_digest(rows[::-1]) != canonical_digest(rows[:1])
+    canonical = b'[[["a"],0.3,0.4,0.3,10,9,90],[["b"],0.1,0.2,0.1,10,9,90]]'
+    assert canonical_digest(rows) == hashlib.sha256(canonical).hexdigest()
 
 
 def test_the_worst_subjects_come_first_by_the_direction_of_their_number() -> None:

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from influxstore import config_of
 
 from agent.points import Point
 from collector.evaluate import Rules, parse_time
@@ -25,10 +26,14 @@ def rules() -> Rules:
     return load_rules().rules
 
 
-@pytest.fixture
-def threads(rules: Rules, tmp_path: Path) -> Iterator[StoreThreads]:
-    module = load_store("duckdb")
-    with module.Store(module.Config(path=str(tmp_path / "store.duckdb")), rules.catalogue) as store:
+@pytest.fixture(params=["duckdb", "influxdb"])
+def threads(rules: Rules, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StoreThreads]:
+    module = load_store(request.param)
+    if request.param == "duckdb":
+        config = module.Config(path=str(tmp_path / "store.duckdb"))
+    else:
+        config = config_of(request.getfixturevalue("influx"), request.getfixturevalue("database"))
+    with module.Store(config, rules.catalogue) as store:
         opened = StoreThreads(store)
         yield opened
         opened.close()

@@ -1,146 +1,41 @@
 """The whole line with real parts: spool, publisher, link, ingest, DuckDB. Points are counted straight from the file."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import pytest
+from line import DEADLINE_SECONDS, POINTS, Agent, KeptInDuckDB, assert_kept_once, follow, make_ingest, running
 from servers import Mosquitto, until_async
 
-from agent.catalogue import load
-from agent.errors import LinkError
 from agent.inprocess import InProcessLink
-from agent.link import Delivery, Link
-from agent.mqtt import Broker, MqttLink, deliveries
-from agent.points import Point
-from agent.publish import Publisher
-from agent.spool import Spool
+from agent.mqtt import Broker, MqttLink
 from agent.wire import Address
-from collector.ingest import Ingest, Pace
 from collector.quarantine import Quarantine
-from collector.register import Owners
 from collector.server import StoreThreads
-from collector.stores.duckdb import Config
-from collector.stores.duckdb import Store as DuckDB
 
 ADDRESS = Address("hospital", "srv-1")
 BATCHES = 300
-POINTS = 10
-DEADLINE_SECONDS = 60.0
-
-
-class Agent:
-    """A spool and a publisher over `link`; makes batches of points that can be told apart."""
-
-    def __init__(self, folder: Path, link: Link, address: Address = ADDRESS, resend_seconds: float = 0.5) -> None:
-        self.address = address
-        self.spool = Spool(
-            folder / f"{address.agent}.sqlite",
-            max_bytes=2**25,
-            max_age_seconds=1e9,
-            new_boot=lambda: f"boot-{address.agent}",
-        )
-        # the waits of a hospital would make the test long; what they guard is the same with short ones
-        self.publisher = Publisher(self.spool, link, address, random=lambda: 0.05, resend_seconds=resend_seconds)
-        self.made: list[tuple[int, float]] = []
-        self._start = int(time.time() * 1000) - 3_600_000
-
-    async def make(self, batches: int) -> None:
-        """Put so many batches into the spool."""
-        for _ in range(batches):
-            first = len(self.made)
-            fresh = [(self._start + number, float(number)) for number in range(first, first + POINTS)]
-            tags = {"asset": self.address.agent}
-            points = [Point("host_uptime", tags, {"uptime_seconds": value}, at) for at, value in fresh]
-            await asyncio.to_thread(partial(self.spool.put, points))
-            self.made += fresh
-            self.publisher.wake()
 
 
 @pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
-    folder = tmp_path / "broker"
-    settings = f"allow_anonymous true\npersistence true\npersistence_location {folder}/\nautosave_interval 1"
-    with Mosquitto(folder, settings) as daemon:
-        yield daemon
+def kept(tmp_path: Path) -> KeptInDuckDB:
+    return KeptInDuckDB(tmp_path)
 
 
 @pytest.fixture
-def threads(tmp_path: Path) -> Iterator[StoreThreads]:
-    with DuckDB(Config(path=str(tmp_path / "store.duckdb")), load()) as store:
+def threads(kept: KeptInDuckDB) -> Iterator[StoreThreads]:
+    with kept.open() as store:
         opened = StoreThreads(store)
         yield opened
         opened.close()
 
 
-@pytest.fixture
-def quarantine(tmp_path: Path) -> Iterator[Quarantine]:
-    with Quarantine(tmp_path / "quarantine.sqlite") as opened:
-        yield opened
-
-
-def make_ingest(threads: StoreThreads, quarantine: Quarantine) -> Ingest:
-    return Ingest(threads.store, threads.write, load(), Owners(), quarantine, pace=Pace(gather_seconds=0.01))
-
-
-async def follow(broker: Broker, name: str, subscribed: asyncio.Event | None = None) -> AsyncIterator[Delivery]:
-    """Deliveries over as many connections as it takes; `subscribed` is set at the first."""
-    while True:
-        try:
-            settings: dict[str, Any] = {"site": "hospital", "share_group": "collectors", "identifier": name}
-            async with deliveries(broker, **settings, receive_maximum=20) as subscription:
-                if subscribed:
-                    subscribed.set()
-                async for delivery in subscription:
-                    yield delivery
-        except LinkError:
-            await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def running(*coroutines: Any) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """These run until the block ends; none of them may end by an error of its own."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [each for each in outcomes if isinstance(each, Exception)] == []
-
-
-def assert_stored_once(threads: StoreThreads, folder: Path, *agents: Agent) -> None:
-    """Every point that was made is one row, and every batch one row without holes."""
-    holes = {totals.agent: list(totals.holes) for totals in threads.store.totals()}
-    owners = dict(threads.store.owners("hospital"))
-    threads.store.__exit__()
-    with duckdb.connect(str(folder / "store.duckdb"), read_only=True) as file:
-        for agent in agents:
-            name = agent.address.agent
-            points = file.execute(
-                "SELECT p.time, p.uptime_seconds FROM points.host_uptime p JOIN series s ON s.id = p.series"
-                " WHERE s.site = 'hospital' AND s.agent = ? AND s.asset = ? ORDER BY ALL",
-                [name, name],
-            ).fetchall()
-            batches = file.execute("SELECT seq, points FROM batch WHERE agent = ? ORDER BY seq", [name]).fetchall()
-            assert points == agent.made, f"{len(points)} rows of {len(agent.made)} points"
-            assert batches == [(seq, POINTS) for seq in range(len(agent.made) // POINTS)]
-            assert holes[name] == []
-            assert owners[name] == name
-
-
 async def test_a_broker_killed_and_robbed_of_its_memory_costs_no_point(
-    mosquitto: Mosquitto, threads: StoreThreads, quarantine: Quarantine, tmp_path: Path
+    mosquitto: Mosquitto, threads: StoreThreads, kept: KeptInDuckDB, quarantine: Quarantine, tmp_path: Path
 ) -> None:
     broker = Broker("127.0.0.1", port=mosquitto.port)
-    agent, ingest = Agent(tmp_path, MqttLink(broker, ADDRESS)), make_ingest(threads, quarantine)
+    agent, ingest = Agent(tmp_path, MqttLink(broker, ADDRESS), ADDRESS), make_ingest(threads, quarantine)
     async with running(ingest.run(follow(broker, "collector-1")), agent.publisher.run()):
         for part in range(1, 4):
             making = asyncio.create_task(agent.make(BATCHES // 2))
@@ -158,11 +53,11 @@ async def test_a_broker_killed_and_robbed_of_its_memory_costs_no_point(
     assert ingest.counts().set_aside == {}
     state = agent.spool.state()
     assert (state.applied_batches, state.applied_points) == (3 * BATCHES, 3 * BATCHES * POINTS)
-    assert_stored_once(threads, tmp_path, agent)
+    assert_kept_once(threads, kept, agent)
 
 
 async def test_two_collectors_on_one_subscription_get_each_batch_once(
-    mosquitto: Mosquitto, threads: StoreThreads, quarantine: Quarantine, tmp_path: Path
+    mosquitto: Mosquitto, threads: StoreThreads, kept: KeptInDuckDB, quarantine: Quarantine, tmp_path: Path
 ) -> None:
     broker = Broker("127.0.0.1", port=mosquitto.port)
     addresses = [Address("hospital", f"srv-{number}") for number in range(1, 4)]
@@ -180,14 +75,14 @@ async def test_two_collectors_on_one_subscription_get_each_batch_once(
     assert sum(each.batches for each in counts) == 300
     assert sum(each.duplicates for each in counts) == 0
     assert min(each.batches for each in counts) > 50, "both had their share"
-    assert_stored_once(threads, tmp_path, *agents)
+    assert_kept_once(threads, kept, *agents)
 
 
 async def test_one_of_two_collectors_may_end_in_the_middle(
-    mosquitto: Mosquitto, threads: StoreThreads, quarantine: Quarantine, tmp_path: Path
+    mosquitto: Mosquitto, threads: StoreThreads, kept: KeptInDuckDB, quarantine: Quarantine, tmp_path: Path
 ) -> None:
     broker = Broker("127.0.0.1", port=mosquitto.port)
-    agent = Agent(tmp_path, MqttLink(broker, ADDRESS))
+    agent = Agent(tmp_path, MqttLink(broker, ADDRESS), ADDRESS)
     staying, leaving = make_ingest(threads, quarantine), make_ingest(threads, quarantine)
     async with running(staying.run(follow(broker, "staying")), agent.publisher.run()):
         async with running(leaving.run(follow(broker, "leaving"))):
@@ -196,14 +91,14 @@ async def test_one_of_two_collectors_may_end_in_the_middle(
         await making
         assert await agent.publisher.drain(DEADLINE_SECONDS)
     assert leaving.counts().batches + staying.counts().batches == BATCHES
-    assert_stored_once(threads, tmp_path, agent)
+    assert_kept_once(threads, kept, agent)
 
 
 async def test_inside_one_process_a_collector_may_end_in_the_middle_and_start_again(
-    threads: StoreThreads, quarantine: Quarantine, tmp_path: Path
+    threads: StoreThreads, kept: KeptInDuckDB, quarantine: Quarantine, tmp_path: Path
 ) -> None:
     link = InProcessLink(ADDRESS, capacity=8)
-    agent = Agent(tmp_path, link)
+    agent = Agent(tmp_path, link, ADDRESS)
     first, second = make_ingest(threads, quarantine), make_ingest(threads, quarantine)
     async with running(agent.publisher.run()):
         async with running(first.run(link.deliveries())):
@@ -214,4 +109,4 @@ async def test_inside_one_process_a_collector_may_end_in_the_middle_and_start_ag
         async with running(second.run(link.deliveries())):
             assert await agent.publisher.drain(DEADLINE_SECONDS)
     assert 0 < second.counts().batches < BATCHES
-    assert_stored_once(threads, tmp_path, agent)
+    assert_kept_once(threads, kept, agent)

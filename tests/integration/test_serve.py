@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from servers import Authority, Mosquitto, free_port, until, write_passwords
+from servers import Authority, Influx, Mosquitto, free_port, until, write_passwords
 
 ENVIRONMENT = {**os.environ, "INFRAVITALS_LANG": "en"}
 AGENT_PASSWORD, COLLECTOR_PASSWORD = "canary-agent-3141", "canary-collector-2718"
@@ -120,10 +120,43 @@ def test_agent_and_collector_meet_over_a_broker_that_came_late(hospital: Hospita
     assert AGENT_PASSWORD not in words and COLLECTOR_PASSWORD not in words
 
 
+def test_collector_starts_before_its_influxdb_and_scores_once_that_is_there(hospital: Hospital) -> None:
+    influx = Influx(hospital.folder / "influx")
+    (hospital.folder / "influx.password").write_text(influx.ADMIN[1])
+    section = f"""
+store:
+  kind: influxdb
+  url: {influx.url}
+  database: hospital
+  user: {influx.ADMIN[0]}
+  password: {{file: {hospital.folder}/influx.password}}
+"""
+    with (hospital.folder / "collector.yaml").open("a") as file:
+        file.write(section)
+    with (
+        hospital.broker,
+        hospital.running("collector.cli", "serve", "collector.yaml") as collector,
+        hospital.running("agent.cli", "run", "agent.yaml"),
+    ):
+        until(lambda: "does InfluxDB run" in hospital.log("serve"), 40)
+        with influx:
+            influx.ask("CREATE DATABASE hospital")
+            until(lambda: hospital.completeness().get("provisional"), 90)
+            assert hospital.completeness()["subjects"] == 2
+            command = ["collector.cli", "score", "-c", str(hospital.folder / "collector.yaml"), "--format", "json"]
+            beside = subprocess.run([sys.executable, "-m", *command], env=ENVIRONMENT, capture_output=True, text=True)
+            assert (beside.returncode, json.loads(beside.stdout)["site"]) == (0, "hospital")
+            collector.send_signal(signal.SIGTERM)
+            assert collector.wait(20) == 0
+    words = hospital.log("serve")
+    assert "Traceback" not in words
+    assert influx.ADMIN[1] not in words
+
+
 def test_wrong_password_is_one_sentence_and_the_agent_keeps_its_points(hospital: Hospital) -> None:
     (hospital.folder / "agent.password").write_text("canary-wrong-1618")
     with hospital.broker, hospital.running("agent.cli", "run", "agent.yaml") as agent:
-        until(lambda: "password" in hospital.log("run"), 40)
+        until(lambda: "the login was refused" in hospital.log("run"), 40)
         assert agent.poll() is None
         agent.send_signal(signal.SIGTERM)
         assert agent.wait(20) == 0

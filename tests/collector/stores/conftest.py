@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from influxstore import config_of
 from linkstore import CATALOGUE
 
 from agent.catalogue import Catalogue
@@ -14,21 +15,29 @@ from collector.stores import Store
 Opener = Callable[[Catalogue], AbstractContextManager[Store]]
 
 
-def open_duckdb(folder: Path) -> Opener:
+def open_duckdb(request: pytest.FixtureRequest) -> Opener:
     from collector.stores.duckdb import Config, Store
 
+    folder: Path = request.getfixturevalue("tmp_path")
     return lambda catalogue: Store(Config(path=str(folder / "store.duckdb")), catalogue)
 
 
-OPENERS = {"duckdb": open_duckdb}
+def open_influxdb(request: pytest.FixtureRequest) -> Opener:
+    from collector.stores.influxdb import Store
+
+    config = config_of(request.getfixturevalue("influx"), request.getfixturevalue("database"))
+    return lambda catalogue: Store(config, catalogue)
+
+
+OPENERS = {"duckdb": open_duckdb, "influxdb": open_influxdb}
 
 
 @pytest.fixture(params=stores.names())
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+def opener(request: pytest.FixtureRequest) -> Opener:
     """Opens the same store again and again, as restarts do."""
     if request.param not in OPENERS:
         pytest.fail(f"add {request.param!r} to OPENERS in tests/collector/stores/conftest.py")
-    return OPENERS[request.param](tmp_path)
+    return OPENERS[request.param](request)
 
 
 @pytest.fixture

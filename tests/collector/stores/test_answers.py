@@ -24,7 +24,7 @@ from linkstore import (
 
 from agent.points import Point
 from collector.query import DAY_MS, HOUR_MS, Bounds, Expectation, Question, SubjectAnswer, Take, reduce, round9
-from collector.stores import Store
+from collector.stores import Store, instant_of
 
 # -- questions
 
@@ -317,6 +317,24 @@ def test_losing_buckets_never_betters_the_worst_nor_worsens_the_best(
         assert (after.at_worst is None) == (before.at_worst is None)
         assert sign * (after.at_worst or 0) <= sign * (before.at_worst or 0)
         assert sign * (after.at_best or 0) >= sign * (before.at_best or 0)
+
+
+def test_one_instant_answers_many_questions_as_the_store_does(store: Store) -> None:
+    lane = point(MINUTE_MS, tags={"interface": "eth0", "lane": "2"}, busy_ratio=1.0)
+    store.write([batch(0, *every_minute(30), lane), batch(1, *every_minute(30, asset="core-2", start=20))])
+    store.buckets(ask(), START + DAY_MS)
+    store.keep()
+    with instant_of(store) as instant:
+        for question in (ask(), ask(Take("last"), per=("asset",)), ask(Take("max")), ask(measurement="alarm"), ask()):
+            assert answer(instant, question, [ETH0], HIGH_IS_BAD) == answer(store, question, [ETH0], HIGH_IS_BAD)
+            assert instant.compiled(question) == store.compiled(question)
+        for until in (START - 1, START + 10 * MINUTE_MS, START + DAY_MS):
+            for per in (("asset",), ("asset", "lane")):
+                assert instant.subjects("link", per, {}, until) == store.subjects("link", per, {}, until)
+    store.write([batch(2, *every_minute(5, start=60))])
+    with instant_of(store) as instant:
+        counted = answer(instant, ask(Take("count"), Take("sum"), buckets=13), [ETH0], HIGH_IS_BAD)
+        assert counted[0].known == 36, "a later instant shows what was written since"
 
 
 @PROPERTY

@@ -21,7 +21,8 @@ from agent import language
 from agent.catalogue import Catalogue, Field, Measurement
 from agent.errors import StoreError
 from agent.points import Point
-from collector.buckets import FEW_ROWS, answer_all, exact_sums, round9_all
+from collector.buckets import FEW_NUMBERS, exact_sums, round9_all
+from collector.numbers import answer_all
 from collector.query import HOUR_MS, Bounds, Expectation, Question, Take, round9
 from collector.stores import AppliedBatch, StoredScorecard
 from collector.stores._duckdb_questions import quote
@@ -253,7 +254,7 @@ def test_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with Store(Config(path=str(path)), CATALOGUE) as store:
         store._open().connection.run("UPDATE opening SET format = 99")
     assert (
-        refusal(path) == f"{path}: written by a newer version (format 99, this program knows 2); upgrade this program"
+        refusal(path) == f"{path}: written by a newer version (format 99, this program knows 3); upgrade this program"
     )
 
 
@@ -289,6 +290,32 @@ def test_what_an_older_program_kept_moves_on(tmp_path: Path) -> None:
             store._open().connection.run(f"INSERT INTO kept VALUES {rows}")
         with Store(Config(path=str(path)), CATALOGUE) as store:
             assert [kept(store, table) for table in ("kept", "kept_0", "kept_a")] == [[], [("0f", 9)], [("a0", 8)]]
+
+
+def test_what_format_2_kept_in_wider_numbers_answers_as_before(tmp_path: Path) -> None:
+    path, day = tmp_path / "store.duckdb", START + 24 * HOUR_MS
+    with Store(Config(path=str(path)), CATALOGUE) as store:
+        store.write([hourly(seq) for seq in range(4)])
+        before = {subject: one.samples.tolist() for subject, one in store.buckets(counts(3), day).items()}
+        store.keep()
+        connection = store._open().connection
+        for table in KEPT_TABLES:
+            rows = connection.rows(f'SELECT start, places, samples, "values" FROM {table}')
+            for start, *numbers, values in rows:
+                wide = [np.frombuffer(part, f"<u{8 * len(part) // len(values)}") for part in numbers]
+                assert [part.dtype for part in wide] == [np.dtype(np.uint8)] * 2, "few subjects, few samples"
+                blobs = [part.astype("<i8").tobytes() for part in wide]
+                connection.run(f"UPDATE {table} SET places = ?, samples = ? WHERE start = ?", [*blobs, start])
+        connection.run("UPDATE opening SET format = 2")
+        connection.run("DELETE FROM points.host_cpu WHERE time < ?", [START + 3 * HOUR_MS])
+    with Store(Config(path=str(path)), CATALOGUE) as store:
+        assert store._open().connection.rows("SELECT format FROM opening") == [(3,)]
+        assert {subject: one.samples.tolist() for subject, one in store.buckets(counts(3)).items()} == before
+        both = store.buckets(counts(4), day)
+        store.keep()
+        for subject, one in store.buckets(counts(4)).items():
+            assert one.samples.tolist() == both[subject].samples.tolist()
+            assert one.samples.tolist()[:3] == before[subject]
 
 
 def test_too_little_memory_is_said(tmp_path: Path) -> None:
@@ -407,7 +434,7 @@ def test_quoted_text_is_read_as_itself(text: str) -> None:
 )
 def test_sums_of_columns_are_the_exact_sums_rounded_once(values: list[float]) -> None:
     back = values[::-1]
-    for pairs in (1, FEW_ROWS):  # few rows go another way than many
+    for pairs in (1, FEW_NUMBERS):  # few numbers go another way than many
         sums = exact_sums(np.array([values, back] * pairs)).tolist()
         assert [total.hex() for total in sums] == [math.fsum(values).hex(), math.fsum(back).hex()] * pairs
 
@@ -424,6 +451,26 @@ def test_sums_of_columns_are_the_exact_sums_rounded_once(values: list[float]) ->
 def test_rounding_of_columns_is_the_rounding_of_numbers(values: list[float]) -> None:
     rounded = round9_all(np.array(values, np.float64)).tolist()
     assert [value.hex() for value in rounded] == [round9(value).hex() for value in values]
+
+
+# -- one moment for many questions
+
+
+def test_what_is_written_beside_an_instant_is_neither_seen_in_it_nor_kept_wrong(tmp_path: Path) -> None:
+    question, now = counts(2), START + 5 * HOUR_MS
+    with Store(Config(path=str(tmp_path / "store.duckdb")), CATALOGUE) as store:
+        store.write([hourly(0), hourly(1)])
+        with store.instant() as instant:
+            before = instant.buckets(question)[("srv-0",)].values.tolist()
+            store.write([late_in(1)])
+            assert instant.buckets(question, now)[("srv-0",)].values.tolist() == before
+            assert [one.last_seen for one in instant.subjects("host_cpu", ("asset",), {}, now)]
+        store.keep()
+        after = [before[0] + 1, *before[1:]]
+        for table in (None, *KEPT_TABLES):
+            if table:
+                store._open().connection.run(f"DELETE FROM {table}")
+            assert store.buckets(question)[("srv-0",)].values.tolist() == after
 
 
 # -- kept buckets when the process is killed

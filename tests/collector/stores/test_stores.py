@@ -21,7 +21,7 @@ from linkstore import (
 
 from agent.catalogue import Catalogue
 from collector.query import DAY_MS, HOUR_MS, SubjectAnswer, Take
-from collector.stores import AppliedBatch, ScorecardRow, Store, StoredScorecard
+from collector.stores import Account, AppliedBatch, Hole, Period, ScorecardRow, Store, StoredScorecard
 
 Opener = Callable[[Catalogue], AbstractContextManager[Store]]
 """Opens the same store again and again, as restarts do."""
@@ -222,6 +222,41 @@ def test_repeated_and_grown_announcement_is_counted_once(store: Store) -> None:
     assert (total.dropped, list(total.holes)) == (50, [])
 
 
+def test_account_sums_what_was_made_within_its_period(store: Store) -> None:
+    store.write([batch(seq, *every_minute(seq + 1, start=10 * seq)) for seq in range(5)])
+    aside = batch(5)._replace(set_aside=7)
+    store.write([aside, batch(9, boot="", agent="telegraf")._replace(identity="ab")])
+    found = store.accounts("main", {"gw-1": Period(START + 1, START + 5), "gw-9": Period(0, START)})
+    assert found["gw-1"] == Account(5, 2 + 3 + 4 + 5, 7, 1, earlier_batches=1)
+    assert found["gw-9"] == Account()
+    assert store.accounts("elsewhere", {"gw-1": Period(0, START + 5)}) == {"gw-1": Account()}
+    early = store.accounts("main", {"gw-1": Period(0, START + 1)})["gw-1"]
+    assert (early.later_batches, early.undated_batches, early.undated_points) == (4, 1, 7)
+
+
+def test_account_names_holes_with_what_came_after_them(store: Store) -> None:
+    store.write([batch(seq, *every_minute(2)) for seq in (0, 1, 4, 6)])
+    store.write([batch(seq, *every_minute(2), boot="b2") for seq in (20, 22)])
+    (account,) = store.accounts("main", {"gw-1": Period(START, START + 21)}).values()
+    assert list(account.holes) == [
+        Hole("b1", 2, 3, START + 4),
+        Hole("b1", 5, 5, START + 6),
+        Hole("b2", 0, 19, START + 20),
+    ]
+
+
+def test_account_tells_what_came_and_was_announced_as_dropped_all_the_same(store: Store) -> None:
+    lost = [("b1", 1, 2, 20), ("b1", 1, 4, 40), ("b0", 7, 7, 1)]
+    store.write([batch(0, *every_minute(2)), batch(3, *every_minute(9)), batch(5, *every_minute(2), dropped=lost)])
+    store.write([batch(7 - 1_000_000, *every_minute(2), boot="b0")._replace(seq=8)])
+    (account,) = store.accounts("main", {"gw-1": Period(START, START + 5)}).values()
+    assert (account.batches, account.dropped_batches, account.dropped_points) == (3, 1, 9)
+    assert account.announced_batches == 4, "what another account announced is not among them"
+    assert (account.earlier_batches, account.holes) == (1, ())
+    later = store.accounts("main", {"gw-1": Period(START + 5, START + 9)})["gw-1"]
+    assert later.announced_batches == 0, "nor what the same boot announced in the account before"
+
+
 def test_scorecard_revision_is_known_by_its_digest(store: Store) -> None:
     revisions = [
         store.save_scorecard("main", START, digest, digest.encode(), START + 1) for digest in ("d1", "d2", "d1")
@@ -296,3 +331,17 @@ def test_field_added_to_the_catalogue_is_found_in_an_old_file(opener: Opener) ->
         ]
         assert [(row.known, row.samples) for row in answers] == [(1.0, 1), (0.5, 1)]
         assert len(store.latest("canary", 0)) == 1
+
+
+# -- being looked at
+
+
+def test_probe_leaves_nothing_behind(opener: Opener) -> None:
+    with opener(CATALOGUE) as store:
+        store.write([batch(0, *every_minute(5))])
+        seen = (store.totals(), store.latest("link", 0), store.subjects("link", ("asset",), {}, 2**62))
+        for _ in range(2):
+            store.probe()
+        assert (store.totals(), store.latest("link", 0), store.subjects("link", ("asset",), {}, 2**62)) == seen
+    with opener(CATALOGUE) as store:
+        assert store.totals() == seen[0]

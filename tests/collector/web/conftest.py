@@ -446,3 +446,9 @@ class Serving:
 @pytest.fixture(scope="session")
 def serving() -> Callable[[Snapshot | None], Serving]:
     return Serving
+
+
+@pytest.fixture(scope="session", name="look")
+def give_look() -> Callable[..., Snapshot]:
+    """How a test takes a snapshot of a store of its own."""
+    return look

@@ -1,0 +1,118 @@
+"""A doctor at the broker: TLS, login, certificates, and whether it forbids what it must. It writes nothing that anybody keeps."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from agent.broker import Broker
+from agent.certificates import certificates_of
+from agent.checkup import Finding, Trouble
+from agent.errors import LinkError, NotAllowed
+from agent.language import say
+from agent.mqtt import PROBE, connect
+from agent.wire import Receipt, encode_receipt
+
+LEAST_DAYS = 30.0
+NOBODY = "doctor-nobody"
+"""An agent that does not exist."""
+NOTHING = encode_receipt(Receipt("", [], []))
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_ACL = "deploy/mosquitto/infravitals.acl"
+
+
+class Forbidden(NamedTuple):
+    """A publish that the broker must refuse; zh, en: what it would mean if it did not."""
+
+    topic: str
+    zh: str
+    en: str
+
+
+def check_broker(broker: Broker, name: str, forbidden: tuple[Forbidden, ...]) -> Iterator[Finding]:
+    """TLS and login, and then what the broker must forbid. name: whose doctor this is.
+
+    Under client ids of its own: a running agent or collector keeps its session.
+    """
+    try:
+        asyncio.run(_dial(broker, name))
+    except (LinkError, TimeoutError) as error:
+        port = broker.where.rpartition(":")[2]
+        mend = f"nc -vz {broker.host} {port}\njournalctl -u mosquitto -n 50"
+        raise Trouble(str(error) or say(f"{broker.where} 没有应答", f"{broker.where} does not answer"), mend) from error
+    who = broker.username or say("匿名", "nobody")
+    yield Finding("broker", "good", say(f"{broker.where} 可登录(用户 {who})", f"{broker.where} lets user {who} in"))
+    if broker.tls is None and broker.host not in _LOOPBACK:
+        text = say(f"到 {broker.where} 的连接没有加密", f"the connection to {broker.where} is not encrypted")
+        yield Finding("broker", "bad", text, "broker: {port: 8883, tls: {ca: …}}")
+    yield _try_anonymous(broker, name)
+    for one in forbidden:
+        yield _try_forbidden(broker, name, one)
+
+
+def _try_anonymous(broker: Broker, name: str) -> Finding:
+    tls = msgspec.structs.replace(broker.tls, certificate=None, key=None) if broker.tls else None
+    stranger = msgspec.structs.replace(broker, username=None, password=None, tls=tls)
+    try:
+        asyncio.run(_dial(stranger, name))
+    except (LinkError, TimeoutError):
+        return Finding("anonymous", "good", say("不登录就进不来", "nobody comes in without a login"))
+    text = say("消息服务器允许匿名登录，任何人都能连上", "the broker lets anybody in without a login")
+    return Finding("anonymous", "bad", text, "mosquitto.conf: allow_anonymous false")
+
+
+def _try_forbidden(broker: Broker, name: str, one: Forbidden) -> Finding:
+    """Really try it: MQTT 5 answers a forbidden publish with 0x87."""
+    try:
+        asyncio.run(_try_publish(broker, name, one.topic))
+    except NotAllowed:
+        return Finding("permissions", "good", say(f"不允许写 {one.topic}", f"writing {one.topic} is refused"))
+    except (LinkError, TimeoutError) as error:
+        text = say(
+            f"无从得知能否写 {one.topic}:{error}", f"nobody can tell whether {one.topic} may be written: {error}"
+        )
+        return Finding("permissions", "note", text)
+    text = say(
+        f"消息服务器让任何人都能写：用户 {broker.username} 写了 {one.topic}，{one.zh}",
+        f"the broker lets anyone write: user {broker.username} wrote {one.topic}, {one.en}",
+    )
+    return Finding("permissions", "bad", text, f"mosquitto.conf: acl_file → {_ACL}")
+
+
+def check_certificates(broker: Broker) -> Iterator[Finding]:
+    """How many days are left to each certificate."""
+    for role, expires_at in certificates_of(broker):
+        days = (expires_at - time.time()) / 86400
+        names = {
+            "broker": say("消息服务器", "broker's"),
+            "ca": say("签发者", "authority's"),
+            "client": say("本机", "own"),
+        }
+        text = say(f"{names[role]}证书还有 {days:.1f} 天", f"the {names[role]} certificate has {days:.1f} days left")
+        tls = broker.tls
+        paths = {"ca": tls.ca, "client": tls.certificate} if tls else {}
+        shown = (
+            f"openssl x509 -noout -subject -enddate -in {paths[role]}"
+            if role in paths
+            else (f"openssl s_client -connect {broker.where} </dev/null | openssl x509 -noout -subject -enddate")
+        )
+        is_well = days >= LEAST_DAYS
+        yield Finding("certificates", "good" if is_well else "bad", text, "" if is_well else shown)
+
+
+async def _dial(broker: Broker, name: str) -> None:
+    async with asyncio.timeout(2 * broker.connect_timeout_seconds), connect(broker, identifier=_identifier(name)):
+        pass
+
+
+async def _try_publish(broker: Broker, name: str, topic: str) -> None:
+    limit = asyncio.timeout(2 * broker.connect_timeout_seconds)
+    async with limit, connect(broker, identifier=_identifier(name)) as connection:
+        await connection.publish(topic, NOTHING, properties={PROBE: name})
+
+
+def _identifier(name: str) -> str:
+    return f"doctor-{name}-{os.getpid()}-{os.urandom(4).hex()}"

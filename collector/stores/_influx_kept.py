@@ -1,0 +1,309 @@
+"""Kept buckets and late marks in an InfluxDB store, and how two collectors keep each other's right.
+
+Who reads hours in order to keep them announces it first. Who writes looks at the announcement before and after the points:
+points in an hour that may have been read for keeping mark it. So whatever the order in which the two go on, a chunk that was
+read without a point is older than that point's mark, and is read again.
+"""
+
+import base64
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from collector.buckets import Rows
+from collector.query import DAY_MS, HOUR_MS, Question
+from collector.stores import LATENESS_MS, LateHour
+from collector.stores._influx_http import Door
+from collector.stores._influx_questions import read_rows
+from collector.stores._influx_records import KEPT, LATE_HOUR, MS, PRUNED, READING, Fields, mix, timeless
+from collector.stores._influx_series import Numbering, Seen, SeriesLists, Sighting
+from collector.stores._influx_text import decode_tag, line, tag_value_text, value_text
+from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subjects
+
+SKEW_MS = 60_000
+"""How far the clocks of two collectors may lie apart: a mark reaches that much beyond its minute."""
+
+PIECE_CHARACTERS = 60_000
+"""Of one text: InfluxDB takes 64 KB at most."""
+MOST_PIECES = 1000
+SECOND_NS = 10**9
+
+
+class Asked(NamedTuple):
+    """What a chunk's numbers mean: whose they are, and how many buckets a chunk of the question has."""
+
+    numbering: Numbering
+    buckets: int
+
+
+def asked(question: Question, numbering: Numbering) -> Asked:
+    """As `_kept` cuts the question's chunks."""
+    by_hours = not question.edges and HOUR_MS % question.each_ms == 0 and question.start % question.each_ms == 0
+    return Asked(numbering, HOUR_MS // question.each_ms if by_hours else 1)
+
+
+class Reader:
+    """A `_kept.Source` for one question."""
+
+    def __init__(self, door: Door, lists: SeriesLists, meaning: Asked) -> None:
+        self._door, self._lists, self._meaning = door, lists, meaning
+        self._present: frozenset[int] = frozenset()
+        self._sighting = Sighting((), 0)
+
+    def subjects(self, question: Question) -> Subjects | None:
+        """The subjects of all series that the question wants."""
+        series, until = self._sighting = self._lists.read(question.measurement, question.where, self._door)
+        if not series:
+            return None
+        number = self._meaning.numbering.number
+        tags: dict[int, tuple[str, ...]] = {}
+        for one in series:
+            subject = tuple(one.tags.get(tag, "") for tag in question.per)
+            tags.setdefault(number(subject), subject)
+        self._present = frozenset(tags)
+        return Subjects(tags, min(one.first_seen for one in series), until)
+
+    def kept(self, question: str, start: int, end: int) -> Iterable[KeptChunk]:
+        """The chunks between `start` and `end` kept for the question of this digest; a torn one is as good as none."""
+        condition = f'"part" = \'{question[:2]}\' AND "question" = {value_text(question)}'
+        statement = f'SELECT {_COLUMNS} FROM "{KEPT}" WHERE {condition} AND time >= {start}ms AND time < {end + 1000}ms'  # noqa: S608
+        pieces: dict[Span, list[list[object]]] = {}
+        for rows in self._door.ask([statement]):
+            for _, *values in rows.values:
+                if values[2] >= start and values[3] <= end:
+                    pieces.setdefault((values[2], values[3]), []).append(values)
+        for found in pieces.values():
+            chunk = _unpack(found, self._meaning)
+            if chunk is not None and self._present.issuperset(_numbers(chunk, self._meaning)):
+                yield chunk
+
+    def late(self, question: Question) -> Iterable[LateHour]:
+        """The marks that concern the question, each with the margin for another collector's clock."""
+        tags = [f'"of" = {tag_value_text(question.measurement)}']
+        for sites in (values for tag, values in question.where if tag == "site"):
+            words = [f'"site" = {tag_value_text(site)}' for site in sites]
+            tags.append(f"({' OR '.join(words)})")
+        first = question.start - question.start % HOUR_MS
+        condition = f"{' AND '.join(tags)} AND time >= {first}ms AND time < {question.end}ms"
+        statement = f'SELECT "asset", "hour", "received" FROM "{LATE_HOUR}" WHERE {condition}'  # noqa: S608
+        for rows in self._door.ask([statement]):
+            for _, asset, hour, received in rows.values:
+                yield LateHour(question.measurement, asset, hour, received + SKEW_MS)
+
+    def raw_from(self, measurement: str) -> int:
+        """Before this time raw points are gone."""
+        return pruned(self._door).get(measurement, 0)
+
+    def raw(self, question: Question, spans: Sequence[Span]) -> Rows:
+        """The buckets in these spans, of the subjects that this reading knows."""
+        rows = read_rows(question, spans, self._meaning.numbering, self._door)
+        return rows.where(np.isin(rows.subjects, list(self._present)))
+
+
+_COLUMNS = '"question", "measurement", "start", "finish", "made_at", "piece", "pieces", "sum", "blob"'
+
+
+def pack(chunk: KeptChunk, meaning: Asked) -> list[str]:
+    """A chunk in line protocol, in as many pieces as it needs; written again it takes the place of the older one."""
+    places = np.frombuffer(chunk.places, np.int64)
+    numbers, index = np.unique(places // meaning.buckets, return_inverse=True)
+    marks = np.array(meaning.numbering.marks(numbers.tolist()), np.int64)
+    cells = index.astype(np.int64) * meaning.buckets + places % meaning.buckets
+    head = np.array([len(marks), len(cells)], np.int64)
+    raw = b"".join([head.tobytes(), marks.tobytes(), cells.tobytes(), chunk.samples, chunk.values])
+    text = base64.b64encode(zlib.compress(raw, 3)).decode()
+    pieces = [text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)][:MOST_PIECES]
+    first_ns = chunk.start * MS + mix(chunk.question, chunk.end) % (SECOND_NS // MOST_PIECES) * MOST_PIECES
+    common: Fields = {
+        "question": chunk.question,
+        "measurement": chunk.measurement,
+        "start": chunk.start,
+        "finish": chunk.end,
+        "made_at": chunk.made_at,
+        "pieces": len(pieces),
+        "sum": zlib.crc32(text.encode()),
+    }
+    tags = {"part": chunk.question[:2]}
+    return [
+        line(KEPT, tags, {**common, "piece": place, "blob": piece}, first_ns + place)
+        for place, piece in enumerate(pieces)
+    ]
+
+
+def _unpack(found: Sequence[Sequence[object]], meaning: Asked) -> KeptChunk | None:
+    """A chunk of its pieces; None when they are not of one writing, or name a subject that is not known here."""
+    by_place = {values[5]: values for values in found}
+    first = by_place.get(0)
+    if first is None:
+        return None
+    question, measurement, start, end, made_at, _, count, checksum, _ = first
+    text = "".join(str(by_place[place][8]) for place in range(int(str(count))) if place in by_place)
+    if zlib.crc32(text.encode()) != checksum:
+        return None
+    raw = zlib.decompress(base64.b64decode(text))
+    subjects, cells = np.frombuffer(raw[:16], np.int64).tolist()
+    marks, index, samples, values = np.split(np.frombuffer(raw[16:], np.int64), np.cumsum([subjects, cells, cells]))
+    numbers = meaning.numbering.of_marks(marks.tolist())
+    if numbers is None:
+        return None
+    places = np.array(numbers, np.int64)[index // meaning.buckets] * meaning.buckets + index % meaning.buckets
+    contents = (places.tobytes(), samples.tobytes(), values.tobytes())
+    return KeptChunk(str(question), str(measurement), int(str(start)), int(str(end)), int(str(made_at)), *contents)
+
+
+def _numbers(chunk: KeptChunk, meaning: Asked) -> list[int]:
+    numbers: list[int] = np.unique(np.frombuffer(chunk.places, np.int64) // meaning.buckets).tolist()
+    return numbers
+
+
+class Announced(NamedTuple):
+    """Until when hours may have been read for keeping, and until when batches may have been counted."""
+
+    hours: int
+    batches: int
+
+
+def announce(what: Literal["hours", "batches"], until: int) -> str:
+    """The record that says: what is closed at `until` may be read from now on."""
+    return timeless(READING, {"what": what}, {"until": until})
+
+
+def announced(door: Door) -> Announced:
+    """What stands announced now."""
+    statement = f'SELECT last("until") FROM "{READING}" GROUP BY "what"'  # noqa: S608
+    found = {rows.tags["what"]: int(rows.values[0][1]) for rows in door.ask([statement])}
+    return Announced(found.get("hours", 0), found.get("batches", 0))
+
+
+def pruned(door: Door) -> Mapping[str, int]:
+    """Measurement -> before when its raw points are gone."""
+    statement = f'SELECT "measurement", "before" FROM "{PRUNED}"'  # noqa: S608
+    return {name: before for rows in door.ask([statement]) for _, name, before in rows.values}
+
+
+def note_pruned(measurement: str, before: int) -> str:
+    """The record that says: raw points before this time are gone."""
+    return timeless(PRUNED, {}, {"measurement": measurement, "before": before}, measurement)
+
+
+class LateMarks:
+    """The marks of one writer; only for the thread that writes."""
+
+    def __init__(self, fresh: Fresh) -> None:
+        self._fresh = fresh
+        self._marked: dict[tuple[str, str, str, int], int] = {}
+
+    def touch(self, hours: Iterable[tuple[str, str, int]]) -> None:
+        """Points of a site and measurement in an hour (its start) are about to be written."""
+        touched: dict[str, set[int]] = {}
+        for _, measurement, hour in hours:
+            touched.setdefault(measurement, set()).add(hour)
+        for measurement, starts in touched.items():
+            self._fresh.touch(measurement, starts)
+
+    def lines(self, cells: Iterable[tuple[Seen, int]], received_at: int, until: int) -> list[str]:
+        """Marks for those of the cells that lie in an hour which was closed at `received_at`, or announced until `until`.
+
+        An hour is treated as closed the margin earlier: another collector's clock may be that much ahead.
+        """
+        moment = max(received_at, until)
+        closed = (moment + SKEW_MS - LATENESS_MS) // HOUR_MS
+        received = (moment // MINUTE_MS + 1) * MINUTE_MS  # one writing a minute at most
+        lines = []
+        for seen, hour in cells:
+            if hour >= closed:
+                continue
+            key = (seen.site, seen.measurement, seen.asset, hour)
+            if self._marked.get(key, 0) >= received:
+                continue
+            self._marked[key] = received
+            fields: Fields = {"asset": seen.asset, "hour": hour * HOUR_MS, "received": received}
+            tags = {"site": seen.site, "of": seen.measurement}
+            lines.append(line(LATE_HOUR, tags, fields, _mark_ns(*key[:3], hour * HOUR_MS)))
+        return lines
+
+    def forget(self) -> None:
+        """Marks were pruned: what comes late is written anew."""
+        self._marked = {}
+
+
+def late_hours(site: str, since: int, door: Door) -> list[LateHour]:
+    """The hours of `site` that got late points at or after `since`, sorted.
+
+    Marks that only the margin made are not told: what came before an hour's end and LATENESS_MS is not late.
+    """
+    condition = f'"site" = {tag_value_text(site)} AND "received" >= {since}'
+    statement = f'SELECT "asset", "hour", "received" FROM "{LATE_HOUR}" WHERE {condition} GROUP BY "of"'  # noqa: S608
+    return sorted(
+        LateHour(decode_tag(rows.tags["of"]), asset, hour, received)
+        for rows in door.ask([statement])
+        for _, asset, hour, received in rows.values
+        if received > hour + HOUR_MS + LATENESS_MS
+    )
+
+
+def prune_kept(now: int, door: Door) -> int:
+    """Deletes kept chunks after KEPT_DAYS, marks after LATE_DAYS and what was kept before them and never renewed."""
+    before = now - KEPT_DAYS * DAY_MS
+    statement = f'SELECT count("piece") FROM "{KEPT}" WHERE time < {before}ms'  # noqa: S608
+    gone = sum(int(rows.values[0][1]) for rows in door.ask([statement]))
+    if gone:
+        door.delete(KEPT, 0, before * MS, {})
+    return gone + _prune_marks(now - LATE_DAYS * DAY_MS, door)
+
+
+def _prune_marks(before: int, door: Door) -> int:
+    columns = '"asset", "hour", "received"'
+    statement = f'SELECT {columns} FROM "{LATE_HOUR}" WHERE "received" < {before} GROUP BY "site", "of"'  # noqa: S608
+    old: dict[tuple[str, int], int] = {}
+    marks: list[tuple[str, str, str, int]] = []
+    for rows in door.ask([statement]):
+        for _, asset, hour, received in rows.values:
+            site, of = decode_tag(rows.tags["site"]), decode_tag(rows.tags["of"])
+            old[of, hour] = max(received, old.get((of, hour), 0))
+            marks.append((site, of, asset, hour))
+    gone = sum(_delete_stale(of, hour, received, door) for (of, hour), received in sorted(old.items()))
+    for mark in marks:
+        time_ns = _mark_ns(*mark)
+        door.delete(LATE_HOUR, time_ns, time_ns + 1, {"site": mark[0], "of": mark[1]})
+    return gone + len(marks)
+
+
+def _mark_ns(site: str, measurement: str, asset: str, hour: int) -> int:
+    """Where the mark of an asset and hour (its start) stands."""
+    return hour * MS + mix(site, measurement, asset, hour) % (HOUR_MS * MS)
+
+
+def _delete_stale(measurement: str, hour: int, received: int, door: Door) -> int:
+    """Deletes the chunks over the hour that were made before its mark and never renewed."""
+    condition = (
+        f'"measurement" = {value_text(measurement)} AND "finish" > {hour} AND "made_at" <= {received + SKEW_MS}'
+        f" AND time >= {hour - 40 * DAY_MS}ms AND time < {hour + HOUR_MS + 1000}ms"
+    )
+    statement = f'SELECT "start", "measurement" FROM "{KEPT}" WHERE {condition} GROUP BY "part"'  # noqa: S608
+    raw_from = pruned(door).get(measurement, 0)
+    stale = {
+        (rows.tags["part"], start)
+        for rows in door.ask([statement])
+        for _, start, _ in rows.values
+        if raw_from <= start < hour + HOUR_MS
+    }
+    for part, start in sorted(stale):  # neighbours that go with it are only computed anew
+        door.delete(KEPT, start * MS, start * MS + SECOND_NS, {"part": part})
+    return len(stale)
+
+
+def prune_points(before: Mapping[str, int], door: Door) -> int:
+    """Deletes each measurement's raw points before its time and notes it first; gives about how many rows went."""
+    names = sorted(before)
+    counted = [0] * len(names)
+    for rows in door.ask([f'SELECT count(*) FROM "{name}" WHERE time < {before[name]}ms' for name in names]):  # noqa: S608
+        counted[rows.statement] = max(int(count or 0) for count in rows.values[0][1:])
+    gone = [name for name, count in zip(names, counted, strict=True) if count]
+    if gone:
+        door.write([note_pruned(name, before[name]) for name in gone])
+    for name in gone:
+        door.delete(name, 0, before[name] * MS, {})
+    return sum(counted)

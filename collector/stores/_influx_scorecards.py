@@ -1,0 +1,119 @@
+"""Scorecards in an InfluxDB store: written beside, never over; their bodies packed, in pieces, apart from the rows of a list."""
+
+# ruff: noqa: S608  # InfluxQL of this file's own names and of quoted values
+
+import base64
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from agent.errors import StoreError
+from agent.language import say
+from collector.stores import Score, ScorecardRow, StoredScorecard
+from collector.stores._influx_http import Door
+from collector.stores._influx_kept import PIECE_CHARACTERS
+from collector.stores._influx_records import LAST_MS, MS, SCORE, SCORECARD, SCORECARD_BODY, Fields, mix
+from collector.stores._influx_text import line, tag_value_text, value_text
+
+MOST_PIECES = 1000
+
+
+def save(site: str, card: StoredScorecard, scores: Sequence[Score], door: Door) -> int:
+    """The card's revision: the known one of its digest, else the next, which is written; its own `revision` is not used.
+
+    Two that write different cards of one moment at once may both take the next number; every reader orders them alike.
+    """
+    known = {row.digest: row.revision for row in rows_between(site, card.as_of, card.as_of + 1, door)}
+    if card.digest in known:
+        return known[card.digest]
+    first_ns = card.as_of * MS + mix(card.digest) % (MS // MOST_PIECES) * MOST_PIECES
+    fields: Fields = {
+        "as_of": card.as_of,
+        "revision": max(known.values(), default=0) + 1,
+        "digest": card.digest,
+        "written_at": card.written_at,
+        "why": card.why,
+        "summary": card.summary,
+    }
+    # whoever finds the row finds the body
+    door.write([*_body_lines(site, card, first_ns), *_score_lines(site, card.as_of, scores)])
+    door.write([line(SCORECARD, {"site": site}, fields, first_ns)])
+    found = {row.digest: row.revision for row in rows_between(site, card.as_of, card.as_of + 1, door)}
+    return found[card.digest]
+
+
+def _body_lines(site: str, card: StoredScorecard, first_ns: int) -> list[str]:
+    text = base64.b64encode(zlib.compress(card.body)).decode()
+    pieces = [text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)]
+    card_of: Fields = {"as_of": card.as_of, "digest": card.digest}
+    return [
+        line(SCORECARD_BODY, {"site": site}, {**card_of, "piece": place, "blob": piece}, first_ns + place)
+        for place, piece in enumerate(pieces)
+    ]
+
+
+def _score_lines(site: str, as_of: int, scores: Sequence[Score]) -> list[str]:
+    return [
+        line(
+            SCORE,
+            {"site": site, "kind": score.kind, "node": score.node},
+            {"low": float(score.low), "high": float(score.high), "coverage": float(score.coverage)},
+            as_of * MS,
+        )
+        for score in scores
+    ]
+
+
+def cards_since(site: str, since: int, door: Door) -> list[StoredScorecard]:
+    """All cards with as_of at or after `since`, oldest first."""
+    return list(_with_bodies(site, rows_between(site, since, LAST_MS, door), _between(since, LAST_MS), door))
+
+
+def card_at(site: str, as_of: int, revision: int | None, door: Door) -> StoredScorecard | None:
+    """The newest revision at exactly `as_of`, or the one asked for."""
+    rows = rows_between(site, as_of, as_of + 1, door)
+    wanted = [row for row in rows if revision in (None, row.revision)][-1:]
+    condition = _between(as_of, as_of + 1)
+    if wanted:
+        condition += f' AND "digest" = {value_text(wanted[0].digest)}'
+    return next(_with_bodies(site, wanted, condition, door), None)
+
+
+def rows_between(site: str, since: int, until: int, door: Door) -> list[ScorecardRow]:
+    """Every revision with `since` <= as_of < `until`, oldest first."""
+    columns = '"as_of", "revision", "written_at", "digest", "why", "summary"'
+    statement = (
+        f'SELECT {columns} FROM "{SCORECARD}" WHERE "site" = {tag_value_text(site)} AND {_between(since, until)}'
+    )
+    found = sorted(tuple(values[1:]) for rows in door.ask([statement]) for values in rows.values)
+    ordered: list[ScorecardRow] = []
+    for as_of, _, written_at, digest, why, summary in found:
+        revision = ordered[-1].revision + 1 if ordered and ordered[-1].as_of == as_of else 1
+        ordered.append(ScorecardRow(as_of, revision, digest, written_at, why, summary))
+    return ordered
+
+
+def _between(since: int, until: int) -> str:
+    return f"time >= {min(since, LAST_MS)}ms AND time < {min(until, LAST_MS)}ms"
+
+
+def _with_bodies(site: str, rows: Sequence[ScorecardRow], condition: str, door: Door) -> Iterator[StoredScorecard]:
+    bodies = _bodies(site, condition, door) if rows else {}
+    for row in rows:
+        body = bodies.get((row.as_of, row.digest))
+        if body is None:
+            text = say("一份评分卡的正文缺失", "the body of a scorecard is missing")
+            raise StoreError(f"{door.place.url}: {text}")
+        yield StoredScorecard(row.as_of, row.revision, row.digest, row.written_at, body, row.why, row.summary)
+
+
+def _bodies(site: str, condition: str, door: Door) -> Mapping[tuple[int, str], bytes]:
+    columns = '"as_of", "digest", "piece", "blob"'
+    statement = f'SELECT {columns} FROM "{SCORECARD_BODY}" WHERE "site" = {tag_value_text(site)} AND {condition}'
+    pieces: dict[tuple[int, str], dict[int, str]] = {}
+    for rows in door.ask([statement]):
+        for _, as_of, digest, piece, blob in rows.values:
+            pieces.setdefault((as_of, digest), {})[piece] = blob
+    return {
+        name: zlib.decompress(base64.b64decode("".join(parts[piece] for piece in sorted(parts))))
+        for name, parts in pieces.items()
+    }

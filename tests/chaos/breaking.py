@@ -1,0 +1,138 @@
+"""Parts are killed with -9 one after the other, at moments and for times that a seed decides, while agents go on making points."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaos.counts import Counts, count, read_spool
+from chaos.hospital import Hospital, Part
+
+KINDS = ("agent", "broker", "collector", "store")
+LEAST_KILLS = 5
+"""Of every kind, in a run of the usual length."""
+LONGEST_PAUSE_SECONDS = 10.0
+LONGEST_DOWN_SECONDS = 4.0
+SETTLE_SECONDS = 10.0
+SETTLE_ROUNDS = 6
+FEW_BATCHES = 5
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One act: what dies, how long after the one before, and how long it stays away."""
+
+    kind: str
+    pause_seconds: float
+    down_seconds: float
+    choice: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done and what it cost."""
+
+    seed: int
+    seconds: float
+    agents: int
+    kills: Mapping[str, int]
+    counts: Counts
+    least_kills: int
+
+    def as_json(self) -> dict[str, object]:
+        """For chaos.json."""
+        return {
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "agents": self.agents,
+            "kills": dict(self.kills),
+            **self.counts.as_json(),
+        }
+
+    def complaints(self) -> list[str]:
+        """One sentence for each thing that is not as it should be; none when the ledger balances."""
+        found = list(self.counts.imbalances)
+        if self.counts.duplicates:
+            found.append(f"{self.counts.duplicates} duplicates")
+        if not self.counts.applied.points:
+            found.append("nothing was applied at all")
+        found += [
+            f"{kind} was killed {self.kills.get(kind, 0)} times, not {self.least_kills}"
+            for kind in KINDS
+            if self.kills.get(kind, 0) < self.least_kills
+        ]
+        return found
+
+    def summary(self) -> str:
+        """One line."""
+        c, kills = self.counts, sum(self.kills.values())
+        return (
+            f"seed {self.seed}: {kills} kills; made {c.made.batches} batches / {c.made.points} points = applied"
+            f" {c.applied.batches} / {c.applied.points} + set aside {c.set_aside.batches} / {c.set_aside.points} + dropped"
+            f" {c.dropped.batches} / {c.dropped.points} + waiting {c.waiting.batches} / {c.waiting.points}; the store holds"
+            f" {c.in_store} points; duplicates {c.duplicates}"
+        )
+
+
+def plan(seed: int, seconds: float, least_kills: int = LEAST_KILLS) -> list[Kill]:
+    """The acts of a run: every kind at least `least_kills` times in turn by chance, a kill every 10 s at the latest."""
+    chance = random.Random(seed)
+    kills = max(len(KINDS) * least_kills, int(seconds / LONGEST_PAUSE_SECONDS))
+    kinds: list[str] = []
+    while len(kinds) < kills:  # in rounds, so that no kind has all its kills at once
+        kinds += chance.sample(KINDS, len(KINDS))
+    pause = seconds / (kills + 1)
+    return [
+        Kill(kind, pause, chance.uniform(0, min(LONGEST_DOWN_SECONDS, pause / 2)), chance.random())
+        for kind in kinds[:kills]
+    ]
+
+
+def hurt(
+    folder: Path,
+    *,
+    seed: int,
+    seconds: float,
+    agents: int,
+    least_kills: int = LEAST_KILLS,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Run a hospital for so long, hurt it all the while, let it settle, and count."""
+    hospital = Hospital(folder, agents)
+    kills: Counter[str] = Counter()
+    with hospital.running():
+        tell(f"seed {seed}: {agents} agents run")
+        for part, kill in _acts(hospital, plan(seed, seconds, least_kills)):
+            tell(f"kill -9 {part.name}, back after {kill.down_seconds:.1f} s")
+            part.daemon.kill()
+            kills[part.kind] += 1
+            time.sleep(kill.down_seconds)  # what it costs to be away is the point
+            part.daemon.start()
+        tell("all parts run; settling")
+        _settle(hospital)
+        counts = count(hospital)
+    return Outcome(seed, seconds, agents, dict(kills), counts, least_kills)
+
+
+def _acts(hospital: Hospital, kills: list[Kill]) -> Iterator[tuple[Part, Kill]]:
+    next_at = time.monotonic()
+    for kill in kills:
+        next_at += kill.pause_seconds
+        time.sleep(max(0.0, next_at - time.monotonic()))
+        parts = hospital.of(kill.kind)
+        yield parts[int(kill.choice * len(parts))], kill
+
+
+def _settle(hospital: Hospital) -> None:
+    """End the agents; those that still hold more than the last few seconds' batches get another chance to send them."""
+    agents = hospital.of("agent")
+    for _ in range(SETTLE_ROUNDS):
+        hospital.end_agents(agents)
+        agents = [part for part in agents if len(read_spool(hospital.spool(part.name)).waiting) > FEW_BATCHES]
+        if not agents:
+            return
+        for part in agents:
+            part.daemon.start()
+        time.sleep(SETTLE_SECONDS)  # nobody can look into the spool of a running agent

@@ -1,0 +1,17 @@
+"""The short form of `make chaos`: every part of a small hospital dies, and everything that was made is accounted for."""
+
+from pathlib import Path
+
+from chaos.breaking import KINDS, hurt, plan
+
+
+def test_killed_parts_cost_nothing(tmp_path: Path) -> None:
+    outcome = hurt(tmp_path, seed=4, seconds=24, agents=6, least_kills=1)
+    assert outcome.complaints() == []
+    assert outcome.counts.set_aside.points > 0, "the stranger's points should have been set aside"
+
+
+def test_plan_is_the_seed_s() -> None:
+    assert plan(7, 180) == plan(7, 180)
+    assert plan(7, 180) != plan(8, 180)
+    assert all(sum(kill.kind == kind for kill in plan(7, 180)) >= 5 for kind in KINDS)

@@ -1,0 +1,208 @@
+"""The collector's doctor around a real broker with TLS and access control, beside `serve` and on the file alone."""
+
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doctored import COLLECTOR_PASSWORD, Guarded
+from servers import until
+
+from agent.checkup import Finding, is_well
+from agent.language import choose
+from agent.points import Point
+from collector.beside import place_of
+from collector.cli import main
+from collector.config import read_config
+from collector.doctor import check_http_date, examine
+from collector.snapshot import Commands
+from collector.stores import AppliedBatch
+
+ENVIRONMENT = {**os.environ, "INFRAVITALS_LANG": "en"}
+MACHINE = ("clock", "disk")
+"""What depends on the machine that runs the tests."""
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    choose("en")
+    yield
+    choose(None)
+
+
+@contextmanager
+def running(guarded: Guarded, module: str, command: str, config: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    with (guarded.folder / f"{command}.log").open("w") as log:
+        words = [sys.executable, "-m", module, command, "-c", str(config)]
+        process = subprocess.Popen(words, env=ENVIRONMENT, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def findings_of(guarded: Guarded) -> list[Finding]:
+    config = read_config(guarded.collector)
+    found = examine(place_of(config), config, Commands("infravitals", f"-c {guarded.collector}"))
+    assert COLLECTOR_PASSWORD not in repr(found)
+    return [finding for finding in found if finding.check not in MACHINE]
+
+
+def named(findings: list[Finding], check: str) -> Finding:
+    (found,) = [finding for finding in findings if finding.check == check]
+    return found
+
+
+def counts(guarded: Guarded) -> Any:
+    """What the running server says of its agents and its quarantine."""
+    words = [sys.executable, "-m", "collector.cli", "quarantine", "-c", str(guarded.collector), "--format", "json"]
+    return json.loads(subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=True).stdout)["counts"]
+
+
+def test_doctors_beside_a_running_line_find_nothing_and_leave_nothing(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path)
+    with guarded.broker, running(guarded, "collector.cli", "serve", guarded.collector):
+        until(lambda: (guarded.folder / "collector" / "control.sock").exists())
+        with running(guarded, "agent.cli", "run", guarded.agent):
+            until(lambda: named(findings_of(guarded), "agents").state == "good", 60)
+            found = findings_of(guarded)
+            words = [sys.executable, "-m", "agent.cli", "doctor", "-c", str(guarded.agent), "--format", "json"]
+            of_agent = json.loads(subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=False).stdout)
+        assert counts(guarded) == {}
+    assert is_well(found), [finding for finding in found if finding.state == "bad"]
+    shown = {finding.check: finding for finding in found}
+    assert shown["server"].text.startswith("running: pid ")
+    assert shown["store"].text.startswith("duckdb was written and read back in ")
+    assert shown["agents"].text == "all 1 agents report"
+    assert shown["permissions"].text == "writing infravitals/v1/hospital/doctor-nobody/points is refused"
+    assert shown["blind"].state == "note" and "; to enrol first: " in shown["blind"].text
+    assert shown["blind"].mend == f"infravitals rules coverage -c {guarded.collector}"
+    page = (Path(__file__).parent.parent.parent / "docs" / "doctor.md").read_text()
+    checks = {one["check"] for one in of_agent["findings"]} | set(shown) | {"clock", "disk", "spools", "data"}
+    assert {f"`{check}`" for check in checks} <= set(re.findall(r"`[a-z ]+`", page))
+    bad = [one for one in of_agent["findings"] if one["state"] == "bad" and one["check"] not in MACHINE]
+    assert bad == []
+    words_of_both = (tmp_path / "run.log").read_text() + (tmp_path / "serve.log").read_text()
+    assert "Traceback" not in words_of_both and "another agent" not in words_of_both
+
+
+def test_probe_at_a_broker_that_lets_anyone_write_is_taken_for_data_by_nobody(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path, acl=None)
+    with guarded.broker, running(guarded, "collector.cli", "serve", guarded.collector):
+        until(lambda: (guarded.folder / "collector" / "control.sock").exists())
+        until(lambda: named(findings_of(guarded), "server").state == "good")
+        found = findings_of(guarded)
+        assert named(found, "permissions").state == "bad"
+        assert "the collector can speak in an agent's name" in named(found, "permissions").text
+        with running(guarded, "agent.cli", "run", guarded.agent):
+            until(lambda: named(findings_of(guarded), "agents").state == "good", 60)
+        assert counts(guarded) == {}, "nothing was set aside either"
+        assert named(findings_of(guarded), "agents").text in ("all 1 agents report", "1 agents are silent: his-db-1")
+
+
+def test_without_a_server_the_file_is_asked_and_before_the_first_start_nothing_is_made(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path)
+    with guarded.broker:
+        found = findings_of(guarded)
+    assert named(found, "server").state == "bad"
+    assert named(found, "server").mend == f"infravitals serve -c {guarded.collector}"
+    assert named(found, "store").state == "note" and "does not exist" in named(found, "store").text
+    assert list((tmp_path / "collector").iterdir()) == []
+    with place_of(read_config(guarded.collector)).store() as store:
+        store.write([applied()])
+    with guarded.broker:
+        found = findings_of(guarded)
+    assert named(found, "store").state == "good"
+    silent = named(found, "agents")
+    assert (silent.state, silent.text) == ("bad", "1 agents are silent: his-db-1")
+    assert silent.mend == "infravitals-agent doctor -c agent.yaml"
+    assert named(found, "spools").text == "data have waited for more than an hour: his-db-1"
+    wrong = named(found, "ledger")
+    assert wrong.text.startswith("his-db-1: the store lacks 4 batches (40 points)")
+    assert wrong.mend == f"infravitals ledger -c {guarded.collector}"
+
+
+def applied() -> AppliedBatch:
+    """A batch that carries its agent's word: five made, all receipted; only the first of them is here. And something waited."""
+    now = int(time.time() * 1000)
+    fields: dict[str, float | str | bool] = {"spool_oldest_age_seconds": 7200.0}
+    for outcome, number in {"made": 5, "applied": 5, "set_aside": 0, "dropped": 0, "waiting": 0}.items():
+        fields |= {f"ledger_{outcome}_batches_count": float(number), f"ledger_{outcome}_points_count": 10.0 * number}
+    fields |= {"ledger_closings_count": 0.0, "ledger_began_seconds": (now - 9000) / 1000}
+    word = Point("agent_health", {"asset": "his-db-1"}, {**fields, "ledger_newest_seconds": now / 1000}, now)
+    return AppliedBatch("hospital", "his-db-1", "b", 0, "b/0", now - 9000, now, (word,), 9, ())
+
+
+def test_store_that_cannot_be_used_is_found_with_what_mends_it(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path)
+    (tmp_path / "collector" / "infravitals.duckdb").write_bytes(b"this is no database" * 1000)
+    with guarded.broker:
+        found = findings_of(guarded)
+    trouble = named(found, "data")
+    assert trouble.state == "bad" and "the store cannot be written and read" in trouble.text
+    assert trouble.mend.startswith(f"ls -l {tmp_path / 'collector'}; df -h")
+
+
+def test_mistakes_of_the_site_folder_are_found(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path)
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "register.yaml").write_text("asets: {}\n")
+    guarded.collector.write_text(guarded.collector.read_text() + f"site_folder: {folder}\n")
+    with guarded.broker:
+        found = named(findings_of(guarded), "site folder")
+    assert found.state == "bad" and "register.yaml:1" in found.text
+    assert found.mend == f"infravitals register check -c {guarded.collector}"
+
+
+class Dated(http.server.BaseHTTPRequestHandler):
+    """Answers with the Date that the test wants, as a database's HTTP server does with its own."""
+
+    ahead_seconds = 0.0
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(time.time() + self.ahead_seconds)
+
+    def do_HEAD(self) -> None:
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("ahead_seconds", "state"), [(0.0, "good"), (-90.0, "bad"), (90.0, "bad")])
+def test_clock_is_held_against_the_store_s(ahead_seconds: float, state: str) -> None:
+    handler = type("Handler", (Dated,), {"ahead_seconds": ahead_seconds})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        found = check_http_date(f"http://127.0.0.1:{server.server_port}")
+    assert found.state == state
+    assert abs(float(found.text.split()[0]) + ahead_seconds) <= 2
+
+
+def test_a_store_s_clock_that_nobody_tells_is_said_to_be_unknown() -> None:
+    found = check_http_date("http://127.0.0.1:1")
+    assert (found.state, found.text) == ("note", "nobody can tell the store's clock")
+
+
+def test_command_ends_with_1_and_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    guarded = Guarded(tmp_path, days=3)
+    with guarded.broker:
+        command = ["doctor", "-c", str(guarded.collector), "--lang", "zh"]
+        assert main(command) == 1
+        text = capsys.readouterr().out
+        assert main([*command, "--format", "json"]) == 1
+        found = json.loads(capsys.readouterr().out)
+    assert "✗ server: 采集中心没有在运行" in text and "✗ certificates: 消息服务器证书还有 3.0 天" in text
+    assert found["is_well"] is False
