@@ -3,6 +3,7 @@
 Sources may also stand in `conf.d/*.yaml` beside the file, each with a `sources:` section.
 """
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -128,13 +129,25 @@ def read_sources(path: Path, system: str = sys.platform) -> tuple[SourceSection,
 
 
 def default_sources(system: str = sys.platform) -> tuple[SourceSection, ...]:
-    """Every source that serves `system`, with its defaults: what the all-in-one command gathers."""
+    """Every source that serves `system` and needs nothing said, with its defaults: what the all-in-one command gathers."""
     sections = []
     for name in source_names():
-        module = load_source(name)
-        if system in module.Source.systems:
-            sections.append(SourceSection(name, module.Source, module.Config()))
+        with contextlib.suppress(UnusableSource):
+            sections.append(default_section(name, system))
     return tuple(sections)
+
+
+def default_section(name: str, system: str = sys.platform) -> SourceSection:
+    """One source with its defaults. Raises UnusableSource, also for one that must be told something."""
+    module = load_kind(name, system)
+    if needed := [field.name for field in msgspec.structs.fields(module.Config) if field.required]:
+        keys = ", ".join(needed)
+        text = say(
+            f"采集源 '{name}' 须配置 {keys}；样例：infravitals-agent sample {name}",
+            f"source '{name}' must be told {keys}; see infravitals-agent sample {name}",
+        )
+        raise UnusableSource(text)
+    return SourceSection(name, module.Source, module.Config())
 
 
 def default_state_directory(system: str = sys.platform) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.catalogue import Catalogue, load, unit
-from agent.config import SourceSection, load_kind, read_config
+from agent.config import SourceSection, default_section, read_config
 from agent.errors import NoData, SourceError
 from agent.language import say
 from agent.points import Point, Value
@@ -97,5 +97,4 @@ def _find_section(name: str, path: Path | None) -> tuple[SourceSection, str]:
         for section in config.sources:
             if section.name == name:
                 return section, asset
-    module = load_kind(name)
-    return SourceSection(name, module.Source, module.Config()), asset
+    return default_section(name), asset

@@ -19,6 +19,7 @@ from collector.health import read_health
 from collector.history import explain_revision, read_history, scores_of, summarize
 from collector.inquiry import Site
 from collector.ledger import read_ledger
+from collector.network import read_network
 from collector.query import HOUR_MS
 from collector.reasons import Reason
 from collector.score import Scorecard
@@ -155,6 +156,7 @@ class Evaluator:
             commands=self._commands,
             ledger=read_ledger(store, self._rules.catalogue, self.site.id, now),
             folder_trouble=self._folder_trouble(),
+            network=read_network(store, self.site.id, now),
         )
 
     async def _keep_hours(self) -> None:

@@ -12,6 +12,7 @@ from collector.evaluate import Rules
 from collector.health import AgentHealth
 from collector.history import HistoryRow
 from collector.ledger import Ledger
+from collector.network import NOTHING_SEEN, NetworkFacts
 from collector.reasons import Reason
 from collector.score import Scorecard
 from collector.site_folder import SiteFolder
@@ -42,7 +43,7 @@ class Snapshot:
 
     set_aside: by reason, what this collector ever refused. owners: asset -> the agent that first reported it. folder: what
     the site says of itself. coverage: what feeds what and what to enrol next. history: stored revisions, oldest first. ledger: what every agent made and what became of it. folder_trouble:
-    the mistakes of the site folder while what it said before holds on, else empty.
+    the mistakes of the site folder while what it said before holds on, else empty. network: what the wire said last.
     """
 
     taken_at: int
@@ -58,3 +59,4 @@ class Snapshot:
     commands: Commands
     ledger: Ledger
     folder_trouble: str = ""
+    network: NetworkFacts = NOTHING_SEEN

@@ -13,6 +13,7 @@ import pytest
 from agent import catalogue, sources
 from agent.config import read_config as read_agent_config
 from agent.documents import build, read_document
+from agent.drills.plan import Plan
 from agent.snmp import profile, walkfile
 from collector.cases import CaseFile, case_files
 from collector.config import read_config as read_collector_config
@@ -38,7 +39,9 @@ LINE = (
     {"agent.wire", "agent.reasons"},
     {"agent.link", "agent.broker", "agent.mqtt_trouble"},
     {"agent.mqtt", "agent.inprocess", "agent.certificates"},
-    {"agent.sources", "agent.snmp", "agent.profiles"},
+    {"agent.databases"},
+    {"agent.continuity"},
+    {"agent.sources", "agent.drills", "agent.snmp", "agent.profiles"},
     {"agent.spool_file", "agent.clock_steps", "agent.spool", "agent.readings", "agent.rounds", "agent.refusals"},
     {"agent.publish", "agent.run", "agent.config"},
     {"agent.checkup"},
@@ -75,7 +78,7 @@ LINE = (
         "collector.ledger_words",
     },
     {"collector.site_check", "collector.site_draft", "collector.site_views"},
-    {"collector.grid", "collector.report", "collector.coverage", "collector.history"},
+    {"collector.grid", "collector.report", "collector.coverage", "collector.history", "collector.network"},
     {"collector.snapshot"},
     {"collector.metrics"},
     {"collector.tables", "collector.explain", "collector.compare"},
@@ -90,6 +93,7 @@ LINE = (
         "collector.evidence_cli",
         "collector.ledger_cli",
         "collector.doctor_cli",
+        "collector.drill_cli",
         "collector.site_cli",
         "collector.site_commands",
         "collector.store_cli",
@@ -115,7 +119,7 @@ OF_AGENT_FOR_COLLECTOR = {
     "logs",
     "table",
 }
-"""What the collector takes from the agent; `up` and `serve` take the running agent too, since they are it."""
+"""What the collector takes from the agent; `up`, `serve` and `drill` take the running agent too, since they are it."""
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -164,7 +168,14 @@ def test_imports_point_left_along_the_line() -> None:
             if (
                 name.startswith("collector")
                 and imported.startswith("agent.")
-                and name not in ("collector.up", "collector.once", "collector.embedded", "collector.serve")
+                and name
+                not in (
+                    "collector.up",
+                    "collector.once",
+                    "collector.embedded",
+                    "collector.serve",
+                    "collector.drill_cli",
+                )
             ) and imported.split(".")[1] not in OF_AGENT_FOR_COLLECTOR:
                 wrong.append(f"{path}:{line}: the collector takes nothing from {imported}")
     assert not wrong, "\n" + "\n".join(wrong)
@@ -239,6 +250,7 @@ STRUCTS: dict[str, type] = {
     "# index": Index,
     "# cap": Cap,
     "# cases": CaseFile,
+    "# drill": Plan,
 }
 STRUCTS |= {f"# {name}": kind for name, kind in KIND_OF_FILE.items()}
 """The first line of an example -> the struct that reads it."""

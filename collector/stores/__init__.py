@@ -190,7 +190,12 @@ class Store(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
     def write(self, batches: Sequence[AppliedBatch]) -> None:
-        """Points and `batch` rows in one transaction; returns only when they are safe against kill -9."""
+        """Points and `batch` rows in one transaction, or the rows last; returns only when they are safe against kill -9.
+
+        What has its row already is passed over, so a write of which nobody knows whether it arrived may be tried again.
+        Raises PointsRefused when the others of the points are stored and these never will be: then no batch of this call
+        has its row.
+        """
 
     def applied(
         self, site: str, agent: str, identities: Sequence[str], made: Sequence[tuple[int, int]] = ()

@@ -5,8 +5,6 @@ points in an hour that may have been read for keeping mark it. So whatever the o
 read without a point is older than that point's mark, and is read again.
 """
 
-import base64
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -16,32 +14,15 @@ from collector.buckets import Rows
 from collector.query import DAY_MS, HOUR_MS, Question
 from collector.stores import LATENESS_MS, LateHour
 from collector.stores._influx_http import Door
+from collector.stores._influx_pack import COLUMNS, ROLL_MS, SECOND_NS, Asked, unpack
 from collector.stores._influx_questions import read_rows
-from collector.stores._influx_records import KEPT, LATE_HOUR, MS, PRUNED, READING, Fields, mix, timeless
-from collector.stores._influx_series import Numbering, Seen, SeriesLists, Sighting
+from collector.stores._influx_records import KEPT, LATE_HOUR, MS, PRUNED, READING, ROLL, Fields, mix, timeless
+from collector.stores._influx_series import Seen, SeriesLists, Sighting
 from collector.stores._influx_text import decode_tag, line, tag_value_text, value_text
 from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subjects
 
 SKEW_MS = 60_000
 """How far the clocks of two collectors may lie apart: a mark reaches that much beyond its minute."""
-
-PIECE_CHARACTERS = 60_000
-"""Of one text: InfluxDB takes 64 KB at most."""
-MOST_PIECES = 1000
-SECOND_NS = 10**9
-
-
-class Asked(NamedTuple):
-    """What a chunk's numbers mean: whose they are, and how many buckets a chunk of the question has."""
-
-    numbering: Numbering
-    buckets: int
-
-
-def asked(question: Question, numbering: Numbering) -> Asked:
-    """As `_kept` cuts the question's chunks."""
-    by_hours = not question.edges and HOUR_MS % question.each_ms == 0 and question.start % question.each_ms == 0
-    return Asked(numbering, HOUR_MS // question.each_ms if by_hours else 1)
 
 
 class Reader:
@@ -66,18 +47,13 @@ class Reader:
         return Subjects(tags, min(one.first_seen for one in series), until)
 
     def kept(self, question: str, start: int, end: int) -> Iterable[KeptChunk]:
-        """The chunks between `start` and `end` kept for the question of this digest; a torn one is as good as none."""
-        condition = f'"part" = \'{question[:2]}\' AND "question" = {value_text(question)}'
-        statement = f'SELECT {_COLUMNS} FROM "{KEPT}" WHERE {condition} AND time >= {start}ms AND time < {end + 1000}ms'  # noqa: S608
-        pieces: dict[Span, list[list[object]]] = {}
-        for rows in self._door.ask([statement]):
-            for _, *values in rows.values:
-                if values[2] >= start and values[3] <= end:
-                    pieces.setdefault((values[2], values[3]), []).append(values)
-        for found in pieces.values():
-            chunk = _unpack(found, self._meaning)
-            if chunk is not None and self._present.issuperset(_numbers(chunk, self._meaning)):
-                yield chunk
+        """The chunks between `start` and `end` kept for the question of this digest."""
+        condition = f'"part" = {value_text(question[:2])} AND "question" = {value_text(question)}'
+        statement = f'SELECT {COLUMNS} FROM "{KEPT}" WHERE {condition} AND time >= {start}ms AND time < {end + 1000}ms'  # noqa: S608
+        rows = (values[1:] for rows in self._door.ask([statement]) for values in rows.values)
+        return unpack(
+            (row for row in rows if row[2] >= start and row[3] <= end), self._meaning, self._present, self._door
+        )
 
     def late(self, question: Question) -> Iterable[LateHour]:
         """The marks that concern the question, each with the margin for another collector's clock."""
@@ -100,62 +76,6 @@ class Reader:
         """The buckets in these spans, of the subjects that this reading knows."""
         rows = read_rows(question, spans, self._meaning.numbering, self._door)
         return rows.where(np.isin(rows.subjects, list(self._present)))
-
-
-_COLUMNS = '"question", "measurement", "start", "finish", "made_at", "piece", "pieces", "sum", "blob"'
-
-
-def pack(chunk: KeptChunk, meaning: Asked) -> list[str]:
-    """A chunk in line protocol, in as many pieces as it needs; written again it takes the place of the older one."""
-    places = np.frombuffer(chunk.places, np.int64)
-    numbers, index = np.unique(places // meaning.buckets, return_inverse=True)
-    marks = np.array(meaning.numbering.marks(numbers.tolist()), np.int64)
-    cells = index.astype(np.int64) * meaning.buckets + places % meaning.buckets
-    head = np.array([len(marks), len(cells)], np.int64)
-    raw = b"".join([head.tobytes(), marks.tobytes(), cells.tobytes(), chunk.samples, chunk.values])
-    text = base64.b64encode(zlib.compress(raw, 3)).decode()
-    pieces = [text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)][:MOST_PIECES]
-    first_ns = chunk.start * MS + mix(chunk.question, chunk.end) % (SECOND_NS // MOST_PIECES) * MOST_PIECES
-    common: Fields = {
-        "question": chunk.question,
-        "measurement": chunk.measurement,
-        "start": chunk.start,
-        "finish": chunk.end,
-        "made_at": chunk.made_at,
-        "pieces": len(pieces),
-        "sum": zlib.crc32(text.encode()),
-    }
-    tags = {"part": chunk.question[:2]}
-    return [
-        line(KEPT, tags, {**common, "piece": place, "blob": piece}, first_ns + place)
-        for place, piece in enumerate(pieces)
-    ]
-
-
-def _unpack(found: Sequence[Sequence[object]], meaning: Asked) -> KeptChunk | None:
-    """A chunk of its pieces; None when they are not of one writing, or name a subject that is not known here."""
-    by_place = {values[5]: values for values in found}
-    first = by_place.get(0)
-    if first is None:
-        return None
-    question, measurement, start, end, made_at, _, count, checksum, _ = first
-    text = "".join(str(by_place[place][8]) for place in range(int(str(count))) if place in by_place)
-    if zlib.crc32(text.encode()) != checksum:
-        return None
-    raw = zlib.decompress(base64.b64decode(text))
-    subjects, cells = np.frombuffer(raw[:16], np.int64).tolist()
-    marks, index, samples, values = np.split(np.frombuffer(raw[16:], np.int64), np.cumsum([subjects, cells, cells]))
-    numbers = meaning.numbering.of_marks(marks.tolist())
-    if numbers is None:
-        return None
-    places = np.array(numbers, np.int64)[index // meaning.buckets] * meaning.buckets + index % meaning.buckets
-    contents = (places.tobytes(), samples.tobytes(), values.tobytes())
-    return KeptChunk(str(question), str(measurement), int(str(start)), int(str(end)), int(str(made_at)), *contents)
-
-
-def _numbers(chunk: KeptChunk, meaning: Asked) -> list[int]:
-    numbers: list[int] = np.unique(np.frombuffer(chunk.places, np.int64) // meaning.buckets).tolist()
-    return numbers
 
 
 class Announced(NamedTuple):
@@ -251,6 +171,7 @@ def prune_kept(now: int, door: Door) -> int:
     gone = sum(int(rows.values[0][1]) for rows in door.ask([statement]))
     if gone:
         door.delete(KEPT, 0, before * MS, {})
+        door.delete(ROLL, 0, (before - ROLL_MS) * MS, {})
     return gone + _prune_marks(now - LATE_DAYS * DAY_MS, door)
 
 

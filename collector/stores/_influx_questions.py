@@ -11,7 +11,7 @@ import numpy as np
 from collector.buckets import Floats, Integers, Rows, join, round9_all
 from collector.query import Question, Take
 from collector.stores._influx_http import Door
-from collector.stores._influx_series import Numbering
+from collector.stores._influx_pack import Numbering
 from collector.stores._influx_text import decode_tag, name_text, number_text, one_of_text
 
 Span = tuple[int, int]

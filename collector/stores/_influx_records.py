@@ -21,6 +21,8 @@ READING = "reading"
 """Until when hours may have been read for keeping, and batches counted; written before they are read. Tag what."""
 KEPT = "bucket"
 """Kept chunks, packed, in pieces. Tag part: the digest's first two digits; time is in the second of the chunk's start."""
+ROLL = "bucket_subject"
+"""Whose buckets kept chunks are, packed, in pieces; named by what it holds. Tag part; time is in the 30 days of the chunks."""
 PRUNED = "pruned"
 """One for each measurement whose points were pruned, and before when."""
 BATCH = "batch"
@@ -45,6 +47,7 @@ OWN = (
     LATE_HOUR,
     READING,
     KEPT,
+    ROLL,
     PRUNED,
     BATCH,
     BATCH_LATE,

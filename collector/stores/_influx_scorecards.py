@@ -10,7 +10,7 @@ from agent.errors import StoreError
 from agent.language import say
 from collector.stores import Score, ScorecardRow, StoredScorecard
 from collector.stores._influx_http import Door
-from collector.stores._influx_kept import PIECE_CHARACTERS
+from collector.stores._influx_pack import PIECE_CHARACTERS
 from collector.stores._influx_records import LAST_MS, MS, SCORE, SCORECARD, SCORECARD_BODY, Fields, mix
 from collector.stores._influx_text import line, tag_value_text, value_text
 

@@ -21,7 +21,6 @@ from collector.stores._influx_records import (
     SUBJECT_HOUR,
     SUBJECT_SEEN,
     Fields,
-    mix,
     timeless,
 )
 from collector.stores._influx_text import decode_tag, line, name_text, tag_value_text
@@ -249,36 +248,3 @@ def _last_seen(measurement: str, door: Door) -> dict[Pair, int]:
     return {
         (decode_tag(rows.tags["site"]), key): last for rows in door.ask([statement]) for _, key, last in rows.values
     }
-
-
-class Numbering:
-    """Numbers the subjects of one measurement by some of their tags: never changed while this process lives.
-
-    In the store a subject stands under its `mark`, which every collector computes alike.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._numbers: dict[tuple[str, ...], int] = {}
-        self._of_marks: dict[int, int] = {}
-        self._marks: list[int] = []
-
-    def number(self, subject: tuple[str, ...]) -> int:
-        """The number of a subject, a new one when it had none."""
-        number = self._numbers.get(subject)
-        if number is None:
-            with self._lock:
-                number = self._numbers.setdefault(subject, len(self._numbers))
-                if number == len(self._marks):
-                    self._marks.append(mix(*subject, len(subject), bits=63))
-                    self._of_marks[self._marks[-1]] = number
-        return number
-
-    def marks(self, numbers: Sequence[int]) -> list[int]:
-        """The marks of these numbers."""
-        return [self._marks[number] for number in numbers]
-
-    def of_marks(self, marks: Sequence[int]) -> list[int] | None:
-        """The numbers of these marks; None when one is not known here yet."""
-        numbers = [self._of_marks.get(mark, -1) for mark in marks]
-        return None if -1 in numbers else numbers

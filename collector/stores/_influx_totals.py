@@ -17,8 +17,9 @@ import msgspec
 from collector.query import HOUR_MS
 from collector.stores import BatchTotals
 from collector.stores._influx_http import Door
-from collector.stores._influx_kept import PIECE_CHARACTERS, announce, note_pruned, pruned
+from collector.stores._influx_kept import announce, note_pruned, pruned
 from collector.stores._influx_ledger import NEAR_MS, Ranges
+from collector.stores._influx_pack import PIECE_CHARACTERS
 from collector.stores._influx_records import BATCH, BATCH_LATE, BATCH_SUM, MS, Fields, mix, timeless
 from collector.stores._influx_text import decode_tag, tag_value_text
 

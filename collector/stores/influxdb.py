@@ -32,22 +32,20 @@ from collector.stores import (
 )
 from collector.stores._influx_http import Door, Place
 from collector.stores._influx_kept import (
-    Asked,
     LateMarks,
     Reader,
     announce,
     announced,
-    asked,
     late_hours,
-    pack,
     prune_kept,
     prune_points,
 )
 from collector.stores._influx_ledger import Ledger, batch_line, late_lines
+from collector.stores._influx_pack import Asked, Numbering, Packer, asked
 from collector.stores._influx_questions import compile_buckets
 from collector.stores._influx_records import LAST_MS
 from collector.stores._influx_scorecards import card_at, cards_since, rows_between, save
-from collector.stores._influx_series import Numbering, SeriesLists, SeriesMemory, owners_of, seen_subjects
+from collector.stores._influx_series import SeriesLists, SeriesMemory, owners_of, seen_subjects
 from collector.stores._influx_setup import Admin
 from collector.stores._influx_setup import set_up as _set_up
 from collector.stores._influx_text import decode_tag, name_text
@@ -175,6 +173,7 @@ class Store:
         self._numberings: dict[tuple[str, tuple[str, ...]], Numbering] = {}
         self._asked: dict[str, Asked] = {}
         self._announced = 0
+        self._packer: Packer | None = None
         self._pruned_on = -1
 
     def __enter__(self) -> Self:
@@ -230,8 +229,7 @@ class Store:
         before = announced(door)
         records = writer.series.take_lines(uuid.uuid4().hex)
         records += writer.late.lines(lines.cells, received_at, before.hours)
-        if records:
-            door.write(records)
+        write_all(records, door)
         write_points(lines, door)
         after = self._mark_announced(lines, received_at, writer.late, door)
         door.write([*late_lines(new, max(before.batches, after)), *map(batch_line, new)])
@@ -289,9 +287,12 @@ class Store:
     def keep(self) -> int:
         """Keep what `buckets` remembered; gives how many chunks were written."""
         chunks = self._fresh.take()
-        lines = [text for chunk in chunks for text in pack(chunk, self._asked[chunk.question])]
+        packer = self._packer or Packer()
+        self._packer = None
+        lines = [text for chunk in chunks for text in packer.lines(chunk, self._asked[chunk.question])]
         for first in range(0, len(lines), KEPT_LINES):
             write_all(lines[first : first + KEPT_LINES], self._open)
+        self._packer = packer
         return len(chunks)
 
     def late_hours(self, site: str, since: int) -> list[LateHour]:

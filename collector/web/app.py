@@ -22,6 +22,7 @@ from collector.web.attestations_view import attestations_view
 from collector.web.evidence_view import criterion_view
 from collector.web.history_view import history_view
 from collector.web.ledger_view import ledger_view
+from collector.web.network_view import network_view
 from collector.web.node_view import node_view
 from collector.web.start_view import start_view
 from collector.web.subject_view import subject_view
@@ -65,6 +66,7 @@ def create_app(
         Route("/subject/{name:path}", pages.subject),
         Route("/attestations", pages.attestations),
         Route("/history", pages.history),
+        Route("/network", pages.network),
         Route("/agents", pages.agents),
         Route("/ledger", pages.ledger),
         Route("/start", pages.start),
@@ -107,6 +109,9 @@ class _Pages:
 
     async def ledger(self, request: Request) -> Response:
         return self._show(request, ledger_view)
+
+    async def network(self, request: Request) -> Response:
+        return self._show(request, network_view)
 
     async def attestations(self, request: Request) -> Response:
         return self._show(request, attestations_view)

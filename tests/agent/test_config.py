@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent import language
 from agent.config import AgentConfig, default_sources, read_config
 from agent.documents import FileMistakes, nearest
-from agent.sources import names
+from agent.sources import load_source, names
 
 HEAD = "site: north\nagent: srv-1\nbroker:\n  host: 127.0.0.1\n"
 
@@ -158,8 +159,12 @@ def test_chinese_reader_gets_chinese(tmp_path: Path) -> None:
     assert complaint.startswith("agent.yaml:6: 未知的采集源 'host_cpuu'")
 
 
-def test_default_sources_are_those_of_the_system() -> None:
-    assert {section.name for section in default_sources("linux")} == set(names())
+def test_default_sources_are_those_of_the_system_that_need_nothing_said() -> None:
+    needy = {
+        name for name in names() if any(field.required for field in msgspec.structs.fields(load_source(name).Config))
+    }
+    assert "isolation_probe" in needy and "host_cpu" not in needy
+    assert {section.name for section in default_sources("linux")} == set(names()) - needy
     assert "host_raid" not in {section.name for section in default_sources("win32")}
 
 

@@ -23,3 +23,12 @@ def test_running_agent_never_loads_what_paho_does_not_use() -> None:
     code = "import sys; from agent.lean import defer; defer('urllib.request'); import agent.service; print('http.client' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "False"
+
+
+def test_path_and_isolation_sources_load_no_optional_library() -> None:
+    sources = "path_probe, path_reflector, isolation_probe, isolation_responder, management_access, exposure_scan, firewall_rules"
+    code = (
+        f"import sys; from agent.sources import {sources}; print({{'dns', 'icmplib', 'pysnmp'}} & sys.modules.keys())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "set()"

@@ -153,78 +153,68 @@ def test_a_day_without_a_complete_scan_proves_nothing(store: Store, rules: Rules
 # -- the outside in a clinical zone
 
 
-def hour_of(
-    store: Store, site: Site, hours_ago: int, rounds: Sequence[tuple[int, int]], to_zone: str = "medical"
-) -> None:
-    """Six rounds of one cell, each (is_reached, is_as_expected)."""
+def day_of(store: Store, site: Site, days_ago: int, rounds: Sequence[float], to_zone: str = "medical") -> None:
+    """Some rounds of one cell at the begin of a day, each is_breached, and quiet ones through the rest of it."""
     tags = {"from_zone": "outside", "to_zone": to_zone, "protocol": "tcp", "port": "1433"}
-    for number, (reached, expected) in enumerate(rounds):
-        time = AS_OF - hours_ago * HOUR_MS + number * ROUND_MS
-        write(store, site, "isolation_cell", tags, {"is_reached": reached, "is_as_expected": expected}, [time])
+    begin = AS_OF - days_ago * DAY_MS
+    for number, time in enumerate(range(begin, begin + DAY_MS, ROUND_MS)):
+        breached = rounds[number] if number < len(rounds) else 0
+        write(store, site, "isolation_cell", tags, {"is_breached": breached}, [time])
 
 
-def control(store: Store, site: Site, hours: int, seen: float = 1, to_zone: str = "medical") -> None:
-    times = range(AS_OF - hours * HOUR_MS, AS_OF, ROUND_MS)
+def control(store: Store, site: Site, days: int, seen: float = 1, to_zone: str = "medical") -> None:
+    times = range(AS_OF - days * DAY_MS, AS_OF, ROUND_MS)
     write(store, site, "isolation_control", {"from_zone": "outside", "to_zone": to_zone}, {"is_seen": seen}, times)
 
 
-BLOCKED, BREACHED, ALLOWED, UNPROVEN = (0, 1), (1, 0), (1, 1), (0, 0)
-
-
 @pytest.mark.parametrize(
-    ("hours", "state"),
-    [
-        ([[BLOCKED] * 6] * 3, "not_met"),
-        ([[BLOCKED] * 6, [BLOCKED] * 6, [BREACHED] * 6], "met"),
-        ([[BLOCKED] * 6, [BLOCKED] * 6, [BLOCKED] * 2 + [BREACHED] * 4], "met"),
-        ([[BREACHED] * 6, [BREACHED] * 6, [BLOCKED] * 6], "not_met"),
-        ([[ALLOWED] * 6, [ALLOWED] * 6, [ALLOWED] * 6], "not_met"),
-        ([[UNPROVEN] * 6, [ALLOWED] * 6, [ALLOWED] * 3 + [UNPROVEN] * 3], "not_met"),
-    ],
-    ids=[
-        "blocked",
-        "breached now",
-        "breached most of the hour",
-        "closed since",
-        "allowed",
-        "allowed and half unproven",
-    ],
+    ("days", "state"),
+    [([[0]] * 3, "not_met"), ([[0], [0], [1]], "met"), ([[1], [0], [0]], "met")],
+    ids=["blocked", "breached for one round today", "closed since"],
 )
-def test_a_forbidden_cell_reached_in_the_newest_hour_caps_and_an_allowed_one_never_does(
-    store: Store, rules: Rules, hours: list[list[tuple[int, int]]], state: str
+def test_a_forbidden_cell_reached_on_any_day_caps(
+    store: Store, rules: Rules, days: list[list[float]], state: str
 ) -> None:
     site = a_site()
-    control(store, site, len(hours))
-    for ago, rounds in zip(range(len(hours), 0, -1), hours, strict=True):
-        hour_of(store, site, ago, rounds)
+    control(store, site, len(days))
+    for ago, rounds in zip(range(len(days), 0, -1), days, strict=True):
+        day_of(store, site, ago, rounds)
     assert caps_of(store, rules, site)["clinical-zone-reached"].state == state
 
 
-@pytest.mark.parametrize("rounds", [BLOCKED, BREACHED])
-def test_without_the_positive_control_a_cell_says_nothing(store: Store, rules: Rules, rounds: tuple[int, int]) -> None:
+@pytest.mark.parametrize("breached", [0, 1])
+def test_without_the_positive_control_a_cell_says_nothing(store: Store, rules: Rules, breached: float) -> None:
     site = a_site()
     control(store, site, 1, seen=0)
-    hour_of(store, site, 1, [rounds] * 6)
+    day_of(store, site, 1, [breached])
+    assert caps_of(store, rules, site)["clinical-zone-reached"].state == "unknown"
+
+
+def test_a_day_without_the_control_may_hide_a_breach(store: Store, rules: Rules) -> None:
+    site = a_site()
+    control(store, site, 1)
+    for ago in (3, 2, 1):
+        day_of(store, site, ago, [0])
     assert caps_of(store, rules, site)["clinical-zone-reached"].state == "unknown"
 
 
 def test_a_zone_that_is_not_clinical_neither_caps_nor_clears(store: Store, rules: Rules) -> None:
     site = a_site()
     control(store, site, 1, to_zone="office")
-    hour_of(store, site, 1, [BREACHED] * 6, to_zone="office")
+    day_of(store, site, 1, [1], to_zone="office")
     assert caps_of(store, rules, site)["clinical-zone-reached"].state == "unknown"
 
 
 def test_one_breached_cell_among_many_is_enough(store: Store, rules: Rules) -> None:
     site = a_site()
-    for zone, rounds in (("medical", BLOCKED), ("device", BREACHED)):
+    for zone, breached in (("medical", 0), ("device", 1)):
         control(store, site, 1, to_zone=zone)
-        hour_of(store, site, 1, [rounds] * 6, to_zone=zone)
+        day_of(store, site, 1, [breached], to_zone=zone)
     caps = caps_of(store, rules, site)
     assert caps["clinical-zone-reached"].state == "met"
     node = nodes_of(rules, all_earn(rules, 90, 95), caps)[ISOLATION]
     assert (node.low, node.high) == (40, 40)
-    assert [question.name for question in caps["clinical-zone-reached"].questions] == ["reached", "violated"]
+    assert [question.high for question in caps["clinical-zone-reached"].questions] == [1]
 
 
 # -- what a cap may do at all

@@ -44,7 +44,14 @@ def rules() -> Rules:
     """The shipped rules; every signal has a source, so that its interval can be reported."""
     shipped = load_rules().rules
     measurements = {
-        name: msgspec.structs.replace(one, emitted_by=(*one.emitted_by, SOURCE))
+        name: msgspec.structs.replace(
+            one,
+            emitted_by=(*one.emitted_by, SOURCE),
+            fields={
+                key: msgspec.structs.replace(field, emitted_by=field.emitted_by and (*field.emitted_by, SOURCE))
+                for key, field in one.fields.items()
+            },
+        )
         for name, one in shipped.catalogue.measurements.items()
     }
     plans = {name: _needing_little(plan) for name, plan in shipped.plans.items()}

@@ -44,7 +44,12 @@ def subjects_of(plan: QuestionPlan) -> int:
 def rules() -> Rules:
     shipped = load_rules().rules
     measurements = {
-        name: msgspec.structs.replace(one, emitted_by=(SOURCE,)) for name, one in shipped.catalogue.measurements.items()
+        name: msgspec.structs.replace(
+            one,
+            emitted_by=(SOURCE,),
+            fields={key: msgspec.structs.replace(field, emitted_by=None) for key, field in one.fields.items()},
+        )
+        for name, one in shipped.catalogue.measurements.items()
     }
     return replace(shipped, catalogue=Catalogue(measurements, shipped.catalogue.families))
 

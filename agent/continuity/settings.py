@@ -1,0 +1,80 @@
+"""What a continuity probe is told: the path that clinicians use, and how to tell that it works."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from agent.broker import Secret, Tls, tls_context
+from agent.continuity.reach import Http, Reach, Tcp
+from agent.continuity.sql import SqlTokens, identify_mysql, identify_postgresql
+from agent.databases import Account, mysql, postgresql
+from agent.errors import LinkError, SourceError
+from agent.language import say
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Id = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[a-z0-9][a-z0-9-]{0,62}$",
+        description="小写字母、数字和连字符，最长 63 个字符 / small letters, digits and hyphens, at most 63",
+    ),
+]
+TableName = Annotated[str, msgspec.Meta(pattern=r"^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$")]
+Address = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^[A-Za-z0-9._:\[\]-]+:[0-9]{1,5}$", description="主机:端口 / host:port"),
+]
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One path. addresses: host:port; several only for a database whose client knows all its nodes, tried in this order.
+
+    tcp: banner, whether the server speaks first and its first line says who it is. http: path, expect (words of the
+    body), identity_header, tls. postgresql, mysql: database, user, password, table.
+    """
+
+    service: Id
+    kind: Literal["tcp", "http", "postgresql", "mysql"]
+    addresses: Annotated[tuple[Address, ...], msgspec.Meta(min_length=1, max_length=16)]
+    banner: bool = False
+    path: Annotated[str, msgspec.Meta(pattern=r"^/[!-~]*$")] = "/"
+    expect: str = ""
+    identity_header: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]*$")] = ""
+    tls: Tls | None = None
+    database: str = ""
+    user: str = ""
+    password: Secret | None = None
+    table: TableName = "infravitals_token"
+
+    def __post_init__(self) -> None:
+        if self.kind in ("tcp", "http") and len(self.addresses) > 1:
+            raise ValueError(
+                say(f"kind 为 {self.kind} 时 addresses 只能写一个", f"a {self.kind} probe has one address only")
+            )
+        if self.kind in ("postgresql", "mysql") and not (self.database and self.user):
+            raise ValueError(
+                say(f"kind 为 {self.kind} 时要写 database 和 user", f"a {self.kind} probe needs database and user")
+            )
+
+    def make_reach(self, stream: str) -> Reach:
+        """The way of its tokens; `stream` tells them from those of others. Raises SourceError when a file cannot be read."""
+        host, port = split_address(self.addresses[0])
+        if self.kind == "tcp":
+            return Tcp(host, port, banner=self.banner)
+        if self.kind == "http":
+            try:
+                tls = tls_context(self.tls) if self.tls else None
+            except LinkError as error:
+                raise SourceError(str(error).replace("broker.tls", "tls")) from error
+            return Http(host, port, self.path, expect=self.expect, identity_header=self.identity_header, tls=tls)
+        addresses = [split_address(address) for address in self.addresses]
+        account = Account(self.database, self.user, self.password, f"continuity_probe.probes.{stream}")
+        if self.kind == "postgresql":
+            return SqlTokens(addresses, account, self.table, stream, postgresql.dial, identify_postgresql)
+        return SqlTokens(addresses, account, self.table, stream, mysql.dial, identify_mysql)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port`; an IPv6 host may stand in brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

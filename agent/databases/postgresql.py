@@ -1,0 +1,125 @@
+"""The door to PostgreSQL: psycopg, its errors translated."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from agent.databases import Account, Row, Session
+from agent.errors import SourceError
+from agent.language import say
+
+if TYPE_CHECKING:
+    import psycopg
+
+APPLICATION = "infravitals"
+
+
+async def dial(host: str, port: int, account: Account, timeout_seconds: float) -> Session:
+    """A session at one server. Raises SourceError."""
+    try:
+        import psycopg
+    except ModuleNotFoundError as error:
+        raise SourceError(
+            say(
+                "缺少 PostgreSQL 客户端，请安装附加包 databases",
+                "the PostgreSQL client is missing: the extra `databases`",
+            )
+        ) from error
+    try:
+        connection = await psycopg.AsyncConnection.connect(
+            host=host,
+            port=port,
+            dbname=account.database,
+            user=account.user,
+            password=account.read_password(),
+            application_name=APPLICATION,
+            autocommit=True,
+            connect_timeout=max(2, round(timeout_seconds)),
+            prepare_threshold=None,  # a pooler in between knows no prepared statements
+        )
+    except psycopg.Error as error:
+        raise SourceError(f"{host}:{port}: {_explain(error, account)}") from error
+    return _Session(connection, f"{host}:{port}", account)
+
+
+class _Session:
+    """Sound while nothing was cancelled in the middle of it."""
+
+    def __init__(self, connection: "psycopg.AsyncConnection[Row]", where: str, account: Account) -> None:
+        self._connection = connection
+        self._where, self._account = where, account
+        self._warnings: list[str] = []
+        connection.add_notice_handler(self._note)
+
+    @property
+    def is_usable(self) -> bool:
+        return not self._connection.closed
+
+    async def query(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        return (await self._run(sql, values))[1]
+
+    async def named(self, sql: str) -> list[dict[str, object]]:
+        names, rows = await self._run(sql, ())
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    async def _run(self, sql: str, values: Sequence[object]) -> tuple[list[str], list[Row]]:
+        task = asyncio.ensure_future(self._query(sql, values))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # psycopg would ask the server to cancel and wait for it, which a server that hangs never does
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._cut()
+            raise
+
+    async def _query(self, sql: str, values: Sequence[object]) -> tuple[list[str], list[Row]]:
+        import psycopg
+
+        self._warnings.clear()
+        try:
+            cursor = await self._connection.execute(sql.encode(), values or None)
+            names = [column.name for column in cursor.description or ()]
+            rows = await cursor.fetchall() if names else []
+        except psycopg.Error as error:
+            raise SourceError(f"{self._where}: {_explain(error, self._account)}") from error
+        if self._warnings:
+            # as when the wait for a synchronous standby is cancelled: committed here, and only here
+            raise SourceError(f"{self._where}: {self._warnings[0]}")
+        return names, rows
+
+    async def close(self) -> None:
+        if not self._connection.closed:
+            await self._connection.close()
+
+    def _note(self, notice: "psycopg.errors.Diagnostic") -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            self._warnings.append((notice.message_primary or "")[:200])
+
+    def _cut(self) -> None:
+        """Both ends see the end of the connection now; whoever waits on it stops waiting."""
+        if self._connection.closed:
+            return
+        with socket.socket(fileno=os.dup(self._connection.fileno())) as twin:
+            try:
+                twin.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return
+
+
+def _explain(error: "psycopg.Error", account: Account) -> str:
+    """One sentence; where a right or the table is missing, what to run."""
+    state = error.sqlstate or ""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    if state == "42501":
+        return say(
+            f"账号 {account.user} 缺少权限：{first}；所需的 GRANT 见 infravitals-agent sample",
+            f"user {account.user} lacks a right: {first}; `infravitals-agent sample` prints the GRANT",
+        )
+    if state == "42P01":
+        return say(
+            f"没有这张表：{first}；建表语句见 infravitals-agent sample continuity_probe",
+            f"{first}; `infravitals-agent sample continuity_probe` prints the CREATE TABLE",
+        )
+    return first

@@ -1,0 +1,268 @@
+"""Whether this gateway's nftables deny by default, permit nothing from any to any, and hold no dead rules.
+
+Measures: boundary.is_in_service (it forwards and filters), is_default_deny, permit_any_count, rules_count, stale_rules_count
+(rules without a hit in 90 days), strength_level (2 when connections are tracked, else 1; 0 without rules).
+Needs: nft and CAP_NET_ADMIN; iptables of today are nftables too. Rules need counters to be known as dead or alive.
+Reference: nft(8), libnftables-json(5).
+
+What forwards over IPv6 must deny over IPv6 as well. How dead a rule is has to be seen: until every rule has had a hit or was
+watched for 90 days, stale_rules_count is left out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import msgspec
+
+from agent.catalogue import explain_id, is_id
+from agent.errors import SourceError
+from agent.language import say
+from agent.points import Value
+from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+
+STALE_SECONDS = 90 * 86400.0
+STATE_FILE = "firewall_rules.json"
+FORWARDING = {"ip": "proc/sys/net/ipv4/ip_forward", "ip6": "proc/sys/net/ipv6/conf/all/forwarding"}
+DENIES = ("drop", "reject")
+SAYS_NOTHING = ("counter", "log", "comment", "limit")
+"""Statements that neither decide nor narrow; a limit narrows in time only."""
+
+MOST_DEPTH = 16
+
+
+class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """boundary: what this gateway's boundary is called. strength_level: where the gateway does more than nftables show."""
+
+    interval_seconds: Annotated[float, msgspec.Meta(ge=60)] = 300.0
+    deadline_seconds: Seconds = 20.0
+    boundary: str
+    strength_level: Annotated[int, msgspec.Meta(ge=0, le=4)] | None = None
+
+    def __post_init__(self) -> None:
+        if not is_id(self.boundary):
+            raise ValueError(explain_id("boundary", self.boundary))
+
+
+class Rule(NamedTuple):
+    """statements: as libnftables-json writes them, by kind. packets: None without a counter."""
+
+    chain: str
+    statements: tuple[tuple[str, Any], ...]
+    packets: int | None
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it takes some packets only."""
+        return any(
+            kind not in (*SAYS_NOTHING, *DENIES, "accept", "jump", "goto", "return") for kind, _ in self.statements
+        )
+
+    @property
+    def verdict(self) -> str:
+        """What it decides: its last statement's kind."""
+        return self.statements[-1][0] if self.statements else ""
+
+    @property
+    def key(self) -> str:
+        """The same rule as long as nobody edits it."""
+        parts = [[kind, value] for kind, value in self.statements if kind != "counter"]
+        return f"{self.chain} {msgspec.json.encode(parts, order='deterministic').decode()}"
+
+
+class Chain(NamedTuple):
+    """family: ip, ip6 or inet. policy: of a base chain, else ''."""
+
+    family: str
+    hook: str
+    policy: str
+
+
+class Ruleset(NamedTuple):
+    """chains and rules by `family table chain`."""
+
+    chains: Mapping[str, Chain]
+    rules: Mapping[str, Sequence[Rule]]
+
+    def walk(self, chain: str, depth: int = 0) -> Iterator[Rule]:
+        """The rules of a chain and of those that all of its packets are sent to."""
+        for rule in self.rules.get(chain, ()):
+            yield rule
+            if rule.verdict in ("jump", "goto") and not rule.is_narrowed and depth < MOST_DEPTH:
+                yield from self.walk(self.target(rule), depth + 1)
+
+    def target(self, rule: Rule) -> str:
+        """Where a jump leads, within its table."""
+        return " ".join((*rule.chain.split(" ")[:2], str(rule.statements[-1][1]["target"])))
+
+    def denies(self, chain: str) -> bool:
+        """Whether what no rule took is dropped."""
+        rules = [rule for rule in self.walk(chain) if not rule.is_narrowed and rule.verdict in (*DENIES, "accept")]
+        if rules:  # the first that takes everything decides
+            return rules[0].verdict in DENIES
+        return self.chains[chain].policy == "drop"
+
+    def forwarding(self, family: str) -> list[str]:
+        """The base chains that a forwarded packet of a family passes."""
+        return [name for name, one in self.chains.items() if one.hook == "forward" and one.family in ("inet", family)]
+
+    def reached(self) -> list[Rule]:
+        """Every rule that a forwarded packet may meet, jumped to or not."""
+        waiting = [name for name, one in self.chains.items() if one.hook == "forward"]
+        seen = set(waiting)
+        found = []
+        while waiting:
+            for rule in self.rules.get(waiting.pop(), ()):
+                found.append(rule)
+                if rule.verdict in ("jump", "goto") and (there := self.target(rule)) not in seen:
+                    seen.add(there)
+                    waiting.append(there)
+        return found
+
+
+class Source:
+    """The forward hook of this machine."""
+
+    systems: ClassVar[tuple[str, ...]] = ("linux",)
+    has_rates: ClassVar[bool] = False
+
+    def __init__(self, config: Config, surroundings: Surroundings) -> None:
+        self._config = config
+        self._surroundings = surroundings
+        self._hits = Hits(surroundings.state_directory / STATE_FILE if surroundings.state_directory else None)
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def collect(self) -> list[Reading]:
+        """One reading. Raises NoData without nft, SourceError without the right to ask it."""
+        output = await self._surroundings.command(["nft", "-j", "list", "ruleset"], self._config.deadline_seconds * 0.9)
+        if output.status:
+            why = output.stderr.strip().splitlines()[:1]
+            text = say(
+                f"nft 拒绝回答：{''.join(why)}；采集代理需要 CAP_NET_ADMIN",
+                f"nft refuses: {''.join(why)}; the agent needs CAP_NET_ADMIN",
+            )
+            raise SourceError(text)
+        ruleset = read_ruleset(output.stdout)
+        forwarded = [family for family, path in FORWARDING.items() if self._is_on(path)]
+        fields = self._describe(ruleset, forwarded)
+        return [Reading("boundary", fields, {"boundary": self._config.boundary})]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def _is_on(self, path: str) -> bool:
+        try:
+            return (self._surroundings.root / path).read_text("ascii").strip() == "1"
+        except OSError:
+            return False
+
+    def _describe(self, ruleset: Ruleset, forwarded: Sequence[str]) -> dict[str, Value]:
+        rules = ruleset.reached()
+        bases = {family: ruleset.forwarding(family) for family in forwarded}
+        fields: dict[str, Value] = {
+            "is_in_service": bool(forwarded) and all(bases.values()),
+            "is_default_deny": bool(forwarded)
+            and all(any(ruleset.denies(chain) for chain in chains) for chains in bases.values()),
+            "permit_any_count": sum(rule.verdict == "accept" and not rule.is_narrowed for rule in rules),
+            "rules_count": len(rules),
+            "strength_level": _strength(rules) if self._config.strength_level is None else self._config.strength_level,
+        }
+        stale = self._hits.count_stale(rules, self._surroundings.clock())
+        if stale is not None:
+            fields["stale_rules_count"] = stale
+        return fields
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """One rule over time, in seconds since the epoch. hit: when its counter last moved, None when it never did."""
+
+    since: float
+    hit: float | None = None
+    packets: int = 0
+
+    def look(self, packets: int, now: float) -> "Watched":
+        """The same after one more look."""
+        return Watched(self.since, now if packets and packets != self.packets else self.hit, packets)
+
+    def is_stale(self, now: float) -> bool | None:
+        """Whether it had no hit in 90 days; None while nobody can know."""
+        if self.hit is not None and now - self.hit < STALE_SECONDS:
+            return False
+        return True if now - self.since >= STALE_SECONDS else None
+
+
+class Hits:
+    """Every rule over time, kept in a file across restarts."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known: dict[str, Watched] | None = None
+
+    def count_stale(self, rules: Sequence[Rule], now: float) -> int | None:
+        """Rules without a hit in 90 days; None while that cannot be known of every rule."""
+        known = self._read() if self._known is None else self._known
+        kept = {rule.key: known.get(rule.key, Watched(now)).look(rule.packets or 0, now) for rule in rules}
+        if kept != known:
+            self._write(kept)
+        self._known = kept
+        states = [None if rule.packets is None else kept[rule.key].is_stale(now) for rule in rules]
+        return None if None in states else states.count(True)
+
+    def _read(self) -> dict[str, Watched]:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, Watched]) if self._path else {}
+        except (OSError, msgspec.MsgspecError):  # none yet, or damaged: watched anew
+            return {}
+
+    def _write(self, known: Mapping[str, Watched]) -> None:
+        if self._path is None:
+            return
+        whole = self._path.with_suffix(".new")
+        try:
+            whole.write_bytes(msgspec.json.encode(known))
+            whole.replace(self._path)
+        except OSError as error:
+            text = say(f"无法写入 {self._path}：{error.strerror}", f"cannot write {self._path}: {error.strerror}")
+            raise SourceError(text) from error
+
+
+def read_ruleset(text: str) -> Ruleset:
+    """What `nft -j list ruleset` printed. Raises SourceError when it is not that."""
+    try:
+        items = msgspec.json.decode(text)["nftables"]
+        counters = {_name(item["counter"], "name"): item["counter"]["packets"] for item in items if "counter" in item}
+        chains: dict[str, Chain] = {}
+        rules: dict[str, list[Rule]] = {}
+        for item in items:
+            if chain := item.get("chain"):
+                chains[_name(chain, "name")] = Chain(chain["family"], chain.get("hook", ""), chain.get("policy", ""))
+            if rule := item.get("rule"):
+                name = _name(rule, "chain")
+                statements = tuple(next(iter(one.items())) for one in rule["expr"])
+                table = name.rpartition(" ")[0]
+                rules.setdefault(name, []).append(Rule(name, statements, _packets(statements, table, counters)))
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise SourceError(say("看不懂 nft 的回答", "cannot make sense of what nft answered")) from error
+    return Ruleset(chains, rules)
+
+
+def _name(item: Mapping[str, Any], key: str) -> str:
+    return f"{item['family']} {item['table']} {item[key]}"
+
+
+def _packets(statements: Sequence[tuple[str, Any]], table: str, counters: Mapping[str, int]) -> int | None:
+    """What the rule's counter says, its own or a named one."""
+    for kind, value in statements:
+        if kind == "counter":
+            return counters.get(f"{table} {value}") if isinstance(value, str) else int(value["packets"])
+    return None
+
+
+def _strength(rules: Sequence[Rule]) -> int:
+    """2 for rules that know connections, 1 for rules that do not, 0 for none."""
+    tracks = any(
+        kind == "match" and "ct" in (value.get("left") or {}) for rule in rules for kind, value in rule.statements
+    )
+    return 2 if tracks else 1 if rules else 0

@@ -1,0 +1,360 @@
+"""Whether paths work and how well: echoes, TCP, HTTP and DNS requests, two-ended streams; and the lines made of them.
+
+Measures: path_probe of each target: is_reachable, rtt_seconds; of echoes and streams also loss_ratio, jitter_seconds,
+reorder_ratio, duplicate_ratio and one_way_delay_seconds (half the round trip, but for streams with `one_way`). line: is_up
+(any route), live_routes_count (of different providers), has_tested_fallback, committed_bits_per_second (what the line's own
+interface runs at, or was promised if that is less). network_segment: live_paths_count, has_redundant_gateway. service_probe: is_up, latency_seconds of targets that name a service.
+Needs: CAP_NET_RAW or the agent's group in net.ipv4.ping_group_range for echoes; the package dnspython for DNS; for streams a
+`path_reflector` with the same key at the far end. `one_way` needs both clocks disciplined to a fraction of the delay.
+Reference: RFC 3550 (jitter), RFC 4737 (reordering), RFC 5357 and 8762 (streams); docs/paths.md.
+
+Of a stream's two directions the worse counts, field by field. Only what stands in the file is asked, at an even pace.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from agent.broker import Secret
+from agent.catalogue import explain_id, is_id
+from agent.errors import SourceError
+from agent.language import say
+from agent.points import Value
+from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+from agent.sources._pings import Pings
+from agent.sources._proof import read_key
+from agent.sources._requests import connect, get, read_url, timed, tls_of
+from agent.sources._stream import Direction, Stream, Streamed
+from agent.sources._tally import Tally
+from agent.sources._ways import read_address
+from agent.sources.isolation_responder import Port
+from agent.sources.path_reflector import PORT as REFLECTOR_PORT
+
+AT_ONCE = 32
+STREAMS_AT_ONCE = 8
+_log = logging.getLogger(__name__)
+
+Kind = Literal["icmp", "tcp", "http", "dns", "stream"]
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is probed. address: of icmp, tcp, dns, stream. port: of tcp; 53 and 7180 where not said. url, statuses, ca: of http.
+
+    ask: the name that DNS is asked for. service: the service that it stands for; its probe is reported as one of the service too.
+    """
+
+    name: str
+    kind: Kind = "icmp"
+    address: str = ""
+    port: Port | None = None
+    url: str = ""
+    statuses: tuple[int, ...] = (200,)
+    ca: str | None = None
+    ask: str = ""
+    service: str | None = None
+
+    def __post_init__(self) -> None:
+        for key, name in (("name", self.name), ("service", self.service)):
+            if name is not None and not is_id(name):
+                raise ValueError(explain_id(key, name))
+        if self.kind == "http":
+            read_url(self.url)
+        else:
+            read_address(self.address)
+        if self.kind == "tcp" and self.port is None:
+            raise ValueError(say(f"'{self.name}': tcp 须写 port", f"'{self.name}': tcp needs a port"))
+        if self.kind == "dns" and not self.ask:
+            raise ValueError(say(f"'{self.name}': dns 须写 ask", f"'{self.name}': dns needs a name to ask for"))
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One provider's way to the partner; live while any of its targets is reachable."""
+
+    provider: str
+    targets: tuple[str, ...]
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A leased or telemedicine line. fallback: targets over 4G/5G or VPN. interface: of this machine, that carries the line."""
+
+    routes: tuple[Route, ...]
+    fallback: tuple[str, ...] = ()
+    interface: str | None = None
+    committed_bits_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network segment. paths: one target behind each way in; gateways: each gateway's own address, as targets."""
+
+    paths: tuple[str, ...]
+    gateways: tuple[str, ...] = ()
+
+
+class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """packets and spacing_seconds: of echoes; stream_*: of streams. per_second: echoes a second at most."""
+
+    interval_seconds: Seconds = 15.0
+    deadline_seconds: Seconds = 14.0
+    targets: tuple[Target, ...]
+    lines: Mapping[str, Line] = {}
+    segments: Mapping[str, Segment] = {}
+    key: Secret | None = None
+    packets: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
+    spacing_seconds: Annotated[float, msgspec.Meta(ge=0.01, le=10)] = 0.2
+    per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 500.0
+    timeout_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=30)] = 2.0
+    stream_packets: Annotated[int, msgspec.Meta(ge=2, le=10000)] = 200
+    stream_spacing_seconds: Annotated[float, msgspec.Meta(ge=0.001, le=1)] = 0.02
+    stream_packet_bytes: Annotated[int, msgspec.Meta(ge=260, le=1400)] = 260
+    one_way: bool = False
+
+    def __post_init__(self) -> None:
+        names = [target.name for target in self.targets]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(say(f"对象 '{name}' 不止一个", f"there is more than one target '{name}'"))
+        for used in self._used():
+            if used not in names:
+                raise ValueError(say(f"没有名为 '{used}' 的对象", f"there is no target '{used}'"))
+        if self.key is None and any(target.kind == "stream" for target in self.targets):
+            raise ValueError(say("有 stream 对象时须写 key", "a stream needs a key to be given"))
+
+    def _used(self) -> Sequence[str]:
+        routes = [name for line in self.lines.values() for route in line.routes for name in route.targets]
+        fallbacks = [name for line in self.lines.values() for name in line.fallback]
+        return [*routes, *fallbacks, *(name for one in self.segments.values() for name in (*one.paths, *one.gateways))]
+
+
+Fields = dict[str, Value]
+
+
+class Source:
+    """All targets of one agent, once a round."""
+
+    systems: ClassVar[tuple[str, ...]] = ("linux",)
+    has_rates: ClassVar[bool] = False
+
+    def __init__(self, config: Config, surroundings: Surroundings) -> None:
+        self._config = config
+        self._probe = surroundings.asset
+        self._root = surroundings.root
+        self._key = b""
+        self._requests: dict[str, Callable[[], Awaitable[float | None]]] = {}
+        self._apart: set[str] = set()
+
+    async def open(self) -> None:
+        """Read keys and certificates. Raises SourceError for one that cannot be used."""
+        self._key = read_key(self._config.key) if self._config.key else b""
+        self._requests = {
+            target.name: self._request(target)
+            for target in self._config.targets
+            if target.kind in ("tcp", "http", "dns")
+        }
+
+    async def collect(self) -> list[Reading]:
+        """One round. Raises SourceError without the right to send echoes; a silent target is no error."""
+        pinged, asked, streamed = await asyncio.gather(self._ping(), self._ask(), self._stream())
+        found: Mapping[str, Fields] = {**pinged, **asked, **streamed}
+        readings = [
+            Reading("path_probe", found[target.name], {"target": target.name, "probe": self._probe})
+            for target in self._config.targets
+        ]
+        live = {name for name, fields in found.items() if fields["is_reachable"]}
+        return [*readings, *self._services(found), *self._lines(live), *self._segments(live)]
+
+    async def close(self) -> None:
+        """Nothing is kept open between rounds."""
+
+    def _of_kind(self, kind: Kind) -> list[Target]:
+        return [target for target in self._config.targets if target.kind == kind]
+
+    async def _ping(self) -> dict[str, Fields]:
+        targets, config = self._of_kind("icmp"), self._config
+        if not targets:
+            return {}
+        pings = Pings([target.address for target in targets], config.packets, secrets.randbits(63))
+        await pings.run(config.spacing_seconds, config.timeout_seconds, config.per_second)
+        tallies = zip(targets, pings.tallies, strict=True)
+        return {target.name: of_echoes(tally, config.packets) for target, tally in tallies}
+
+    async def _ask(self) -> dict[str, Fields]:
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def ask(request: Callable[[], Awaitable[float | None]]) -> Fields:
+            async with places:
+                seconds = await request()
+            return {"is_reachable": False} if seconds is None else {"is_reachable": True, "rtt_seconds": seconds}
+
+        found = await asyncio.gather(*(ask(request) for request in self._requests.values()))
+        return dict(zip(self._requests, found, strict=True))
+
+    async def _stream(self) -> dict[str, Fields]:
+        places = asyncio.Semaphore(STREAMS_AT_ONCE)
+        targets = self._of_kind("stream")
+
+        async def stream(target: Target) -> Fields:
+            config = self._config
+            one = Stream(self._key, self._probe, config.stream_packets, config.stream_packet_bytes)
+            port = target.port or REFLECTOR_PORT
+            async with places:
+                try:
+                    streamed = await one.run(
+                        target.address, port, config.stream_spacing_seconds, config.timeout_seconds
+                    )
+                except OSError:  # no route, or a rule of our own: not reachable from here
+                    return {"is_reachable": False, "loss_ratio": 1.0}
+            self._tell_of_clocks(target.name, streamed)
+            return of_stream(streamed, config.one_way)
+
+        return dict(zip((one.name for one in targets), await asyncio.gather(*map(stream, targets)), strict=True))
+
+    def _request(self, target: Target) -> Callable[[], Awaitable[float | None]]:
+        """What one tcp, http or dns target is asked."""
+        timeout_seconds = self._config.timeout_seconds
+        work: Callable[[], Awaitable[bool]]
+        if target.kind == "http":
+            url = read_url(target.url)
+            context = tls_of(url, target.ca)
+            work = partial(get, url, target.statuses, context)
+        elif target.kind == "dns":
+            ask = _dns_asker()
+            work = partial(ask, target.address, target.port or 53, target.ask, timeout_seconds)
+        else:
+            work = partial(connect, target.address, target.port or 0)
+        return partial(timed, work, timeout_seconds)
+
+    def _tell_of_clocks(self, name: str, streamed: Streamed) -> None:
+        """Say once that `one_way` cannot be had: a packet that arrives before it was sent."""
+        if not self._config.one_way or name in self._apart or not _clocks_apart(streamed):
+            return
+        self._apart.add(name)
+        text = say(
+            f"{name}: 两端时钟相差超过时延，单向时延改取往返的一半；请校准两端时钟",
+            f"{name}: the two clocks are further apart than the delay, so half the round trip counts; set both clocks",
+        )
+        _log.warning(text)
+
+    def _services(self, found: Mapping[str, Fields]) -> list[Reading]:
+        """A probe of a service for each target that stands for one; of several the best counts: any way will do."""
+        services: dict[str, Fields] = {}
+        for target in self._config.targets:
+            if target.service is None:
+                continue
+            fields: Fields = {"is_up": found[target.name]["is_reachable"]}
+            if "rtt_seconds" in found[target.name]:
+                fields["latency_seconds"] = found[target.name]["rtt_seconds"]
+            if not services.get(target.service, {}).get("is_up"):
+                services[target.service] = fields
+        return [
+            Reading("service_probe", fields, {"service": service, "probe": self._probe})
+            for service, fields in services.items()
+        ]
+
+    def _lines(self, live: set[str]) -> list[Reading]:
+        readings = []
+        for name, line in self._config.lines.items():
+            providers = {route.provider for route in line.routes if live & set(route.targets)}
+            has_fallback = bool(live & set(line.fallback))
+            fields: Fields = {
+                "is_up": bool(providers) or has_fallback,
+                "live_routes_count": len(providers),
+                "has_tested_fallback": has_fallback,
+            }
+            if (committed := self._committed(line)) is not None:
+                fields["committed_bits_per_second"] = committed
+            readings.append(Reading("line", fields, {"line": name}))
+        return readings
+
+    def _committed(self, line: Line) -> float | None:
+        """What the line's interface runs at, at most what was promised; None when nobody can say."""
+        promised = line.committed_bits_per_second
+        if line.interface is None:
+            return promised
+        speed = _read_speed(self._root / "sys/class/net" / line.interface / "speed")
+        return None if speed is None else min(speed, promised or speed)
+
+    def _segments(self, live: set[str]) -> list[Reading]:
+        return [
+            Reading(
+                "network_segment",
+                {
+                    "live_paths_count": len(live & set(segment.paths)),
+                    "has_redundant_gateway": len(live & set(segment.gateways)) > 1,
+                },
+                {"segment": name},
+            )
+            for name, segment in self._config.segments.items()
+        ]
+
+
+def of_echoes(tally: Tally, sent: int) -> Fields:
+    """What the echoes of one target say. Jitter and order are those of the round trip."""
+    fields: Fields = {"is_reachable": tally.received > 0, "loss_ratio": tally.loss_ratio(sent)}
+    if tally.received:
+        fields |= {
+            "rtt_seconds": tally.delay_seconds,
+            "one_way_delay_seconds": tally.delay_seconds / 2,
+            "reorder_ratio": tally.reorder_ratio,
+            "duplicate_ratio": tally.duplicate_ratio,
+        }
+    if tally.received > 1:
+        fields["jitter_seconds"] = tally.jitter_seconds
+    return fields
+
+
+def of_stream(streamed: Streamed, one_way: bool) -> Fields:
+    """What one stream says: the worse of its directions. Without the far end's count only that it answers is known."""
+    if streamed.out is None:
+        fields: Fields = {"is_reachable": streamed.back.received > 0}
+        return fields if streamed.back.received else fields | {"loss_ratio": 1.0}
+    directions = [(streamed.out, streamed.sent), (streamed.back, streamed.returned)]
+    fields = {"is_reachable": streamed.back.received > 0, "loss_ratio": max(_loss(*one) for one in directions)}
+    if not streamed.back.received:
+        return fields
+    delay = streamed.rtt_seconds / 2
+    if one_way and not _clocks_apart(streamed):
+        delay = max(streamed.out.delay_seconds, streamed.back.delay_seconds)
+    return fields | {
+        "rtt_seconds": streamed.rtt_seconds,
+        "one_way_delay_seconds": delay,
+        "jitter_seconds": max(one.jitter_seconds for one, _ in directions),
+        "reorder_ratio": max(one.reordered / one.received for one, _ in directions),
+        "duplicate_ratio": max(min(1.0, one.duplicates / one.received) for one, _ in directions),
+    }
+
+
+def _loss(direction: Direction, sent: int) -> float:
+    return 1 - direction.received / sent if sent else 1.0
+
+
+def _clocks_apart(streamed: Streamed) -> bool:
+    """Whether a packet seems to have arrived before it was sent."""
+    return streamed.out is not None and min(streamed.out.least_delay_seconds, streamed.back.least_delay_seconds) < 0
+
+
+def _read_speed(path: Path) -> float | None:
+    """Bits per second of an interface that is up and knows."""
+    try:
+        megabits = float(path.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+    return megabits * 1e6 if megabits > 0 else None
+
+
+def _dns_asker() -> Callable[[str, int, str, float], Awaitable[bool]]:
+    """The question to a DNS server. Raises SourceError without the package."""
+    try:
+        from agent.sources._dns import ask
+    except ModuleNotFoundError as error:
+        text = say(
+            "dns 对象需要 Python 包 dnspython：pip install 'infravitals[probe]'",
+            "dns targets need the package dnspython: pip install 'infravitals[probe]'",
+        )
+        raise SourceError(text) from error
+    return ask

@@ -1,0 +1,100 @@
+"""The far end of two-ended path probes: counts the packets of each stream and returns them.
+
+Measures: path_reflector.is_listening, packets_count (since the round before), strangers_count (datagrams without the key).
+Needs: the key that the probing agents have, and one UDP port.
+Reference: RFC 5357 (TWAMP) and RFC 8762 (STAMP) for the method; docs/paths.md for the packets.
+
+Only what carries the key is answered, by no more bytes than came.
+"""
+
+import asyncio
+import contextlib
+import socket
+from typing import ClassVar
+
+from agent.broker import Secret
+from agent.errors import SourceError
+from agent.language import say
+from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+from agent.sources._arrivals import answer, arrivals, listen
+from agent.sources._proof import read_key
+from agent.sources._stream import Reflector
+from agent.sources._ways import read_address
+from agent.sources.isolation_responder import Port
+
+PORT = 7180
+
+
+class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """addresses: where to listen."""
+
+    interval_seconds: Seconds = 60.0
+    key: Secret
+    port: Port = PORT
+    addresses: tuple[str, ...] = ("0.0.0.0", "::")  # noqa: S104 - probes come from everywhere
+
+    def __post_init__(self) -> None:
+        for text in self.addresses:
+            read_address(text)
+
+
+class Source:
+    """Listens between the rounds."""
+
+    systems: ClassVar[tuple[str, ...]] = ("linux",)
+    has_rates: ClassVar[bool] = False
+
+    def __init__(self, config: Config, surroundings: Surroundings) -> None:
+        self._config = config
+        self._monotonic = surroundings.monotonic
+        self._reflector: Reflector | None = None
+        self._sockets: list[socket.socket] = []
+
+    async def open(self) -> None:
+        """Listen. Raises SourceError without a key, or when an address cannot be listened at."""
+        await self.close()
+        reflector = self._reflector = Reflector(read_key(self._config.key), self._monotonic)
+        for address in self._config.addresses:
+            opened = self._bind(address)
+            self._sockets.append(opened)
+            asyncio.get_running_loop().add_reader(opened, _reflect, opened, reflector)
+
+    async def collect(self) -> list[Reading]:
+        """One reading about the time since the round before."""
+        reflector = self._reflector
+        assert reflector is not None  # noqa: S101 - open came first
+        fields = {
+            "is_listening": True,
+            "packets_count": reflector.packets_count,
+            "strangers_count": reflector.strangers_count,
+        }
+        reflector.packets_count = reflector.strangers_count = 0
+        return [Reading("path_reflector", fields)]
+
+    async def close(self) -> None:
+        """Stop listening."""
+        for opened in self._sockets:
+            asyncio.get_running_loop().remove_reader(opened)
+            opened.close()
+        self._sockets = []
+
+    def _bind(self, address: str) -> socket.socket:
+        port = self._config.port
+        try:
+            return listen(address, port)
+        except OSError as error:
+            why = error.strerror
+            text = say(
+                f"无法在 {address} 的 UDP {port} 上监听：{why}", f"cannot listen at UDP {port} of {address}: {why}"
+            )
+            raise SourceError(text) from error
+
+
+def _reflect(opened: socket.socket, reflector: Reflector) -> None:
+    """Everything that waits; a packet that cannot be returned counts as lost on its way back."""
+    with contextlib.suppress(OSError):
+        for arrival in arrivals(opened):
+            words = reflector.hear(arrival.data, arrival.received_ns)
+            if words and len(words) <= len(arrival.data):
+                with contextlib.suppress(OSError):
+                    answer(opened, arrival, words)

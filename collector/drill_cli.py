@@ -1,0 +1,273 @@
+"""`infravitals drill`: plan, run, watch, list, show. It runs on the machine whose agent has the continuity probe, with that agent's file."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from agent.commandline import OK, TROUBLE, WRONG, Parser, add_format
+from agent.errors import WrongCall
+from agent.language import say
+
+if TYPE_CHECKING:  # a command imports what it needs when it runs
+    from agent.continuity.settings import Probe
+    from agent.drills.plan import Plan
+    from agent.drills.records import Record
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+class Add(Protocol):
+    """Adds one command to the command line."""
+
+    def __call__(self, name: str, handler: Handler, zh: str, en: str) -> Parser:
+        """The command's parser."""
+
+
+def add_commands(add: Add) -> None:
+    """`drill` and what is below it."""
+    drill = add(
+        "drill",
+        lambda options: WRONG,
+        "切换演练：实测恢复时间与数据丢失",
+        "drills: recovery time and lost data, measured",
+    )
+    below = drill.add_subparsers(title=say("命令", "commands"), metavar=say("命令", "COMMAND"), required=True)
+
+    def sub(name: str, handler: Handler, zh: str, en: str) -> Parser:
+        child: Parser = below.add_parser(name, help=say(zh, en), description=say(zh, en))
+        child.set_defaults(handler=handler)
+        where = child.add_mutually_exclusive_group(required=True)
+        where.add_argument(
+            "-c", "--config", type=Path, metavar="agent.yaml", help=say("采集代理的配置", "the agent's configuration")
+        )
+        if name in ("list", "show"):
+            where.add_argument(
+                "--folder", type=Path, metavar=say("目录", "DIR"), help=say("演练记录的目录", "the folder of records")
+            )
+        return child
+
+    plan = sub("plan", _plan, "打印计划中的全部动作，什么也不碰", "print every action of a plan; touches nothing")
+    plan.add_argument("plan", type=Path, metavar=say("计划", "PLAN.yaml"))
+    run = sub("run", _run, "按计划演练；须两人开始", "drill as planned; two people start it")
+    run.add_argument("plan", type=Path, metavar=say("计划", "PLAN.yaml"))
+    run.add_argument(
+        "--by",
+        action="append",
+        default=[],
+        metavar=say("姓名", "NAME"),
+        help=say("由谁开始，写两次", "who starts it; twice"),
+    )
+    run.add_argument("--code", default="", help=say("drill plan 打印的代号", "the code that `drill plan` prints"))
+    add_format(run, ("text", "json"))
+    watch = sub("watch", _watch, "只观察，由人动手切换", "only watch while somebody makes the switch")
+    watch.add_argument(
+        "probe",
+        metavar=say("探测", "PROBE"),
+        help=say("continuity_probe 中的名称", "a name under continuity_probe.probes"),
+    )
+    watch.add_argument(
+        "--id", default=None, metavar=say("编号", "ID"), help=say("这次演练的编号", "the id of this drill")
+    )
+    watch.add_argument(
+        "--by", action="append", default=[], metavar=say("姓名", "NAME"), help=say("谁在动手", "who acts")
+    )
+    watch.add_argument("--seconds", type=float, default=900.0, help=say("最长观察多久", "how long at most"))
+    add_format(watch, ("text", "json"))
+    listed = sub("list", _list, "列出做过的演练", "list the drills that were")
+    add_format(listed, ("table", "json"))
+    show = sub(
+        "show", _show, "一次演练的全部，并按令牌日志重新核算", "all of a drill, counted again from its token log"
+    )
+    show.add_argument("drill", metavar=say("编号", "ID"))
+    add_format(show, ("text", "json"))
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from agent.drills.plan import describe
+
+    plan = _read_plan(options.plan)
+    _find_probe(options.config, plan.probe)
+    print("\n".join(describe(plan)))
+    return OK
+
+
+def _run(options: argparse.Namespace) -> int:
+    from agent.drills.plan import check_start
+
+    plan = _read_plan(options.plan)
+    probe, folder = _find_probe(options.config, plan.probe)
+    check_start(plan, options.by, options.code, datetime.now(UTC))
+    return _conduct(plan, probe, folder, options.by, options.format)
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from agent.catalogue import explain_id, is_id
+    from agent.drills.plan import Plan, Window
+
+    now = datetime.now(UTC)
+    name = options.id or now.strftime("watch-%Y%m%dt%H%M%S")
+    if not is_id(name):
+        raise WrongCall(explain_id("--id", name))
+    probe, folder = _find_probe(options.config, options.probe)
+    window = Window(now, now + timedelta(days=1))
+    plan = Plan(
+        drill=name, probe=options.probe, people=("watch", "only"), window=window, observe_seconds=options.seconds
+    )
+    return _conduct(plan, probe, folder, options.by, options.format)
+
+
+def _conduct(plan: "Plan", probe: "Probe", folder: Path, people: list[str], form: str) -> int:
+    from agent.drills.conduct import Conductor
+    from agent.sources import Surroundings
+
+    def tell(text: str) -> None:
+        if form == "text":
+            print(text, flush=True)
+
+    async def conduct() -> "Record":
+        conductor = Conductor(plan, probe, folder, Surroundings("drill"), tell)
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
+            loop.add_signal_handler(signal.SIGINT, conductor.stop)
+        return await conductor.run(people)
+
+    record = asyncio.run(conduct())
+    _print_record(record, form, [])
+    return OK
+
+
+def _list(options: argparse.Namespace) -> int:
+    from agent.drills.records import read_records
+    from agent.table import render_table
+
+    records = read_records(_folder(options))
+    if options.format == "json":
+        _print_json(records)
+        return OK
+    headers = [
+        say("演练", "DRILL"),
+        say("业务", "SERVICE"),
+        say("时间", "BEGAN"),
+        "RTO (s)",
+        "RPO (s)",
+        say("丢失", "LOST"),
+        say("通过", "PASSED"),
+    ]
+    rows = [
+        (
+            one.drill,
+            one.service,
+            _time(one.began_at),
+            _number(one.rto_seconds),
+            _number(one.rpo_seconds),
+            _count(one),
+            _yes(one.is_passed),
+        )
+        for one in records
+    ]
+    print(render_table(headers, rows) if rows else say("还没有演练", "no drill yet"))
+    return OK
+
+
+def _show(options: argparse.Namespace) -> int:
+    from agent.drills.records import find_doubts, read_records
+
+    folder = _folder(options)
+    found = [record for record in read_records(folder) if record.drill == options.drill]
+    if not found:
+        raise WrongCall(say(f"{folder} 中没有演练 {options.drill}", f"there is no drill {options.drill} in {folder}"))
+    doubts = find_doubts(folder, found[0])
+    _print_record(found[0], options.format, doubts)
+    return TROUBLE if doubts else OK
+
+
+def _print_record(record: "Record", form: str, doubts: list[str]) -> None:
+    if form == "json":
+        _print_json(record)
+        return
+    lines = [
+        say(
+            f"演练 {record.drill}，业务 {record.service}，{_time(record.began_at)}",
+            f"drill {record.drill}, service {record.service}, {_time(record.began_at)}",
+        ),
+        f"RTO {_number(record.rto_seconds)} s",
+        _describe_loss(record),
+        say(
+            f"令牌 {record.sent} 个，确认 {record.acknowledged} 个",
+            f"{record.sent} tokens, {record.acknowledged} acknowledged",
+        ),
+        say(f"切走并切回：{_yes(record.is_passed)}", f"moved and came back: {_yes(record.is_passed)}"),
+        say(f"令牌日志 SHA-256 {record.token_log_digest}", f"token log SHA-256 {record.token_log_digest}"),
+    ]
+    if record.is_aborted:
+        lines.append(say("已中止", "broken off"))
+    print("\n".join([*lines, *doubts]))
+
+
+def _describe_loss(record: "Record") -> str:
+    if record.lost is None or record.rpo_seconds is None:
+        return say(
+            "RPO 未测：这条路径不保存令牌，或读不回来",
+            "RPO not measured: this path keeps no tokens, or they could not be read back",
+        )
+    count, seconds = len(record.lost), record.rpo_seconds
+    return say(
+        f"RPO {seconds:.3f} s，丢失 {count} 个已确认的令牌", f"RPO {seconds:.3f} s, {count} acknowledged tokens lost"
+    )
+
+
+def _print_json(value: object) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _read_plan(path: Path) -> "Plan":
+    from agent.documents import build, read_document
+    from agent.drills.plan import Plan
+
+    return build(read_document(path), Plan)
+
+
+def _find_probe(config_path: Path, name: str) -> tuple["Probe", Path]:
+    """The probe of that name, and the folder of records beside the agent's state."""
+    from agent.config import read_config
+    from agent.documents import nearest
+    from agent.sources.continuity_probe import Config
+
+    config = read_config(config_path)
+    for section in config.sources:
+        if isinstance(section.config, Config):
+            if name in section.config.probes:
+                return section.config.probes[name], config.state_directory / "drills"
+            known = nearest(name, section.config.probes)
+            raise WrongCall(say(f"{config_path} 中没有探测 '{name}'", f"{config_path} has no probe '{name}'") + known)
+    raise WrongCall(say(f"{config_path} 没有配置 continuity_probe", f"{config_path} has no continuity_probe"))
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    from agent.config import read_config
+
+    folder: Path | None = options.folder
+    return folder if folder is not None else read_config(options.config).state_directory / "drills"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(timespec="seconds")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _count(record: "Record") -> str:
+    return "-" if record.lost is None else str(len(record.lost))
+
+
+def _yes(value: bool) -> str:
+    return say("是", "yes") if value else say("否", "no")

@@ -1,0 +1,134 @@
+"""What the wire said last: the matrix of zones, exposed services, lines; for the pages, never for a score."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from collector.stores import Latest, Store
+
+LOOK_BACK_MS = 7 * 86_400_000
+
+
+@dataclass(frozen=True)
+class TriedCell:
+    """The last round of one cell of the matrix. outcome: the catalogue's number. is_allowed: by the policy, None when not said."""
+
+    asset: str
+    from_zone: str
+    to_zone: str
+    protocol: str
+    port: str
+    is_allowed: bool | None
+    outcome: int
+    is_as_expected: bool
+    is_breached: bool
+    tried_at: int
+    nonce: str
+    refused_by: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The last scan from outside. exposed: `address:port` each."""
+
+    scanner: str
+    exposed: Sequence[str]
+    databases: int
+    scanned: int
+    is_complete: bool
+    scanned_at: int
+
+
+@dataclass(frozen=True)
+class LineNow:
+    """A line as its prober saw it last. committed: bits per second, None when nobody said."""
+
+    line: str
+    asset: str
+    is_up: bool
+    live_routes: int
+    has_fallback: bool
+    committed: float | None
+    seen_at: int
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """All of it, in the order in which it is shown: what is wrong first."""
+
+    cells: Sequence[TriedCell] = ()
+    scans: Sequence[Scan] = ()
+    lines: Sequence[LineNow] = ()
+
+
+NOTHING_SEEN = NetworkFacts()
+
+
+def read_network(store: Store, site: str, now: int) -> NetworkFacts:
+    """What was seen of a site's network in the last week."""
+
+    def latest(measurement: str) -> list[Latest]:
+        return [row for row in store.latest(measurement, now - LOOK_BACK_MS) if row.tags["site"] == site]
+
+    cells = [_cell(row) for row in latest("isolation_cell")]
+    return NetworkFacts(
+        sorted(
+            cells,
+            key=lambda one: (
+                not one.is_breached,
+                one.is_as_expected,
+                one.from_zone,
+                one.to_zone,
+                one.protocol,
+                one.port,
+            ),
+        ),
+        sorted((_scan(row) for row in latest("exposure_scan")), key=lambda one: one.scanner),
+        sorted((_line(row) for row in latest("line")), key=lambda one: (one.line, one.asset)),
+    )
+
+
+def _cell(row: Latest) -> TriedCell:
+    allowed = row.fields.get("is_allowed")
+    return TriedCell(
+        asset=row.tags["asset"],
+        from_zone=row.tags["from_zone"],
+        to_zone=row.tags["to_zone"],
+        protocol=row.tags["protocol"],
+        port=row.tags["port"],
+        is_allowed=None if allowed is None else allowed == 1.0,
+        outcome=int(_number(row.fields, "outcome")),
+        is_as_expected=_number(row.fields, "is_as_expected") == 1.0,
+        is_breached=_number(row.fields, "is_breached") == 1.0,
+        tried_at=row.timestamp,
+        nonce=str(row.fields.get("nonce", "")),
+        refused_by=str(row.fields.get("refused_by", "")),
+    )
+
+
+def _scan(row: Latest) -> Scan:
+    return Scan(
+        scanner=row.tags["scanner"],
+        exposed=str(row.fields.get("exposed", "")).split(),
+        databases=int(_number(row.fields, "exposed_databases_count")),
+        scanned=int(_number(row.fields, "scanned_count")),
+        is_complete=_number(row.fields, "is_complete") == 1.0,
+        scanned_at=row.timestamp,
+    )
+
+
+def _line(row: Latest) -> LineNow:
+    committed = row.fields.get("committed_bits_per_second")
+    return LineNow(
+        line=row.tags["line"],
+        asset=row.tags["asset"],
+        is_up=_number(row.fields, "is_up") == 1.0,
+        live_routes=int(_number(row.fields, "live_routes_count")),
+        has_fallback=_number(row.fields, "has_tested_fallback") == 1.0,
+        committed=committed if isinstance(committed, float) else None,
+        seen_at=row.timestamp,
+    )
+
+
+def _number(fields: Mapping[str, float | str], name: str) -> float:
+    value = fields.get(name)
+    return value if isinstance(value, float) else 0.0

@@ -1,0 +1,196 @@
+"""isolation_probe on the loopback: forged and replayed words change nothing, and the file's mistakes are said."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from servers import free_port
+
+from agent import language
+from agent.broker import Secret
+from agent.config import read_config
+from agent.documents import FileMistakes
+from agent.sources import Reading, Surroundings
+from agent.sources._attempt import Attempt, Came
+from agent.sources._control import Control
+from agent.sources._proof import Message, seal, unseal
+from agent.sources._verdict import Evidence, Outcome, judge, worst
+from agent.sources._ways import Way, read_way
+from agent.sources._witness import Witness
+from agent.sources.isolation_probe import Config, Source, Target
+
+KEY = b"a key of this test only"
+TCP = "tcp/22"
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Secret:
+    path = tmp_path / "probe.key"
+    path.write_bytes(KEY)
+    return Secret(file=str(path))
+
+
+@contextlib.asynccontextmanager
+async def speaker(hear: Callable[[bytes], bytes | None]) -> AsyncIterator[int]:
+    """Somebody on a loopback port who says what `hear` says; gives the port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            answer = hear(line)
+            if answer is None:
+                break
+            writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def round_of(key: Secret, target: Target) -> list[Reading]:
+    source = Source(
+        Config(zone="office", key=key, targets=(target,), timeout_seconds=0.5, control_retries=0),
+        Surroundings("office-probe"),
+    )
+    await source.open()
+    try:
+        return await source.collect()
+    finally:
+        await source.close()
+
+
+def cell(readings: list[Reading]) -> dict[str, object]:
+    [one] = [reading for reading in readings if reading.name == "isolation_cell"]
+    return dict(one.fields)
+
+
+async def test_answer_without_the_key_is_no_reach_and_no_isolation(key: Secret) -> None:
+    """A box on the way accepts everything and echoes; the responder is asked and has seen nothing."""
+    witness = Witness(KEY, "medical-probe", lambda: 0.0)
+    async with speaker(lambda line: line) as port, speaker(witness.hear) as control:
+        witness.ways = {Way("tcp", port)}
+        for policy in ({"allowed": (f"tcp/{port}",)}, {"blocked": (f"tcp/{port}",)}):
+            found = cell(
+                await round_of(key, Target(zone="medical", address="127.0.0.1", control_port=control, **policy))
+            )
+            assert (found["outcome"], found["is_reached"], found["is_as_expected"]) == (7, False, False)
+
+
+async def test_forged_testimony_counts_as_none(key: Secret) -> None:
+    """Somebody answers at the control port with a key of his own that nothing came."""
+    liar = Witness(b"a key of somebody else", "medical-probe", lambda: 0.0)
+    port = free_port()
+    liar.ways = {Way("tcp", port)}
+
+    def lie(line: bytes) -> bytes:
+        words = line.decode().split()
+        if words[1] == "hello":
+            return seal(b"a key of somebody else", "here", "medical-probe", "boot", words[3], f"tcp/{port}")
+        return seal(b"a key of somebody else", "saw", "medical-probe", "boot", words[3], "-")
+
+    async with speaker(lie) as control:
+        target = Target(zone="medical", address="127.0.0.1", control_port=control, blocked=(f"tcp/{port}",))
+        readings = await round_of(key, target)
+    assert cell(readings)["outcome"] == Outcome.NO_CONTROL and not cell(readings)["is_as_expected"]
+    [control_reading] = [one for one in readings if one.name == "isolation_control"]
+    assert control_reading.fields == {"is_seen": False}
+
+
+async def test_testimony_of_an_earlier_round_counts_as_none() -> None:
+    """Recorded words with the right key, played again: the challenge is another."""
+    witness = Witness(KEY, "medical-probe", lambda: 0.0)
+    recorded: dict[str, bytes] = {}
+
+    class Recorder:
+        def __init__(self, is_playing: bool) -> None:
+            self._is_playing = is_playing
+
+        async def exchange(self, line: bytes) -> bytes:
+            kind = line.split()[1].decode()
+            if self._is_playing:
+                return recorded[kind]
+            recorded[kind] = witness.hear(line) or b""
+            return recorded[kind]
+
+    first = Control(KEY, "office-probe", Recorder(False))
+    here = await first.hello()
+    assert here is not None and await first.ask(here, ["a"]) == frozenset()
+    again = Control(KEY, "office-probe", Recorder(True))
+    assert await again.hello() is None
+    assert await again.ask(here, ["a"]) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda line: line[:-2] + b"0\n", lambda line: line.replace(b"tcp/22", b"tcp/23"), lambda line: b"\xff" + line],
+)
+def test_line_that_was_touched_says_nothing(damage: Callable[[bytes], bytes]) -> None:
+    line = seal(KEY, "probe", "his-db-1", "tcp/22", "5" * 32)
+    assert unseal(KEY, line) == Message("probe", ("his-db-1", "tcp/22", "5" * 32))
+    touched = damage(line)
+    assert touched == line or unseal(KEY, touched) is None
+
+
+HEARD = Evidence(frozenset({"tcp/22"}), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("came", "testimony", "outcome"),
+    [
+        (Came.ANSWER, HEARD, Outcome.REACHED),
+        (Came.ANSWER, None, Outcome.REACHED),
+        (Came.SILENCE, Evidence(frozenset(), frozenset({"n"})), Outcome.REACHED),
+        (Came.ACCEPTED, Evidence(frozenset(), frozenset({"n"})), Outcome.REACHED),
+        (Came.SILENCE, HEARD, Outcome.DROPPED),
+        (Came.REFUSAL, HEARD, Outcome.REFUSED),
+        (Came.UNREACHABLE, HEARD, Outcome.UNREACHABLE),
+        (Came.SILENCE, None, Outcome.NO_CONTROL),
+        (Came.REFUSAL, None, Outcome.NO_CONTROL),
+        (Came.ACCEPTED, HEARD, Outcome.ANSWERED_BY_ANOTHER),
+        (Came.REFUSAL, Evidence(frozenset({"tcp/80"}), frozenset()), Outcome.NOT_HEARD_THERE),
+        (Came.SILENCE, Evidence(frozenset({"tcp/80"}), frozenset()), Outcome.NOT_HEARD_THERE),
+        (Came.UNSENT, HEARD, Outcome.NOT_SENT),
+    ],
+)
+def test_verdict(came: Came, testimony: Evidence | None, outcome: Outcome) -> None:
+    blocked = judge(False, TCP, Attempt("n", came), testimony)
+    allowed = judge(True, TCP, Attempt("n", came), testimony)
+    assert blocked.outcome == allowed.outcome == outcome
+    is_proven = outcome in (Outcome.REACHED, Outcome.DROPPED, Outcome.REFUSED, Outcome.UNREACHABLE)
+    assert blocked.is_proven == is_proven
+    assert blocked.is_breached == (outcome is Outcome.REACHED) and not allowed.is_breached
+    assert blocked.is_as_expected == (is_proven and outcome is not Outcome.REACHED)
+    assert allowed.is_as_expected == (outcome is Outcome.REACHED)
+
+
+def test_worst_of_several_targets_stands_for_the_cell() -> None:
+    reached = judge(False, TCP, Attempt("n", Came.ANSWER), HEARD)
+    dropped = judge(False, TCP, Attempt("m", Came.SILENCE), HEARD)
+    unknown = judge(False, TCP, Attempt("o", Came.SILENCE), None)
+    assert worst([dropped, unknown, reached]) is reached
+    assert worst([dropped, unknown]) is unknown
+
+
+@pytest.mark.parametrize("text", ["tcp", "tcp/0", "tcp/70000", "icmp/8", "sctp/5", "TCP/22", "tcp/22 "])
+def test_way_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="tcp/22"):
+        read_way(text)
+
+
+def test_mistakes_of_the_section_are_named_with_their_line(tmp_path: Path) -> None:
+    language.choose("en")
+    path = tmp_path / "agent.yaml"
+    path.write_text(
+        "site: north\nagent: srv-1\nbroker: {host: 127.0.0.1}\nsources:\n  isolation_probe:\n    zone: office\n"
+        "    key: {env: KEY}\n    targets:\n      - {zone: medical, address: his.hospital.example}\n"
+        "      - {zone: medical, address: 192.0.2.1, blocked: [tcp/22, tpc/23]}\n"
+    )
+    with pytest.raises(FileMistakes) as caught:
+        read_config(path)
+    language.choose(None)
+    said = [f"{mistake.line}: {mistake.text}" for mistake in caught.value.mistakes]
+    assert len(said) == 2
+    assert said[0].startswith("9: ") and "must be an IP address" in said[0]
+    assert said[1].startswith("10: ") and "tpc/23" in said[1]

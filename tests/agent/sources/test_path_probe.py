@@ -1,0 +1,286 @@
+"""path_probe on the loopback and in a namespace, against real servers: dnsmasq, Python's http.server, the kernel's echoes."""
+
+import http.server
+import logging
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from declared import undeclared
+from namespaces import Namespace, Network
+from servers import Authority, Daemon, free_port, program
+
+from agent import language
+from agent.config import read_config
+from agent.documents import FileMistakes
+from agent.sources import Reading, Surroundings
+from agent.sources._stream import Direction, Streamed
+from agent.sources._tally import Tally
+from agent.sources.path_probe import Config, Line, Route, Segment, Source, Target, of_stream
+
+MS = 1_000_000
+
+
+async def gather(config: Config, root: Path = Path("/")) -> list[Reading]:
+    source = Source(config, Surroundings("consult-1", root=root))
+    await source.open()
+    readings = await source.collect()
+    await source.close()
+    assert undeclared("path_probe", readings) == []
+    return readings
+
+
+def fields_of(readings: list[Reading], target: str) -> Mapping[str, object]:
+    [one] = [reading.fields for reading in readings if reading.tags.get("target") == target]
+    return one
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health?deep=1" else 503)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[int, int, Path]]:
+    """A plain and a TLS port of the same pages, and who signed the certificate."""
+    authority = Authority(tmp_path / "ca")
+    issued = authority.issue("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.certificate, issued.key)
+    plain = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    secure = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    secure.socket = context.wrap_socket(secure.socket, server_side=True)
+    for server in (plain, secure):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield plain.server_port, secure.server_port, authority.certificate
+    for server in (plain, secure):
+        server.shutdown()
+        server.server_close()
+
+
+async def test_http_is_reachable_by_its_status_and_its_certificate(web: tuple[int, int, Path]) -> None:
+    plain, secure, ca = web
+    health = f"://127.0.0.1:{secure}/health?deep=1"
+    readings = await gather(
+        Config(
+            targets=(
+                Target(name="well", kind="http", url=f"http://127.0.0.1:{plain}/health?deep=1"),
+                Target(name="ill", kind="http", url=f"http://127.0.0.1:{plain}/other"),
+                Target(name="expected", kind="http", url=f"http://127.0.0.1:{plain}/other", statuses=(200, 503)),
+                Target(name="signed", kind="http", url=f"https{health}", ca=str(ca)),
+                Target(name="unknown-signer", kind="http", url=f"https{health}"),
+                Target(name="nobody", kind="http", url=f"http://127.0.0.1:{free_port()}/"),
+            )
+        )
+    )
+    reached = {reading.tags["target"] for reading in readings if reading.fields["is_reachable"]}
+    assert reached == {"well", "expected", "signed"}
+    assert all(("rtt_seconds" in reading.fields) == bool(reading.fields["is_reachable"]) for reading in readings)
+
+
+async def test_tcp_and_dns(tmp_path: Path) -> None:
+    port = free_port()
+    settings = ["--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--bind-interfaces"]
+    argv = [
+        program("dnsmasq", "dnsmasq-base"),
+        *settings,
+        f"--port={port}",
+        "--listen-address=127.0.0.1",
+        "--address=/his.hospital.test/192.0.2.1",
+        "--pid-file=",
+        "--user=root",
+    ]
+
+    def is_ready() -> bool:
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", port)) == 0
+
+    with Daemon(argv, tmp_path, is_ready):
+        readings = await gather(
+            Config(
+                targets=(
+                    Target(name="dns-1", kind="dns", address="127.0.0.1", port=port, ask="his.hospital.test"),
+                    Target(name="dns-refuses", kind="dns", address="127.0.0.1", port=port, ask="elsewhere.example"),
+                    Target(name="dns-gone", kind="dns", address="127.0.0.1", port=free_port(), ask="his.hospital.test"),
+                    Target(name="tcp-1", kind="tcp", address="127.0.0.1", port=port),
+                    Target(name="tcp-gone", kind="tcp", address="127.0.0.1", port=free_port()),
+                ),
+                timeout_seconds=0.5,
+            )
+        )
+    reached = {reading.tags["target"] for reading in readings if reading.fields["is_reachable"]}
+    assert reached == {"dns-1", "tcp-1"}
+
+
+@pytest.fixture(scope="module")
+def inside() -> Iterator[Namespace]:
+    """A namespace with a neighbour 10.9.0.2; at 10.9.0.9 there is nobody."""
+    with Network("path") as network:
+        network.add("a", "b")
+        network.cable("a", "eth0", "b", "eth0")
+        network["a"].ip("addr add 10.9.0.1/24 dev eth0")
+        network["b"].ip("addr add 10.9.0.2/24 dev eth0")
+        yield network["a"]
+
+
+def test_echoes_of_both_families_and_of_nobody(inside: Namespace) -> None:
+    addresses = {"v4": "127.0.0.1", "v6": "::1", "silent": "10.9.0.9"}
+    targets = tuple(Target(name=name, address=address) for name, address in addresses.items())
+    readings = inside.do(gather(Config(targets=targets, packets=3, spacing_seconds=0.02, timeout_seconds=0.3)))
+    for name in ("v4", "v6"):
+        fields = fields_of(readings, name)
+        assert (fields["is_reachable"], fields["loss_ratio"], fields["duplicate_ratio"]) == (True, 0, 0)
+        assert fields["one_way_delay_seconds"] == float(str(fields["rtt_seconds"])) / 2
+    assert fields_of(readings, "silent") == {"is_reachable": False, "loss_ratio": 1.0}
+
+
+def test_echo_loss_is_what_the_kernel_dropped() -> None:
+    """nft drops one echo in five by chance and counts them."""
+    with Network("ping") as network:
+        network.add("a", "b")
+        network.cable("a", "eth0", "b", "eth0")
+        network["a"].ip("addr add 10.9.0.1/24 dev eth0")
+        network["b"].ip("addr add 10.9.0.2/24 dev eth0")
+        network["b"].nft(
+            "table inet loss {\nchain c {\ntype filter hook input priority 0\n"
+            "icmp type echo-request numgen random mod 100 < 20 counter drop\n}\n}"
+        )
+        target = Target(name="b", address="10.9.0.2")
+        config = Config(targets=(target,), packets=100, spacing_seconds=0.01, timeout_seconds=0.5)
+        fields = fields_of(network["a"].do(gather(config)), "b")
+        counted = re.search(r"counter packets (\d+)", network["b"].run("nft", "list", "ruleset"))
+    assert counted is not None and int(counted[1]) > 0
+    assert fields["loss_ratio"] == pytest.approx(int(counted[1]) / 100)
+
+
+async def test_hundreds_of_targets_in_one_round() -> None:
+    targets = tuple(
+        Target(name=f"t{number}", address=f"127.0.{number // 250}.{number % 250 + 1}") for number in range(500)
+    )
+    readings = await gather(Config(targets=targets, packets=2, spacing_seconds=0.1, per_second=1000, timeout_seconds=1))
+    assert len(readings) == 500
+    assert all(reading.fields["loss_ratio"] == 0 for reading in readings)
+
+
+def test_line_counts_providers_and_segment_counts_paths(inside: Namespace, tmp_path: Path) -> None:
+    speed = tmp_path / "sys/class/net/wan0/speed"
+    speed.parent.mkdir(parents=True)
+    speed.write_text("1000\n")
+    a, dead = Target(name="a", address="127.0.0.1"), Target(name="dead", address="10.9.0.9")
+    b = Target(name="b", address="127.0.0.2")
+    lines = {
+        "two": Line(
+            routes=(Route(provider="x", targets=("a", "dead")), Route(provider="y", targets=("b",))),
+            interface="wan0",
+            committed_bits_per_second=1e8,
+        ),
+        "one": Line(
+            routes=(Route(provider="x", targets=("a",)), Route(provider="x", targets=("b",))), interface="wan0"
+        ),
+        "spare": Line(routes=(Route(provider="x", targets=("dead",)),), fallback=("b",), interface="wan1"),
+        "down": Line(routes=(Route(provider="x", targets=("dead",)),), committed_bits_per_second=2e7),
+    }
+    segments = {
+        "ward": Segment(paths=("a", "b", "dead"), gateways=("a", "b")),
+        "lab": Segment(paths=("a",), gateways=("a", "dead")),
+    }
+    config = Config(
+        targets=(a, dead, b), lines=lines, segments=segments, packets=2, spacing_seconds=0.02, timeout_seconds=0.2
+    )
+    readings = inside.do(gather(config, tmp_path))
+    found = {next(iter(one.tags.values())): one.fields for one in readings if one.name in ("line", "network_segment")}
+    up = {"is_up": True, "has_tested_fallback": False}
+    assert found == {
+        "two": up | {"live_routes_count": 2, "committed_bits_per_second": 1e8},
+        "one": up | {"live_routes_count": 1, "committed_bits_per_second": 1e9},
+        "spare": {"is_up": True, "live_routes_count": 0, "has_tested_fallback": True},
+        "down": {
+            "is_up": False,
+            "live_routes_count": 0,
+            "has_tested_fallback": False,
+            "committed_bits_per_second": 2e7,
+        },
+        "ward": {"live_paths_count": 2, "has_redundant_gateway": True},
+        "lab": {"live_paths_count": 1, "has_redundant_gateway": False},
+    }
+
+
+def test_target_that_stands_for_a_service_is_a_probe_of_it(inside: Namespace) -> None:
+    targets = (
+        Target(name="core-1", address="10.9.0.9", service="core-network"),
+        Target(name="core-2", address="127.0.0.1", service="core-network"),
+        Target(name="imaging", address="10.9.0.9", service="imaging-network"),
+    )
+    readings = inside.do(gather(Config(targets=targets, packets=1, timeout_seconds=0.3)))
+    found = {one.tags["service"]: one.fields for one in readings if one.name == "service_probe"}
+    assert (found["core-network"]["is_up"], found["imaging-network"]) == (True, {"is_up": False})
+    assert float(found["core-network"]["latency_seconds"]) > 0
+
+
+def test_tally_follows_rfc_3550_by_hand() -> None:
+    """Sent every 20 ms; transit times 10, 14, 10, 26 ms: J = 4/16, then + (4 - J)/16, then + (16 - J)/16."""
+    tally = Tally()
+    for number, transit in enumerate((10, 14, 10, 26)):
+        assert tally.add(number, number * 20 * MS, (number * 20 + transit) * MS)
+    expected = 0.0
+    for change in (4, 4, 16):
+        expected += (change - expected) / 16
+    assert tally.jitter_seconds == pytest.approx(expected / 1000)
+    assert tally.delay_seconds == pytest.approx(0.015)
+
+
+def test_tally_counts_loss_copies_and_overtaken_apart() -> None:
+    tally = Tally()
+    for number in (0, 2, 1, 1, 4, 4, 3):
+        tally.add(number, 0, MS)
+    assert (tally.received, tally.duplicates, tally.reordered) == (5, 2, 2)
+    assert (tally.loss_ratio(6), tally.duplicate_ratio, tally.reorder_ratio) == (pytest.approx(1 / 6), 0.4, 0.4)
+
+
+def direction(received: int = 100, delay: float = 0.01, least: float = 0.01) -> Direction:
+    return Direction(received, 0, 0, 0.001, delay, least)
+
+
+def test_worse_direction_counts_and_clocks_apart_fall_back_to_half_the_round_trip() -> None:
+    streamed = Streamed(100, direction(90, 0.03, 0.02), direction(81, 0.01, 0.01), 90, 0.04)
+    assert of_stream(streamed, one_way=True)["one_way_delay_seconds"] == 0.03
+    assert of_stream(streamed, one_way=False)["one_way_delay_seconds"] == 0.02
+    assert of_stream(streamed, one_way=True)["loss_ratio"] == pytest.approx(0.1)
+    apart = Streamed(100, direction(100, 5.03, 5.02), direction(100, -4.99, -4.99), 100, 0.04)
+    assert of_stream(apart, one_way=True)["one_way_delay_seconds"] == 0.02
+
+
+def test_stream_whose_far_end_cannot_be_asked_says_only_that_it_answers() -> None:
+    assert of_stream(Streamed(100, None, direction(5), 0, 0.04), one_way=False) == {"is_reachable": True}
+    assert of_stream(Streamed(100, None, direction(0), 0, 0), one_way=False) == {
+        "is_reachable": False,
+        "loss_ratio": 1.0,
+    }
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    language.choose("en")
+    path = tmp_path / "agent.yaml"
+    path.write_text(
+        "site: north\nagent: srv-1\nbroker: {host: 127.0.0.1}\nsources:\n  path_probe:\n    targets:\n"
+        "      - {name: a, address: core.example}\n      - {name: b, kind: tcp, address: 192.0.2.1}\n"
+        "      - {name: c, kind: http, url: 'ftp://x'}\n      - {name: d, kind: dns, address: 192.0.2.1}\n"
+    )
+    with pytest.raises(FileMistakes) as caught:
+        read_config(path)
+    language.choose(None)
+    assert [mistake.line for mistake in caught.value.mistakes] == [7, 8, 9, 10]
+
+
+def test_silence_is_told_by_no_log(inside: Namespace, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        inside.do(gather(Config(targets=(Target(name="a", address="10.9.0.9"),), packets=1, timeout_seconds=0.1)))
+    assert caplog.messages == []

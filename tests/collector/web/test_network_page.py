@@ -1,0 +1,116 @@
+"""The network page: policy against wire, exposed services, lines; both languages, and no markup from the data."""
+
+import dataclasses
+import http.client
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from agent.points import Point
+from collector.evaluate import Rules
+from collector.network import read_network
+from collector.snapshot import Snapshot
+from collector.stores import AppliedBatch, Store, load_store
+
+AT = 1_774_900_000_000
+
+
+def cell(way: str, at: int = AT, **fields: float | str) -> Point:
+    protocol, port = way.split("/")
+    tags = {"asset": "outside-probe", "from_zone": "outside", "to_zone": "medical", "protocol": protocol, "port": port}
+    usual = {
+        "is_as_expected": 1.0,
+        "is_proven": 1.0,
+        "is_reached": 0.0,
+        "is_breached": 0.0,
+        "outcome": 2.0,
+        "is_allowed": 0.0,
+    }
+    return Point("isolation_cell", tags, {**usual, "nonce": "5f" * 16, **fields}, at)
+
+
+POINTS = [
+    cell("tcp/443", is_as_expected=1.0, is_reached=1.0, outcome=1.0, is_allowed=1.0),
+    cell("tcp/22", AT - 60_000),
+    cell("tcp/22", is_as_expected=0.0, is_reached=1.0, is_breached=1.0, outcome=1.0, nonce="abcdef01" * 4),
+    cell("udp/161", is_as_expected=0.0, is_proven=0.0, outcome=5.0),
+    cell("tcp/23", outcome=4.0, refused_by="<b>10.0.0.1</b>"),
+    Point(
+        "exposure_scan",
+        {"asset": "scan-1", "scanner": "scan-1"},
+        {"exposed_databases_count": 1.0, "scanned_count": 38.0, "is_complete": 1.0, "exposed": "198.51.100.1:5432"},
+        AT,
+    ),
+    Point(
+        "line",
+        {"asset": "consult-1", "line": "city-line"},
+        {"is_up": 1.0, "live_routes_count": 2.0, "has_tested_fallback": 0.0, "committed_bits_per_second": 1e8},
+        AT,
+    ),
+]
+
+
+@pytest.fixture
+def store(rules: Rules) -> Iterator[Store]:
+    module = load_store("duckdb")
+    with module.Store(module.Config(path=":memory:"), rules.catalogue) as opened:
+        opened.write([AppliedBatch("renmin", "a", "", -1, "a", AT, AT, POINTS, 0, ())])
+        opened.write([AppliedBatch("elsewhere", "b", "", -1, "b", AT, AT, POINTS, 0, ())])
+        yield opened
+
+
+Shown = Callable[[Snapshot, Store | None, str], str]
+
+
+@pytest.fixture
+def page_of(serving: Callable[..., Any]) -> Shown:
+    def show(snapshot: Snapshot, store: Store | None, language: str) -> str:
+        if store is not None:
+            snapshot = dataclasses.replace(snapshot, network=read_network(store, "renmin", AT), taken_at=AT)
+        with serving(snapshot).running() as server:
+            connection = http.client.HTTPConnection("127.0.0.1", server.port)
+            connection.request("GET", f"/network?lang={language}")
+            answer = connection.getresponse()
+            body = answer.read().decode()
+            connection.close()
+        assert answer.status == 200
+        return body
+
+    return show
+
+
+def test_what_disagrees_comes_first_and_only_of_this_site(store: Store) -> None:
+    facts = read_network(store, "renmin", AT)
+    assert [(one.protocol, one.port) for one in facts.cells] == [
+        ("tcp", "22"),
+        ("udp", "161"),
+        ("tcp", "23"),
+        ("tcp", "443"),
+    ]
+    assert facts.cells[0].nonce == "abcdef01" * 4
+    assert (facts.scans[0].exposed, facts.lines[0].committed) == (["198.51.100.1:5432"], 1e8)
+    assert not read_network(store, "renmin", AT + 8 * 86_400_000).cells
+
+
+def test_page_shows_policy_against_wire_exposure_and_lines(snapshot: Snapshot, store: Store, page_of: Shown) -> None:
+    body = page_of(snapshot, store, "en")
+    shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+    assert "outside → medical open 2 4 1 tcp/22" in shown
+    assert "outside → medical tcp/22 blocked reached open" in shown
+    assert "outside → medical udp/161 blocked unproven: the positive control was not seen unproven" in shown
+    assert "outside → medical tcp/443 allowed reached as the policy says" in shown
+    assert "abcdef01" in shown and "198.51.100.1:5432" in shown
+    assert "city-line consult-1 up 2 100 Mbit/s" in shown
+    assert "<b>10.0.0.1</b>" not in body
+
+
+def test_page_is_chinese_first(snapshot: Snapshot, store: Store, page_of: Shown) -> None:
+    body = page_of(snapshot, store, "zh")
+    assert "策略与实测" in body and "有漏洞" in body and "未证实：阳性对照不可见" in body
+
+
+def test_page_of_a_hospital_without_these_sources_says_what_to_do(snapshot: Snapshot, page_of: Shown) -> None:
+    body = page_of(snapshot, None, "en")
+    assert "isolation_responder" in body and "exposure_scan" in body and "path_probe" in body

@@ -1,0 +1,60 @@
+"""pacemaker: two nodes, one is lost; what the source says on the survivor is what crm_mon was told by a real cluster."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from hospital.cluster import Node
+from hospital.lan import Lan
+from hospital.test_vip import Gathering
+from servers import until
+
+
+def gather(node: Node, folder: Path) -> Gathering:
+    config, output = folder / f"{node.host}.json", folder / f"{node.host}.jsonl"
+    config.write_text(json.dumps({"cluster": "hosp"}))
+    words = [*node.inside, sys.executable, "-m", "hospital.people", "gather", "pacemaker", config, folder / "state"]
+    node.lan.start(node.host, *words, log=output)
+    return Gathering(output)
+
+
+def runner(node: Node) -> str:
+    """Where the resource runs, by the word of `node`."""
+    found = re.search(
+        r'<resource id="his-app".*?<node name="([^"]+)"', node.say("crm_mon", "-1", "--output-as=xml"), re.DOTALL
+    )
+    return found[1] if found else ""
+
+
+def test_pacemaker_loses_a_node_and_the_resource_moves(tmp_path: Path) -> None:
+    with Lan("node1", "node2") as lan:
+        nodes = [Node(lan, host, tmp_path) for host in lan.hosts]
+        for node in nodes:
+            node.start()
+        agents = {node.host: gather(node, tmp_path) for node in nodes}
+        for found in agents.values():
+            until(lambda found=found: found.last("quorum").get("nodes_up_count") == 2, 60)  # type: ignore[misc]
+            until(lambda found=found: found.last("service_unit").get("is_active") is True, 60)  # type: ignore[misc]
+        assert found.last("quorum") == {
+            "has_quorum": True,
+            "is_manager_up": True,
+            "nodes_up_count": 2,
+            "nodes_count": 2,
+        }
+        assert found.last("role_group") == {"masters_count": 1, "members_count": 2}
+
+        victim = runner(nodes[0])
+        [survivor] = [node for node in nodes if node.host != victim]
+        [lost] = [node for node in nodes if node.host == victim]
+        found = agents[survivor.host]
+        lost.kill()
+        until(lambda: found.last("quorum")["nodes_up_count"] == 1, 60)
+        until(lambda: runner(survivor) == survivor.host, 60)
+        until(lambda: found.last("service_unit")["is_active"] is True, 60)
+        assert found.last("service_unit")["has_restart_policy"] is False, "nowhere left to go"
+        assert found.last("quorum")["is_manager_up"] is True
+
+        lan.kill_all(survivor.host, "pacemakerd")
+        until(lambda: found.last("quorum")["is_manager_up"] is False, 60)
+        assert found.last("quorum")["has_quorum"] is False
