@@ -25,8 +25,9 @@ UPTIME, ENGINE_BOOTS, ENGINE_SECONDS = "1.3.6.1.2.1.1.3.0", "1.3.6.1.6.3.10.2.1.
 HOST_UPTIME = "1.3.6.1.2.1.25.1.1.0"
 CLOCKS = (UPTIME, ENGINE_BOOTS, ENGINE_SECONDS, HOST_UPTIME)
 
-CHOOSE_SECONDS = 3600.0
-"""How often it is asked again which profiles fit: cards and licences come and go."""
+CHOOSE_SECONDS, CHOOSE_SOON_SECONDS = 3600.0, 15.0
+"""How often it is asked again which profiles fit: cards and licences come and go. Sooner after a start, four times later with
+each look: a device that has just booted does not know all its tables yet."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Device:
         self._budget_seconds = budget_seconds
         self._names = names
         self._chosen_at: float | None = None
+        self._choose_seconds = CHOOSE_SOON_SECONDS
         self._uptime, self._host_uptime = Uptime(), Uptime()
         self._kept: dict[str, _Kept] = {}
         self._told: set[str] = set()
@@ -194,6 +196,7 @@ class Device:
         seconds, boots = _integer(clocks, ENGINE_SECONDS), _integer(clocks, ENGINE_BOOTS)
         uptime = self._uptime.look(int(ticks), now, seconds, boots)
         if self._uptime.has_restarted:
+            self._choose_seconds = CHOOSE_SOON_SECONDS
             self.memory.counters.forget()
             self._kept.clear()
         host = _integer(clocks, HOST_UPTIME)
@@ -202,10 +205,10 @@ class Device:
         return [Reading("host_uptime", {"uptime_seconds": uptime})]
 
     async def _choose(self, object_id: str) -> None:
-        """Once an hour, or when another device answers at this address. A profile that fitted stays: its parts may be lost."""
+        """Now and then, or when another device answers at this address. A profile that fitted stays: its parts may be lost."""
         now = self._clock()
         is_other = object_id != self.object_id
-        if self._chosen_at is not None and now - self._chosen_at < CHOOSE_SECONDS and not is_other:
+        if self._chosen_at is not None and now - self._chosen_at < self._choose_seconds and not is_other:
             return
         before = () if is_other else self.chosen
         candidates = [self._known[name] for name in self._names] if self._names else self._fitting(object_id)
@@ -213,6 +216,8 @@ class Device:
         for profile in candidates:
             if profile in before or not profile.file.needs or await self._has_any(profile):
                 chosen.append(profile)
+        if self._chosen_at is not None:
+            self._choose_seconds = min(CHOOSE_SECONDS, 4 * self._choose_seconds)
         self.chosen, self.object_id, self._chosen_at = tuple(chosen), object_id, now
 
     def _fitting(self, object_id: str) -> list[Profile]:

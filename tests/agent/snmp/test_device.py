@@ -204,6 +204,22 @@ async def test_chassis_of_two_thousand_interfaces_is_read() -> None:
     assert sum(one.name == "net_interface" for one in readings) == 2000
 
 
+async def test_table_that_comes_later_is_found_soon_and_then_looked_for_seldom() -> None:
+    async with replayed([one for one in switch() if not one.oid.startswith("1.3.6.1.2.1.2")]) as bench:
+        await bench.round()
+        assert "interfaces" not in [profile.name for profile in bench.device.chosen]
+        for one in switch():
+            bench.replayed.put(*one)
+        await bench.round(seconds=20)
+        assert "interfaces" in [profile.name for profile in bench.device.chosen]
+        asked = []
+        for _ in range(60):
+            before = bench.device.session.effort.requests
+            await bench.round()
+            asked.append(bench.device.session.effort.requests - before)
+        assert sum(n > min(asked) for n in asked) < 20
+
+
 async def test_poll_tells_what_the_round_cost() -> None:
     async with replayed(switch()) as bench:
         readings = await bench.round()
