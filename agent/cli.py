@@ -7,8 +7,9 @@ from pathlib import Path
 
 from agent import language
 from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, end_well, find_language
-from agent.errors import InfravitalsError, UnfitSecret
+from agent.errors import InfravitalsError, UnfitSecret, WrongCall
 from agent.language import say
+from agent.snmp.options import add_commands as add_snmp_commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +28,7 @@ def _run_command(arguments: list[str]) -> int:
         from agent.documents import FileMistakes
 
         print(error, file=sys.stderr)
-        return WRONG if isinstance(error, FileMistakes | UnusableSource | UnfitSecret) else TROUBLE
+        return WRONG if isinstance(error, FileMistakes | UnusableSource | UnfitSecret | WrongCall) else TROUBLE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,6 +68,10 @@ def build_parser() -> argparse.ArgumentParser:
     sample = add("sample", _sample, say("打印带注释的配置样例", "print a commented configuration"))
     sample.add_argument("source", nargs="?", metavar=say("采集源", "SOURCE"), help=say("只写这一个", "only this one"))
     add("sources", _sources, say("列出所有采集源", "list all sources"))
+    snmp = commands.add_parser(
+        "snmp", help=say("SNMP 设备：试问、录制、重放、发现", "SNMP devices: try, record, replay, discover")
+    )
+    add_snmp_commands(snmp)
     completion = add("completion", _completion, say("打印 shell 补全脚本", "print a shell completion script"))
     completion.add_argument("shell", choices=SHELLS)
     add("version", _version, say("打印版本", "print the version"))

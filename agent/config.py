@@ -7,6 +7,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -25,6 +26,9 @@ from agent.sources import names as source_names
 
 LEAST_INTERVAL_SECONDS = 1.0
 """For every source; one that starts a process asks for more in its own `Config`."""
+
+SPREAD_SECONDS = 1.0
+"""So far apart, on average, begin the rounds of a source's targets, until the interval is full."""
 
 STATE_DIRECTORIES = {
     "darwin": "/usr/local/var/infravitals-agent",
@@ -67,9 +71,14 @@ class SourceSection:
     kind: type[Source]
     config: SourceConfig
 
-    def watch(self, surroundings: Surroundings) -> Watch:
-        """This source, to be gathered on its own machine."""
-        return Watch(self.name, self.config, lambda: self.kind(self.config, surroundings))
+    def watches(self, surroundings: Surroundings) -> list[Watch]:
+        """This source for each of its targets; many of them are spread over the interval."""
+        parts = self.config.split()
+        spread = None if len(parts) < 2 else min(self.config.interval_seconds, SPREAD_SECONDS * len(parts))
+        return [
+            Watch(self.name, part, partial(self.kind, part, surroundings), target, spread)
+            for target, part in parts.items()
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,7 @@ class AgentConfig:
     def watches(self) -> list[Watch]:
         """What the runner gathers."""
         surroundings = self.surroundings()
-        return [section.watch(surroundings) for section in self.sources]
+        return [watch for section in self.sources for watch in section.watches(surroundings)]
 
 
 def read_config(path: Path, system: str = sys.platform) -> AgentConfig:
@@ -108,6 +117,15 @@ def read_config(path: Path, system: str = sys.platform) -> AgentConfig:
     if files.mistakes or main is None:
         raise FileMistakes(files.mistakes)
     return _settle(msgspec.convert(main.value, AgentFile), tuple(files.sections.values()), system)
+
+
+def read_sources(path: Path, system: str = sys.platform) -> tuple[SourceSection, ...]:
+    """The sources of a file that holds `sources:` and nothing else, as those of conf.d do. Raises FileMistakes."""
+    files = _Files(system)
+    files.read(path, _check_part)
+    if files.mistakes:
+        raise FileMistakes(files.mistakes)
+    return tuple(files.sections.values())
 
 
 def default_sources(system: str = sys.platform) -> tuple[SourceSection, ...]:

@@ -308,7 +308,7 @@ def _check_leaf(document: Document, value: Any, kind: Any, path: Path_) -> Itera
 
 
 _EXPECTED = re.compile(r"Expected `([^`]+)`(.*?)(?:, got `[^`]+`)?(?: - at .*)?$", re.DOTALL)
-_SECRET = re.compile("password|secret|token")
+_SECRET = re.compile("password|secret|token|community")
 _WORDS = {
     "object": ("键值对", "keys and values"),
     "array": ("列表", "a list"),

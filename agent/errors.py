@@ -5,6 +5,8 @@
     +-- WrongCall               the command line names what is not there: exit code 2
     +-- SourceError             the world is in trouble at one source: expected, go on
     |   +-- NoData              this machine has nothing of the kind: no trouble at all
+    |   +-- Incomplete          a round that failed after it had seen something (agent.sources)
+    |   +-- NoAnswer, Refused, EndlessWalk, AgentTrouble    an SNMP agent (agent.snmp.troubles)
     +-- LinkError               the broker or the other side is away: expected, go on
     |   +-- UnfitSecret         what stands in a secret's place is none: refuse to start, exit code 2
     |   +-- NameTaken           somebody else is connected under our name: go on, but rarely

@@ -15,13 +15,10 @@ from typing import TypeVar
 
 from agent.errors import NoData, SourceError
 from agent.language import say
-from agent.sources import Reading, Source, SourceConfig
+from agent.sources import LOCAL, Incomplete, Reading, Source, SourceConfig
 from agent.workers import Workers
 
 T = TypeVar("T")
-
-LOCAL = "local"
-"""The target of a source that looks at its own machine."""
 
 CLOSE_SECONDS = 0.5
 """How long a source may take to give back what it opened, and a cancelled round to end."""
@@ -44,12 +41,16 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What to gather: one source of one target. `make` builds the source; a bug in it costs a new one."""
+    """What to gather: one source of one target. `make` builds the source; a bug in it costs a new one.
+
+    spread_seconds: within which time its first round begins; None: the runner's usual.
+    """
 
     source: str
     config: SourceConfig
     make: Callable[[], Source]
     target: str = LOCAL
+    spread_seconds: float | None = None
 
     @property
     def label(self) -> str:
@@ -113,6 +114,8 @@ class Gatherer:
             readings, error = await self._gather_plainly()
         else:
             readings, error = await self._gather_by_task()
+        if isinstance(error, Incomplete):
+            readings = list(error.readings)
         if error:
             self._is_open = False
         outcome = Outcome(tuple(readings), error, observed_at, self._clocks.monotonic() - began)

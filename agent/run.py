@@ -106,7 +106,8 @@ class Runner:
     async def _follow(self, watch: Watch, start: float) -> None:
         """All rounds of one watch."""
         interval = watch.config.interval_seconds
-        schedule = Schedule(start + phase(watch) * min(self._spread_seconds, interval), interval)
+        spread = self._spread_seconds if watch.spread_seconds is None else watch.spread_seconds
+        schedule = Schedule(start + phase(watch) * min(spread, interval), interval)
         gatherer = Gatherer(watch, self._clocks, self._workers)
         trouble = Trouble(watch.label)
         try:

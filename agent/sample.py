@@ -38,6 +38,12 @@ EXAMPLES: Mapping[str, object] = {
             "password": {"file": "/etc/infravitals-agent/his-db.password"},
         },
     },
+    "snmp_device.credentials": {"ward": {"version": "2c", "community": {"file": "/etc/infravitals-agent/community"}}},
+    "snmp_device.targets": [{"asset": "core-switch-1", "host": "192.0.2.1", "credential": "ward"}],
+    "snmp_device.discover": {"ranges": ["192.0.2.0/24"], "requests_per_second": 20},
+    "snmp_device.peers": ["core-switch-2"],
+    "snmp_trap.credentials": [{"version": "2c", "community": {"file": "/etc/infravitals-agent/community"}}],
+    "snmp_trap.targets": [{"asset": "core-switch-1", "host": "192.0.2.1"}],
     "systemd_units.units": ["postgresql@*.service"],
     "isolation_probe.zone": "office",
     "isolation_probe.key": {"file": "/etc/infravitals-agent/probe.key"},
@@ -252,6 +258,37 @@ TEXTS: Mapping[str, Text] = {
     "answer_seconds": Text("一台服务器的应答时限(秒)", "how long one server may take to answer, in seconds"),
     "pacemaker.cluster": Text("集群在数据中的名称", "what the cluster is called in the data"),
     "libvirt.uri": Text("虚拟化平台，写法同 virsh -c", "the hypervisor, as virsh -c takes it"),
+    "snmp_device.timeout_seconds": Text(
+        "首次等待应答的时间(秒)，每次重试加倍",
+        "how long the first attempt waits for an answer, doubled with each retry",
+    ),
+    "snmp_device.retries": Text("无应答时重试几次", "how often a question without an answer is repeated"),
+    "snmp_device.credentials": Text(
+        "凭据：版本 1、2c 的 community，或版本 3 的用户；详见 docs/snmp.md",
+        "credentials by name: the community of 1 and 2c, or a user of 3; see docs/snmp.md",
+    ),
+    "snmp_device.targets": Text("只轮询这里列出的设备", "the devices to poll; no others are ever asked"),
+    "snmp_device.peers": Text(
+        "由别的网关轮询的设备名(sysName)，作为邻居时算作已纳管",
+        "system names of devices that other gateways poll: managed when they are seen as neighbours",
+    ),
+    "snmp_device.discover": Text(
+        "snmp discover 只许在这些地址段内查找", "the ranges in which `snmp discover` may look, and no others"
+    ),
+    "snmp_trap.listen": Text("监听的地址", "the address to listen on"),
+    "snmp_trap.port": Text(
+        "监听的 UDP 端口；1024 以下需要特权", "the UDP port to listen on; below 1024 it takes a privilege"
+    ),
+    "snmp_trap.credentials": Text(
+        "接受的团体字与 v3 用户；不写则接受已登记设备的任何团体字",
+        "the communities and v3 users to accept; without any, every community of an enrolled sender",
+    ),
+    "snmp_trap.targets": Text("只听这里列出的设备", "the devices to listen to; others are counted and refused"),
+    "snmp_trap.per_second": Text(
+        "每秒最多接受多少条通知，超出的计数后丢弃", "notifications taken a second; more are counted and shed"
+    ),
+    "snmp_trap.per_sender": Text("每台设备每秒最多多少条", "of one device"),
+    "snmp_trap.v3_per_second": Text("其中版本 3 每秒最多多少条", "of version 3, which cost far more"),
     "systemd_units.units": Text(
         "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),

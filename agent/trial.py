@@ -31,16 +31,30 @@ def try_source(name: str, path: Path | None) -> Trial:
     Raises FileMistakes for the file, UnusableSource for the name, SourceError when the source cannot gather.
     """
     section, asset = _find_section(name, path)
-    [(_, outcome)] = asyncio.run(gather_once([section.watch(Surroundings(asset=asset))]))
-    error = outcome.error
-    if isinstance(error, NoData):
-        return Trial([], say(f"{name} 没有可采集的内容：{error}", f"{name} has nothing to measure: {error}"))
-    if isinstance(error, SourceError):
-        raise SourceError(say(f"{name} 采集失败：{error}", f"{name} fails: {error}")) from error
-    if error:
-        raise error
-    at = round(outcome.observed_at_seconds * 1000)
-    return Trial(Settler(load(), asset).settle(outcome.readings, at, name).points, "")
+    watches = section.watches(Surroundings(asset=asset))
+    if not watches:
+        return Trial([], say(f"{name} 没有配置目标", f"{name} has no targets configured"))
+    gathered = asyncio.run(gather_once(watches))
+    points: list[Point] = []
+    remarks = []
+    for watch, outcome in gathered:
+        if isinstance(outcome.error, NoData):
+            remarks.append(
+                say(
+                    f"{watch.label} 没有可采集的内容：{outcome.error}",
+                    f"{watch.label} has nothing to measure: {outcome.error}",
+                )
+            )
+        elif isinstance(outcome.error, SourceError):
+            text = say(f"{watch.label} 采集失败：{outcome.error}", f"{watch.label} fails: {outcome.error}")
+            if len(gathered) == 1:
+                raise SourceError(text) from outcome.error
+            remarks.append(text)
+        elif outcome.error:
+            raise outcome.error
+        at = round(outcome.observed_at_seconds * 1000)
+        points += Settler(load(), asset).settle(outcome.readings, at, name).points
+    return Trial(points, "\n".join(remarks))
 
 
 def render_points(points: list[Point]) -> str:

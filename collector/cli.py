@@ -160,6 +160,15 @@ def _add_up(parser: Parser) -> None:
         metavar=say("目录", "DIR"),
         help=say("规则目录(默认随程序提供)", "the rules (the shipped ones)"),
     )
+    parser.add_argument(
+        "--sources",
+        type=Path,
+        metavar=say("文件", "FILE"),
+        help=say(
+            "含 sources 一节的 YAML 文件：另外采集，或代替缺省的同名采集源",
+            "a YAML file with a section `sources`: gathered too, or instead of the default of that name",
+        ),
+    )
     site_cli.add_folder(parser)
     _add_as_of(parser)
     add_format(parser, ("table", "json"))
@@ -310,7 +319,7 @@ def _up(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return WRONG
-    wanted = Options(options.data_dir, options.site, options.port, options.rules, options.site_folder)
+    wanted = Options(options.data_dir, options.site, options.port, options.rules, options.site_folder, options.sources)
     if options.once:
         from collector.once import once
 

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.config import default_sources
+from agent.config import default_sources, read_sources
 from agent.rounds import Watch
 from agent.sources import Surroundings
 from agent.spool import Spool
@@ -26,6 +26,7 @@ class Options(NamedTuple):
     port: int
     rules_directory: Path | None
     site_folder: Path | None = None
+    sources: Path | None = None
 
 
 def agent_name() -> str:
@@ -47,7 +48,10 @@ def open_spool(place: Place) -> Spool:
     )
 
 
-def make_watches(place: Place) -> list[Watch]:
-    """Every source that serves this system, with its defaults."""
+def make_watches(place: Place, sources: Path | None = None) -> list[Watch]:
+    """Every source that serves this system, as `sources` configures it, else with its defaults. Raises FileMistakes."""
     surroundings = Surroundings(asset=agent_name(), state_directory=place.data_directory)
-    return [section.watch(surroundings) for section in default_sources()]
+    sections = {section.name: section for section in default_sources()}
+    if sources:
+        sections |= {section.name: section for section in read_sources(sources)}
+    return [watch for section in sections.values() for watch in section.watches(surroundings)]

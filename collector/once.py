@@ -12,7 +12,7 @@ from agent.language import say
 from agent.points import Point
 from agent.publish import Publisher
 from agent.readings import Settler
-from agent.rounds import in_thread
+from agent.rounds import Watch, in_thread
 from agent.run import gather_once, points_of_round
 from agent.spool import Spool
 from agent.wire import Address
@@ -41,13 +41,12 @@ def once(options: Options, as_of: int | None) -> bytes:
     for warning in warnings:
         log.warning("%s", warning)
     with Intake(place, rules) as intake:
-        asyncio.run(_gather_into(intake))
+        asyncio.run(_gather_into(intake, make_watches(place, options.sources)))
         return score_bytes(intake.threads.store, rules, place.site, as_of)
 
 
-async def _gather_into(intake: Intake) -> None:
+async def _gather_into(intake: Intake, watches: list[Watch]) -> None:
     """One round of every source, through spool, link and ingest into the store."""
-    watches = make_watches(intake.place)
     settler = Settler(intake.rules.catalogue, agent_name())
     points: list[Point] = []
     for watch, outcome in await gather_once(watches):

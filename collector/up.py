@@ -14,7 +14,7 @@ from agent.inprocess import InProcessLink
 from agent.language import say
 from agent.points import Point
 from agent.publish import Publisher
-from agent.rounds import in_thread
+from agent.rounds import Watch, in_thread
 from agent.run import Runner
 from agent.table import display_width
 from agent.wire import Address
@@ -51,11 +51,12 @@ def run(options: Options) -> int:
     for warning in warnings:
         log.warning("%s", warning)
     with Intake(place, rules) as intake:
-        asyncio.run(_run(intake, named, options.port, console))
+        watches = make_watches(place, options.sources)
+        asyncio.run(_run(intake, named, options.port, console, watches))
     return 0
 
 
-async def _run(intake: Intake, named: Place, port: int, console: Console) -> None:
+async def _run(intake: Intake, named: Place, port: int, console: Console, watches: list[Watch]) -> None:
     stop = stop_on_signals()
     service = Service(intake, named, port)
     address = Address(intake.place.site.id, agent_name())
@@ -67,7 +68,7 @@ async def _run(intake: Intake, named: Place, port: int, console: Console) -> Non
         await in_thread(partial(spool.put, points), "spool")
         publisher.wake()
 
-    runner = Runner(make_watches(intake.place), asset=agent_name(), sink=keep, spool_state=spool.state)
+    runner = Runner(watches, asset=agent_name(), sink=keep, spool_state=spool.state)
     try:
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(service.run(link.deliveries()), name="service")

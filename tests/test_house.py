@@ -14,6 +14,7 @@ from agent import catalogue, sources
 from agent.config import read_config as read_agent_config
 from agent.documents import build, read_document
 from agent.drills.plan import Plan
+from agent.snmp import profile, walkfile
 from collector.cases import CaseFile, case_files
 from collector.config import read_config as read_collector_config
 from collector.rulebook import Asking, Cap, Combining, Criterion, Index, Scale, load
@@ -40,12 +41,13 @@ LINE = (
     {"agent.mqtt", "agent.inprocess", "agent.certificates"},
     {"agent.databases"},
     {"agent.continuity"},
-    {"agent.sources", "agent.drills"},
+    {"agent.sources", "agent.drills", "agent.snmp", "agent.profiles"},
     {"agent.spool_file", "agent.clock_steps", "agent.spool", "agent.readings", "agent.rounds", "agent.refusals"},
     {"agent.publish", "agent.run", "agent.config"},
     {"agent.checkup"},
     {"agent.broker_check"},
     {"agent.service", "agent.sample", "agent.trial", "agent.doctor"},
+    {"agent.snmp.commands"},
     {"agent.cli"},
     {"collector.query"},
     {"collector.buckets"},
@@ -188,6 +190,23 @@ def test_every_source_has_a_test_and_its_row_in_the_readme(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", profile.load_profiles())
+def test_every_profile_has_a_walk_that_answers_all_its_object_ids(name: str) -> None:
+    own = profile.load_profiles()[name]
+    answered: set[str] = set()
+    for path in (ROOT / "tests" / "walks").glob("*.snmprec"):
+        bindings = walkfile.read_walk(path)
+        [object_id] = [str(one.value) for one in bindings if one.oid == "1.3.6.1.2.1.1.2.0"]
+        answered |= {one.oid for one in bindings} if own.fits(object_id) else set()
+    missing = [
+        f"add {column.oid} ({column.symbol}) to a walk in tests/walks that agent/profiles/{name}.yaml fits"
+        for table in own.file.tables.values()
+        for column in table.columns.values()
+        if not any(oid == column.oid or oid.startswith(f"{column.oid}.") for oid in answered)
+    ]
+    assert not missing, "\n" + "\n".join(missing)
+
+
 def test_every_source_is_named_by_the_catalogue_and_the_other_way_round() -> None:
     measurements = catalogue.load().measurements.values()
     named = {
@@ -265,6 +284,7 @@ def test_the_wheel_holds_rules_catalogue_and_pages_and_no_tests(tmp_path: Path) 
         str(path.relative_to(ROOT))
         for pattern in (
             "agent/catalogue/*.yaml",
+            "agent/profiles/*.yaml",
             "collector/web/templates/*",
             "collector/web/static/*",
             "agent/py.typed",

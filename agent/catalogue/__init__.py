@@ -89,7 +89,7 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @property
     def step(self) -> float:
         """The resolution as a number."""
-        return 2.0 ** int(self.resolution[2:]) if self.resolution else 1.0
+        return _step(self.resolution)
 
     @property
     def least(self) -> float:
@@ -148,6 +148,11 @@ def unit(field: str) -> str:
         if f"_{field}".endswith(ending):  # `bytes` alone is a unit too
             return symbol
     return ""
+
+
+@functools.cache
+def _step(resolution: str | None) -> float:
+    return 2.0 ** int(resolution[2:]) if resolution else 1.0
 
 
 def _settle(field: Field, value: Value) -> Value:

@@ -121,7 +121,10 @@ class Conductor:
         if self._plan.hook.back and self._back_at is None:
             return False
         if not any(finding.outage.is_moved for finding in self._findings):
-            return not self._plan.hook.back or self._clock.now() > (self._back_at or 0) + self._plan.calm_seconds
+            # where people make the switch, a slow token before it is not the end of it: they say when
+            return bool(self._plan.hook.switch) and (
+                not self._plan.hook.back or self._clock.now() > (self._back_at or 0) + self._plan.calm_seconds
+            )
         return self._tokens[-1].served_by == home and self._findings[-1].outage.served_after == home
 
     async def _look_for_abort(self, stream: Stream) -> None:

@@ -23,7 +23,9 @@ from agent.language import say
 from agent.points import Value
 
 __all__ = [
+    "LOCAL",
     "Command",
+    "Incomplete",
     "NoData",
     "Output",
     "Reading",
@@ -36,6 +38,9 @@ __all__ = [
     "run_command",
 ]
 
+LOCAL = "local"
+"""The target of a source that looks at its own machine."""
+
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -47,6 +52,10 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     interval_seconds: Seconds = 15.0
     deadline_seconds: Seconds = 10.0
+
+    def split(self) -> "Mapping[str, SourceConfig]":
+        """A section for each target that is gathered on its own schedule and deadline, by its name."""
+        return {LOCAL: self}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,14 @@ class Reading:
     tags: Mapping[str, str] = field(default_factory=dict)
     asset: str | None = None
     timestamp: int | None = None
+
+
+class Incomplete(SourceError):
+    """A round that failed after it had seen something: the runner keeps `readings` and counts the failure."""
+
+    def __init__(self, text: str, readings: Iterable[Reading]) -> None:
+        super().__init__(text)
+        self.readings = tuple(readings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from agent.errors import NoData, SourceError, SpoolError
 from agent.points import Point
 from agent.rounds import Clocks, Gatherer, Outcome, Schedule, Watch, beats_to_wait
 from agent.run import Runner, Waiting, gather_once
-from agent.sources import Reading, SourceConfig
+from agent.sources import Incomplete, Reading, SourceConfig
 from agent.spool import SpoolState
 from agent.workers import Workers
 
@@ -236,6 +236,33 @@ async def test_recovery_is_logged_once_with_the_count(caplog: pytest.LogCaptureF
     assert [point.fields["is_success"] for point in kept.rounds_of("host_cpu")] == [0, 0, 1, 1, 1]
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert "2" in caplog.records[1].getMessage()
+
+
+@pytest.mark.parametrize("kind", [Scripted, Plain])
+async def test_what_a_failing_round_saw_is_kept(kind: type[Scripted]) -> None:
+    def act(_: int) -> list[Reading]:
+        raise Incomplete("the device fell silent", cpu(0.5))
+
+    kept = await gather_once([watch(kind(act))])
+    [(_, outcome)] = kept
+    assert list(outcome.readings) == cpu(0.5) and not outcome.is_success and not outcome.is_bug
+
+
+async def test_what_a_failing_round_saw_becomes_points_of_a_failed_round() -> None:
+    def act(_: int) -> list[Reading]:
+        raise Incomplete("the device fell silent", cpu(0.5))
+
+    kept = await run_for(2, [watch(Scripted(act))], FakeTime())
+    assert [point.fields for point in kept.named("host_cpu")] == [{"busy_ratio": 0.5}]
+    [about] = kept.rounds_of("host_cpu")
+    assert (about.fields["is_success"], about.fields["is_complete"], about.fields["points_count"]) == (0.0, 0.0, 1.0)
+
+
+async def test_many_targets_are_spread_over_the_time_that_their_watch_gives() -> None:
+    watches = [replace(watch(Scripted(lambda _: [])), target=f"switch-{n}", spread_seconds=15.0) for n in range(30)]
+    kept = await run_for(15, watches, FakeTime())
+    stamps = sorted(point.timestamp - START * 1000 for point in kept.named("source_round"))
+    assert len(stamps) == 30 and stamps[0] < 3000 and stamps[-1] > 12000
 
 
 async def test_no_data_is_success_and_looked_for_every_ten_minutes(caplog: pytest.LogCaptureFixture) -> None:

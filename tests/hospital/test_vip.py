@@ -128,7 +128,7 @@ def wait(condition: Callable[[], object]) -> None:
 
 def assert_measured(found: Gathering, truth: float) -> None:
     outage = found.wait_for("outage")
-    assert abs(outage["duration_seconds"] - truth) <= PERIOD + 0.03, f"measured {outage}, the servers say {truth:.3f} s"  # type: ignore[operator]
+    assert abs(outage["duration_seconds"] - truth) <= PERIOD + 0.05, f"measured {outage}, the servers say {truth:.3f} s"  # type: ignore[operator]
     drill = found.last("drill")
     assert drill["is_planned"] is False and drill["rto_seconds"] == outage["duration_seconds"]
     print(f"rto {outage['duration_seconds']} s, truth {truth:.3f} s")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from servers import free_port, until
+from snmpd import COMMUNITY, Snmpd
 
 COMMAND = [sys.executable, "-m", "collector.cli"]
 ENVIRONMENT = {**os.environ, "INFRAVITALS_LANG": "en"}
@@ -71,6 +72,29 @@ def test_once_twice_with_one_as_of_gives_the_same_bytes(tmp_path: Path) -> None:
     ]
     assert again[0].stdout == again[1].stdout
     assert json.loads(again[0].stdout)["as_of"] == as_of
+
+
+def test_one_snmp_target_gives_criteria_data_that_had_none(tmp_path: Path) -> None:
+    (tmp_path / "community").write_text(COMMUNITY)
+    sources = tmp_path / "sources.yaml"
+    with Snmpd(tmp_path, "") as snmpd:
+        sources.write_text(
+            f"sources:\n  snmp_device:\n    credentials: {{ward: {{community: {{file: {tmp_path}/community}}}}}}\n"
+            f"    targets: [{{asset: ward-switch, host: 127.0.0.1, port: {snmpd.port}}}]\n"
+        )
+        alone = json.loads(infravitals("up", "--once", "--format", "json", "--data-dir", tmp_path / "a").stdout)
+        words = ["up", "--once", "--format", "json", "--data-dir", tmp_path / "b", "--sources", sources]
+        done = infravitals(*words)
+    assert done.returncode == 0, done.stderr
+    gained = provisional(json.loads(done.stdout)) - provisional(alone)
+    assert gained >= {"managed-device-coverage", "secure-management-ratio"}
+
+
+def test_mistakes_of_the_sources_file_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "sources.yaml"
+    path.write_text("sources:\n  snmp_devise: {}\n")
+    done = infravitals("up", "--once", "--data-dir", tmp_path / "a", "--sources", path)
+    assert done.returncode == 2 and f"{path}:2: unknown source 'snmp_devise'" in done.stderr
 
 
 def test_every_node_can_be_recomputed_from_its_children(tmp_path: Path) -> None:

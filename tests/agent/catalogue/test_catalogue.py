@@ -2,6 +2,7 @@
 
 import random
 import re
+import typing
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.catalogue import RESERVED_TAGS, UNITS, Field, load, unit
+from agent.snmp.events import Kind
 
 MEASUREMENTS = {
     "line": ["source_round", "agent_health", "asset_info"],
@@ -24,6 +26,8 @@ MEASUREMENTS = {
         "redundant_group",
         "role_group",
         "role_change",
+        "device_event",
+        "notification_intake",
         "service_unit",
         "power_supply",
     ],
@@ -85,6 +89,8 @@ EMITTED = {
     "filesystem": ("host_disk",),
     "disk_device": ("host_disk",),
     "redundant_group": ("host_network", "host_raid", "multipath"),
+    "device_event": ("snmp_trap",),
+    "notification_intake": ("snmp_trap",),
     "service_unit": ("systemd_units",),
     "net_interface": ("host_network",),
     "network_segment": ("path_probe",),
@@ -145,13 +151,7 @@ def test_fields_that_their_measurements_source_cannot_know_say_so() -> None:
         for key in measurement.fields
         if measurement.emitted_by and not measurement.emitters(key)
     ]
-    assert unknown == [
-        "asset_info.system_name",
-        "net_interface.alias",
-        "path_probe.throughput_bits_per_second",
-        "boundary.sessions_used_ratio",
-        "disk_device.is_healthy",
-    ]
+    assert unknown == ["path_probe.throughput_bits_per_second"]
 
 
 def ends_in_unit(key: str) -> bool:
@@ -223,6 +223,7 @@ def test_closed_tags_hold_exactly_their_values() -> None:
         "redundant_group.kind": parts,
         "role_group.kind": roles,
         "role_change.kind": roles,
+        "device_event.kind": typing.get_args(Kind),
         "vm_event.kind": ("migration", "crash", "ha_restart"),
         "management_access.protocol": ("telnet", "http", "snmp-v1", "snmp-v2c", "snmp-v3", "ssh", "https"),
         "endpoint_class.class": ("iot", "mobile", "cloud", "ai", "medical"),

@@ -1,0 +1,284 @@
+"""What `infravitals-agent snmp …` does: look at a device before it is enrolled, record and replay it, check profiles, discover."""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from agent.broker import Secret
+from agent.catalogue import load
+from agent.commandline import OK
+from agent.config import read_config
+from agent.documents import FileMistakes, Mistake, write_document
+from agent.errors import WrongCall
+from agent.language import say
+from agent.points import Point
+from agent.readings import Settler
+from agent.snmp.client import Patience, Session
+from agent.snmp.credentials import Credential, Opened
+from agent.snmp.device import Device, merge
+from agent.snmp.discover import Found, Search, choose_addresses, draft_register, draft_targets
+from agent.snmp.options import DEFAULT_COMMUNITY
+from agent.snmp.profile import Profile, emitted, load_profiles, read_profile
+from agent.snmp.record import record_walk
+from agent.snmp.replay import Device as Replayed
+from agent.snmp.replay import serve_replay
+from agent.snmp.walkfile import read_walk, write_walk
+from agent.sources import Incomplete, Reading
+from agent.sources.snmp_device import Config, read_range
+from agent.table import render_table
+from agent.trial import render_points
+
+SOURCE = "snmp_device"
+SECOND_LOOK_SECONDS = 1.0
+
+
+def _credential(parsed: argparse.Namespace) -> Opened:
+    if not parsed.v3:
+        return Opened(version="1" if parsed.v1 else "2c", community=parsed.community or DEFAULT_COMMUNITY)
+
+    def place(path: Path | None) -> Secret | None:
+        return Secret(file=str(path)) if path else None
+
+    fields = {"version": "3", "user": parsed.v3, "auth": parsed.auth, "auth_password": place(parsed.auth_password)}
+    fields |= {"priv": parsed.priv, "priv_password": place(parsed.priv_password)}
+    try:
+        return msgspec.convert(fields, Credential, from_attributes=True).open()
+    except msgspec.ValidationError as error:
+        raise WrongCall(str(error)) from error
+
+
+def _where(text: str, default_port: int = 161) -> tuple[str, int]:
+    """host and port of `HOST[:PORT]`, also `[::1]:161`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        host, port = text, ""
+    if port and not (port.isdigit() and int(port) < 65536):
+        raise WrongCall(say(f"'{port}' 不是端口", f"'{port}' is no port"))
+    return host.strip("[]"), int(port) if port else default_port
+
+
+def _session(parsed: argparse.Namespace) -> Session:
+    """The session that the command line asks for."""
+    patience = Patience(parsed.timeout, parsed.retries)
+    if parsed.config:
+        config, _ = _section(parsed.config)
+        for target in config.targets:
+            if parsed.target in (target.asset, target.host):
+                return Session(target.host, target.port, config.credential_of(target).open(), patience)
+        raise WrongCall(say(f"配置中没有目标 {parsed.target}", f"the configuration has no target {parsed.target}"))
+    host, port = _where(parsed.target)
+    return Session(host, port, _credential(parsed), patience)
+
+
+def _section(path: Path) -> tuple[Config, str]:
+    """The section of `snmp_device` and the agent's name. Raises WrongCall when there is none."""
+    config = read_config(path)
+    for section in config.sources:
+        if isinstance(section.config, Config):
+            return section.config, config.agent
+    raise WrongCall(say(f"{path} 没有采集源 {SOURCE}", f"{path} has no source {SOURCE}"))
+
+
+def try_device(parsed: argparse.Namespace) -> int:
+    """Two looks a second apart, so that rates are there; what was seen is shown also of a round that failed."""
+    session = _session(parsed)
+    names = tuple(parsed.profile) if parsed.profile else None
+    known = load_profiles()
+    for name in names or ():
+        if name not in known:
+            raise WrongCall(say(f"没有设备档案 '{name}'", f"there is no profile '{name}'"))
+    device = Device(session, known, time.monotonic, names=names)
+    readings, seconds, trouble = asyncio.run(_look_twice(device, parsed.target))
+    points = Settler(load(), "device").settle(tuple(readings), round(time.time() * 1000), SOURCE).points
+    if parsed.format == "json":
+        _print_json(
+            {
+                "profiles": [one.name for one in device.chosen],
+                "object_id": device.object_id,
+                "seconds": seconds,
+                "points": points,
+            }
+        )
+    else:
+        _show(device, points, seconds)
+    if trouble:
+        raise trouble
+    return OK
+
+
+async def _look_twice(device: Device, target: str) -> tuple[list[Reading], float, Incomplete | None]:
+    """The readings of the second look, what it took, and what went wrong in it."""
+    trouble: Incomplete | None = None
+    readings: list[Reading] = []
+    took = 0.0
+    for wait in (0.0, SECOND_LOOK_SECONDS):
+        await asyncio.sleep(wait)
+        began = time.monotonic()
+        try:
+            readings, trouble = merge(await device.look(target) + readings), None
+        except Incomplete as error:
+            readings, trouble = list(error.readings), error
+        took = time.monotonic() - began
+        if trouble and not device.chosen:
+            break
+    device.close()
+    return readings, took, trouble
+
+
+def _show(device: Device, points: list[Point], seconds: float) -> None:
+    chosen = [(one.name, say(one.file.title.zh, one.file.title.en)) for one in device.chosen]
+    print(render_table((say("设备档案", "PROFILE"), say("含义", "MEANING")), chosen))
+    print()
+    print(render_points(points))
+    print()
+    count, milliseconds = len(points), round(1000 * seconds)
+    kind, where = device.session.credential.kind, device.session.where
+    print(
+        say(
+            f"{where} {kind}：{count} 个数据点，{milliseconds} 毫秒",
+            f"{where} {kind}: {count} points in {milliseconds} ms",
+        )
+    )
+
+
+def record(parsed: argparse.Namespace) -> int:
+    """Walk, scrub, write; nothing touches the disk before it is scrubbed."""
+    session = _session(parsed)
+    try:
+        bindings = asyncio.run(record_walk(session, load_profiles()))
+    finally:
+        session.close()
+    _write(
+        parsed.output,
+        write_walk(
+            bindings, ["recorded by infravitals-agent snmp walk; names, places, addresses and serials are replaced"]
+        ),
+    )
+    count = len(bindings)
+    print(say(f"{parsed.output}：{count} 个变量", f"{parsed.output}: {count} variables"))
+    return OK
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise WrongCall(say(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}")) from error
+
+
+def replay(parsed: argparse.Namespace) -> int:
+    """Answer until Ctrl-C."""
+    device = Replayed(read_walk(parsed.walk))
+    host, port = _where(parsed.listen)
+    user = _credential(parsed) if parsed.v3 else None
+    community = parsed.community or DEFAULT_COMMUNITY
+    with asyncio.Runner() as runner:
+        runner.run(_serve(device, community, host, port, user))
+    return OK
+
+
+async def _serve(device: Replayed, community: str, host: str, port: int, user: Opened | None) -> None:
+    try:
+        transport = await serve_replay(device, community, host, port, user)
+    except OSError as error:
+        text = say(f"无法监听 {host}:{port}：{error.strerror}", f"cannot listen on {host}:{port}: {error.strerror}")
+        raise WrongCall(text) from error
+    host, port = transport.get_extra_info("sockname")[:2]
+    print(say(f"在 {host}:{port} 应答，Ctrl-C 结束", f"answering on {host}:{port}; Ctrl-C ends it"), flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        transport.close()
+
+
+def check_profiles(parsed: argparse.Namespace) -> int:
+    """All mistakes of all profiles with their lines."""
+    profiles = _read_profiles(parsed.files) if parsed.files else load_profiles()
+    for name, profile in profiles.items():
+        signals = sorted({signal for signal, _ in emitted(profile)})
+        print(f"{name}: {', '.join(profile.file.select)} -> {', '.join(signals)}")
+    count = len(profiles)
+    print(say(f"{count} 个设备档案，没有问题", f"{count} profiles, in order"))
+    return OK
+
+
+def _read_profiles(paths: list[Path]) -> Mapping[str, Profile]:
+    found: dict[str, Profile] = {}
+    mistakes: list[Mistake] = []
+    for path in paths:
+        try:
+            found[path.stem] = read_profile(path)
+        except FileMistakes as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise FileMistakes(mistakes)
+    return found
+
+
+def discover(parsed: argparse.Namespace) -> int:
+    """Ask the allowed ranges; a register draft and the targets that go with it."""
+    config, agent = _section(parsed.config)
+    if config.discover is None:
+        raise WrongCall(
+            say("配置中没有 snmp_device.discover.ranges", "the configuration has no snmp_device.discover.ranges")
+        )
+    allowed = [read_range(text) for text in config.discover.ranges]
+    try:
+        wanted = [read_range(text) for text in parsed.ranges] or allowed
+    except ValueError as error:
+        raise WrongCall(str(error)) from error
+    addresses = choose_addresses(wanted, allowed)
+    credentials = {name: one.open() for name, one in config.credentials.items()}
+    search = Search(credentials, load_profiles(), config.discover.requests_per_second, port=parsed.port)
+    seconds = len(addresses) * len(credentials) / config.discover.requests_per_second
+    text = say(
+        f"{len(addresses)} 个地址，最长 {seconds:.0f} 秒", f"{len(addresses)} addresses, {seconds:.0f} s at most"
+    )
+    print(text, file=sys.stderr)
+    found = asyncio.run(search.run(addresses))
+    _report(parsed, found, agent)
+    return OK
+
+
+def _report(parsed: argparse.Namespace, found: list[Found], agent: str) -> None:
+    register = write_document(draft_register(found, agent))
+    if parsed.output:
+        _write(parsed.output, register)
+    if parsed.format == "json":
+        _print_json({"found": found, "targets": draft_targets(found)})
+        return
+    rows = [
+        (one.host, one.credential, one.name, one.asset_class or "?", one.object_id, one.description[:40])
+        for one in found
+    ]
+    headers = (
+        "HOST",
+        say("凭据", "CREDENTIAL"),
+        say("名称", "NAME"),
+        say("类别", "CLASS"),
+        "sysObjectID",
+        say("描述", "DESCRIPTION"),
+    )
+    print(render_table(headers, rows))
+    if not parsed.output:
+        print(f"\n# register.yaml\n{register}")
+    print(f"\n# agent.yaml\n{write_document({'targets': draft_targets(found)})}", end="")
+
+
+def _print_json(value: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "try": try_device,
+    "walk": record,
+    "replay": replay,
+    "profile": check_profiles,
+    "discover": discover,
+}
+"""A command's name on the command line, and what does it."""

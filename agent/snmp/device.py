@@ -1,0 +1,323 @@
+"""One device, round by round: which profiles it answers, the columns that they name, each walked once, and what they mean."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agent.errors import SourceError
+from agent.language import say
+from agent.points import Value as FieldValue
+from agent.snmp.client import Session, Walked
+from agent.snmp.decode import Uptime, Value, read_number
+from agent.snmp.entities import shape_sensors
+from agent.snmp.interfaces import shape_interfaces
+from agent.snmp.links import shape_bundles, shape_neighbours
+from agent.snmp.parts import Parts
+from agent.snmp.profile import Column, Profile, Shape, Table
+from agent.snmp.shapes import Look, Memory, Seen, shape_group, shape_roles, shape_rows
+from agent.snmp.trend import Trends
+from agent.snmp.troubles import AgentTrouble, EndlessWalk, NoAnswer
+from agent.sources import Incomplete, Reading
+
+OBJECT_ID = "1.3.6.1.2.1.1.2.0"
+UPTIME, ENGINE_BOOTS, ENGINE_SECONDS = "1.3.6.1.2.1.1.3.0", "1.3.6.1.6.3.10.2.1.2.0", "1.3.6.1.6.3.10.2.1.3.0"
+HOST_UPTIME = "1.3.6.1.2.1.25.1.1.0"
+CLOCKS = (UPTIME, ENGINE_BOOTS, ENGINE_SECONDS, HOST_UPTIME)
+
+CHOOSE_SECONDS = 3600.0
+"""How often it is asked again which profiles fit: cards and licences come and go."""
+
+_log = logging.getLogger(__name__)
+
+_SHAPES: Mapping[Shape, Callable[[Look], Iterator[Reading]]] = {
+    "interface": shape_interfaces,
+    "entity_sensor": shape_sensors,
+    "lag": shape_bundles,
+    "neighbour": shape_neighbours,
+}
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A column that changes rarely: what it held, for which rows, and when that was read."""
+
+    walked: Walked
+    instances: frozenset[str]
+    at_seconds: float
+
+
+@dataclass(slots=True)
+class _Round:
+    """What one round has read so far. troubles: one sentence for each column that failed while the device answers."""
+
+    at_seconds: float
+    walked: dict[str, Walked] = field(default_factory=dict)
+    scalars: dict[str, Value] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
+
+
+class Device:
+    """A target as it is known by now.
+
+    budget_seconds: how long a round may take. names: the profiles that the configuration prescribes; none: those that fit.
+    managed: system names of the devices that are polled, in small letters. engines: which target has which v3 engine id,
+    shared by all targets of a section.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        profiles: Mapping[str, Profile],
+        clock: Callable[[], float],
+        *,
+        budget_seconds: float = 30.0,
+        names: tuple[str, ...] | None = None,
+        parts: Parts | None = None,
+        managed: frozenset[str] = frozenset(),
+        engines: dict[bytes, str] | None = None,
+        trends: Trends | None = None,
+    ) -> None:
+        self.session = session
+        self.memory = Memory(managed, parts=parts or Parts())
+        self.chosen: tuple[Profile, ...] = ()
+        self.object_id = ""
+        self._known = profiles
+        self._clock = clock
+        self._budget_seconds = budget_seconds
+        self._names = names
+        self._chosen_at: float | None = None
+        self._uptime, self._host_uptime = Uptime(), Uptime()
+        self._kept: dict[str, _Kept] = {}
+        self._told: set[str] = set()
+        self._trends = trends or Trends()
+        self._engines = {} if engines is None else engines
+        self._scalars_at: dict[str, float] = {}
+
+    async def look(self, target: str) -> list[Reading]:
+        """One round. Raises Incomplete with what was seen when a table failed or the device fell silent on the way."""
+        effort = self.session.effort
+        retries, rows = effort.retries, effort.rows
+        effort.fastest_seconds = None
+        found: list[Reading] = []
+        try:
+            async with asyncio.timeout(self._budget_seconds):
+                found += await self._gather()
+            self._check_engine(target)
+        except TimeoutError as trouble:
+            is_answering = effort.fastest_seconds is not None
+            text = say(
+                f"{self.session.where}：{self._budget_seconds:g} 秒内没有读完",
+                f"{self.session.where}: not read within {self._budget_seconds:g} s",
+            )
+            raise Incomplete(text, self._poll(target, retries, rows, is_answering=is_answering)) from trouble
+        except Incomplete as trouble:
+            found += trouble.readings
+            found += self._poll(target, retries, rows)
+            self._save()
+            raise Incomplete(str(trouble), merge(found)) from trouble
+        except SourceError as trouble:
+            is_silent = isinstance(trouble, NoAnswer)
+            raise Incomplete(str(trouble), self._poll(target, retries, rows, is_answering=not is_silent)) from trouble
+        readings = merge(found + self._poll(target, retries, rows))
+        readings = [self._with_trend(one) if one.name == "storage_pool" else one for one in readings]
+        self._save()
+        return readings
+
+    def _with_trend(self, pool: Reading) -> Reading:
+        """A pool with when it will be full."""
+        used, size = pool.fields.get("used_bytes"), pool.fields.get("size_bytes")
+        if not isinstance(used, float) or not isinstance(size, float):
+            return pool
+        seconds = self._trends.time_to_full(pool.tags["pool"], used, size)
+        fields = pool.fields if seconds is None else {**pool.fields, "time_to_full_seconds": seconds}
+        return Reading(pool.name, fields, pool.tags)
+
+    def _save(self) -> None:
+        self.memory.parts.save()
+        self._trends.save()
+
+    def _check_engine(self, target: str) -> None:
+        """RFC 3411 wants an engine id to be one engine's; copied configurations break that, and v3 with it."""
+        engine_id = self.session.engine_id
+        if not engine_id:
+            return
+        other = self._engines.setdefault(engine_id, target)
+        if other != target and (pair := f"{other} {target}") not in self._told:
+            self._told.add(pair)
+            _log.warning(
+                say(
+                    f"{target} 与 {other} 的 SNMPv3 引擎标识相同({engine_id.hex()});请在其中一台上更改",
+                    f"{target} and {other} have the same SNMPv3 engine id ({engine_id.hex()}); change it on one of them",
+                )
+            )
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self.session.close()
+
+    def _poll(self, target: str, retries: int, rows: int, *, is_answering: bool = True) -> list[Reading]:
+        effort = self.session.effort
+        fields: dict[str, FieldValue] = {"is_answering": is_answering, "retries_count": float(effort.retries - retries)}
+        if is_answering:
+            fields["rows_count"] = float(effort.rows - rows)
+        if is_answering and effort.fastest_seconds is not None:
+            fields["rtt_seconds"] = effort.fastest_seconds
+        found = [Reading("poll", fields, {"target": target})]
+        if is_answering:
+            protocol = f"snmp-v{self.session.credential.version}"
+            found.append(Reading("management_access", {"is_answering": True}, {"protocol": protocol}))
+        return found
+
+    async def _gather(self) -> list[Reading]:
+        await self.session.open()
+        clocks = await self.session.get((*CLOCKS, OBJECT_ID))
+        found = self._read_clocks(clocks)
+        await self._choose(str(clocks.get(OBJECT_ID, "")))
+        this = _Round(self._clock())
+        await self._read_scalars(this)
+        for profile in self.chosen:
+            for name, table in profile.file.tables.items():
+                rows = self._scalar_rows(this, table) if table.is_scalar else await self._read_table(this, table)
+                if rows.rows or rows.is_whole:
+                    found += self._shape(rows, f"{profile.name}/{name}", this.at_seconds)
+        if this.troubles:
+            raise Incomplete("；".join(dict.fromkeys(this.troubles)), found)
+        return found
+
+    def _read_clocks(self, clocks: Mapping[str, Value]) -> list[Reading]:
+        """The uptime, and whether counters begin anew."""
+        now = self._clock()
+        ticks = read_number(clocks[UPTIME]) if UPTIME in clocks else None
+        if ticks is None:
+            return []
+        seconds, boots = _integer(clocks, ENGINE_SECONDS), _integer(clocks, ENGINE_BOOTS)
+        uptime = self._uptime.look(int(ticks), now, seconds, boots)
+        if self._uptime.has_restarted:
+            self.memory.counters.forget()
+            self._kept.clear()
+        host = _integer(clocks, HOST_UPTIME)
+        if host is not None:
+            uptime = max(uptime, self._host_uptime.look(host, now))
+        return [Reading("host_uptime", {"uptime_seconds": uptime})]
+
+    async def _choose(self, object_id: str) -> None:
+        """Once an hour, or when another device answers at this address. A profile that fitted stays: its parts may be lost."""
+        now = self._clock()
+        is_other = object_id != self.object_id
+        if self._chosen_at is not None and now - self._chosen_at < CHOOSE_SECONDS and not is_other:
+            return
+        before = () if is_other else self.chosen
+        candidates = [self._known[name] for name in self._names] if self._names else self._fitting(object_id)
+        chosen = []
+        for profile in candidates:
+            if profile in before or not profile.file.needs or await self._has_any(profile):
+                chosen.append(profile)
+        self.chosen, self.object_id, self._chosen_at = tuple(chosen), object_id, now
+
+    def _fitting(self, object_id: str) -> list[Profile]:
+        return [profile for profile in self._known.values() if profile.fits(object_id)]
+
+    async def _has_any(self, profile: Profile) -> bool:
+        for subtree in profile.file.needs:
+            if await self.session.has_rows(subtree):
+                return True
+        return False
+
+    async def _read_scalars(self, this: _Round) -> None:
+        """All scalars that are due, in as few questions as may be."""
+        due = {
+            column.oid: column
+            for profile in self.chosen
+            for table in profile.file.tables.values()
+            if table.is_scalar
+            for column in table.columns.values()
+            if self._is_due(column, this.at_seconds)
+        }
+        this.scalars.update(await self.session.get(list(due)))
+        for oid in due:
+            self._scalars_at[oid] = this.at_seconds
+
+    def _is_due(self, column: Column, now: float) -> bool:
+        before = self._scalars_at.get(column.oid)
+        return before is None or column.every_seconds is None or now - before >= column.every_seconds
+
+    def _scalar_rows(self, this: _Round, table: Table) -> Seen:
+        cells = {name: this.scalars[column.oid] for name, column in table.columns.items() if column.oid in this.scalars}
+        return Seen(table, {"0": cells} if cells else {}, is_whole=False)
+
+    async def _read_table(self, this: _Round, table: Table) -> Seen:
+        """The table's rows: columns that change every time first, then those whose rows are not known yet."""
+        read: dict[str, Walked] = {}
+        for name, column in table.columns.items():
+            if column.every_seconds is None and not (column.unless and read.get(column.unless, _NOTHING).rows):
+                read[name] = await self._walk(this, column)
+        instances = dict.fromkeys(instance for walked in read.values() for instance in walked.rows)
+        is_whole = all(walked.is_whole for walked in read.values())
+        if not read or instances:
+            for name, column in table.columns.items():
+                if column.every_seconds is not None:
+                    read[name] = await self._keep(this, column, frozenset(instances))
+        rows: dict[str, dict[str, Value]] = {instance: {} for instance in instances}
+        is_all_kept = all(column.every_seconds is not None for column in table.columns.values())
+        for name, walked in read.items():
+            is_unsigned = table.columns[name].kind == "unsigned"
+            for instance, value in walked.rows.items():
+                row = rows.get(instance)
+                if row is None:
+                    if not is_all_kept:
+                        continue  # a name of something that is no longer there, or that is none of this table's
+                    row = rows[instance] = {}
+                row[name] = value + 2**32 if is_unsigned and isinstance(value, int) and value < 0 else value
+        kept = {name: walked.rows for name, walked in read.items() if table.columns[name].every_seconds is not None}
+        return Seen(table, rows, is_whole, kept)
+
+    async def _walk(self, this: _Round, column: Column) -> Walked:
+        """A column of this round; one that fails while the device answers costs only what needs it."""
+        if column.oid not in this.walked:
+            try:
+                this.walked[column.oid] = await self.session.walk(column.oid)
+            except (AgentTrouble, EndlessWalk) as trouble:
+                this.troubles.append(say(f"{column.symbol}：{trouble}", f"{column.symbol}: {trouble}"))
+                this.walked[column.oid] = Walked({}, is_whole=False)
+        return this.walked[column.oid]
+
+    async def _keep(self, this: _Round, column: Column, instances: frozenset[str]) -> Walked:
+        kept = self._kept.get(column.oid)
+        every = column.every_seconds or 0.0
+        if kept is None or this.at_seconds - kept.at_seconds >= every or not instances <= kept.instances:
+            walked = await self._walk(this, column)
+            kept = self._kept[column.oid] = _Kept(walked, instances, this.at_seconds)
+        return kept.walked
+
+    def _shape(self, seen: Seen, key: str, at_seconds: float) -> Iterator[Reading]:
+        look = Look(seen, self.memory, key, at_seconds)
+        if seen.table.shape:
+            yield from _SHAPES[seen.table.shape](look)
+        for number, rows in enumerate(seen.table.rows):
+            yield from shape_rows(look, rows, number)
+        for number, group in enumerate(seen.table.groups):
+            yield from shape_group(look, group, number)
+        for number, roles in enumerate(seen.table.roles):
+            yield from shape_roles(look, roles, number)
+
+
+_NOTHING = Walked({}, is_whole=True)
+
+
+def merge(readings: list[Reading]) -> list[Reading]:
+    """One reading for each measurement and tags; where two tables tell the same field the first is kept."""
+    merged: dict[tuple[str, frozenset[tuple[str, str]]], Reading] = {}
+    for reading in readings:
+        key = (reading.name, frozenset(reading.tags.items()))
+        before = merged.get(key)
+        if before is not None:
+            fields = {name: value for name, value in reading.fields.items() if name not in before.fields}
+            reading = Reading(reading.name, {**before.fields, **fields}, before.tags)
+        merged[key] = reading
+    return list(merged.values())
+
+
+def _integer(values: Mapping[str, Value], oid: str) -> int | None:
+    value = values.get(oid)
+    return value if isinstance(value, int) else None

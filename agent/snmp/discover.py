@@ -1,0 +1,152 @@
+"""Who answers SNMP in the ranges that the configuration allows: a few questions a second, then a register to look over."""
+
+import asyncio
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.errors import WrongCall
+from agent.language import say
+from agent.snmp.client import Patience, Session
+from agent.snmp.credentials import Opened
+from agent.snmp.decode import read_text
+from agent.snmp.profile import Profile
+from agent.snmp.troubles import NoAnswer, Refused
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+OBJECT_ID, NAME, DESCRIPTION = "1.3.6.1.2.1.1.2.0", "1.3.6.1.2.1.1.5.0", "1.3.6.1.2.1.1.1.0"
+
+MOST_ADDRESSES = 65_536
+MOST_WAITING = 64
+"""So many questions may be under way; the rate is what is promised, this only bounds the sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One device that answered. credential: the name under which it let us in."""
+
+    host: str
+    credential: str
+    object_id: str
+    name: str
+    description: str
+    asset_class: str | None
+
+
+def choose_addresses(wanted: Iterable[Network], allowed: Sequence[Network]) -> list[str]:
+    """The addresses of `wanted`, each once. Raises WrongCall when one is not allowed, or when they are too many."""
+    chosen: dict[str, None] = {}
+    for network in wanted:
+        if not any(_is_inside(network, one) for one in allowed):
+            text = say(
+                f"{network} 不在配置 snmp_device.discover.ranges 允许的范围内",
+                f"{network} is outside of what snmp_device.discover.ranges allows",
+            )
+            raise WrongCall(text)
+        if len(chosen) + network.num_addresses > MOST_ADDRESSES:
+            raise WrongCall(say(f"一次最多 {MOST_ADDRESSES} 个地址", f"at most {MOST_ADDRESSES} addresses at once"))
+        chosen.update(dict.fromkeys(map(str, network.hosts())))
+    return list(chosen)
+
+
+def _is_inside(network: Network, allowed: Network) -> bool:
+    if isinstance(network, ipaddress.IPv4Network):
+        return isinstance(allowed, ipaddress.IPv4Network) and network.subnet_of(allowed)
+    return isinstance(allowed, ipaddress.IPv6Network) and network.subnet_of(allowed)
+
+
+class Search:
+    """Asks every address with every credential until one lets us in. requests_per_second holds for all questions together."""
+
+    def __init__(
+        self,
+        credentials: Mapping[str, Opened],
+        profiles: Mapping[str, Profile],
+        requests_per_second: float,
+        *,
+        port: int = 161,
+        patience: Patience | None = None,
+    ) -> None:
+        self._credentials, self._profiles, self._port = credentials, profiles, port
+        self._step = 1.0 / requests_per_second
+        self._patience = patience or Patience(1.0, 0)
+        self._free_at = 0.0
+        self.asked = 0
+
+    async def run(self, addresses: Iterable[str]) -> list[Found]:
+        """The devices that answered, in the order of `addresses`."""
+        slots = asyncio.Semaphore(MOST_WAITING)
+        tasks = []
+        async with asyncio.TaskGroup() as group:
+            for address in addresses:
+                await slots.acquire()
+                task = group.create_task(self._ask(address))
+                task.add_done_callback(lambda _: slots.release())
+                tasks.append(task)
+        return [found for task in tasks if (found := task.result())]
+
+    async def _ask(self, address: str) -> Found | None:
+        for name, credential in self._credentials.items():
+            await self._wait_for_turn()
+            session = Session(address, self._port, credential, self._patience)
+            try:
+                await session.open()
+                answered = await session.get([OBJECT_ID, NAME, DESCRIPTION])
+            except (NoAnswer, Refused):
+                continue
+            finally:
+                session.close()
+            object_id = str(answered.get(OBJECT_ID, ""))
+            return Found(
+                address,
+                name,
+                object_id,
+                read_text(answered.get(NAME, b"")),
+                read_text(answered.get(DESCRIPTION, b"")),
+                guess_class(object_id, self._profiles),
+            )
+        return None
+
+    async def _wait_for_turn(self) -> None:
+        """One question a step, whoever asks it."""
+        now = asyncio.get_running_loop().time()
+        self._free_at = max(now, self._free_at + self._step)
+        self.asked += 1
+        await asyncio.sleep(self._free_at - now)
+
+
+def guess_class(object_id: str, profiles: Mapping[str, Profile]) -> str | None:
+    """What the profile of its maker calls such a device."""
+    classes = [one.file.asset_class for one in profiles.values() if one.file.asset_class and one.fits(object_id)]
+    return classes[0] if classes else None
+
+
+def draft_register(found: Iterable[Found], agent: str) -> dict[str, object]:
+    """A register with an entry for each device; ids are made from the names that devices give themselves."""
+    assets: dict[str, dict[str, object]] = {}
+    for one in found:
+        entry: dict[str, object] = {"class": one.asset_class} if one.asset_class else {}
+        assets[_asset_id(one, assets)] = {**entry, "reporters": [agent]}
+    return {"assets": assets}
+
+
+def draft_targets(found: Iterable[Found]) -> list[dict[str, str]]:
+    """The same devices as targets of `snmp_device`."""
+    taken: dict[str, dict[str, object]] = {}
+    targets = []
+    for one in found:
+        asset = _asset_id(one, taken)
+        taken[asset] = {}
+        targets.append({"asset": asset, "host": one.host, "credential": one.credential})
+    return targets
+
+
+def _asset_id(found: Found, taken: Mapping[str, object]) -> str:
+    plain = re.sub(r"[^a-z0-9]+", "-", found.name.lower().partition(".")[0]).strip("-")[:48]
+    name = plain or f"device-{re.sub('[^0-9a-f]+', '-', found.host)}"
+    number = 1
+    while (candidate := name if number == 1 else f"{name}-{number}") in taken:
+        number += 1
+    return candidate

@@ -1,0 +1,196 @@
+"""The door to pysnmp, which does what needs SNMPv3's other side: answering as an agent, and taking notifications.
+
+Messages come in and go out as bytes; the sockets are the caller's. RFC 3412, RFC 3414.
+"""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from pysnmp.carrier.asyncio.dgram.udp import SNMP_UDP_DOMAIN, UdpTransportAddress
+from pysnmp.carrier.base import AbstractTransportDispatcher
+from pysnmp.entity import config
+from pysnmp.entity.engine import SnmpEngine
+from pysnmp.entity.rfc3413.cmdrsp import CommandResponderBase
+from pysnmp.entity.rfc3413.context import SnmpContext
+from pysnmp.entity.rfc3413.ntfrcv import NotificationReceiver
+from pysnmp.error import PySnmpError
+from pysnmp.proto import rfc1902, rfc1905
+from pysnmp.proto.api import v2c
+
+from agent.errors import SourceError
+from agent.language import say
+from agent.snmp import ber
+from agent.snmp.ber import Binding
+from agent.snmp.credentials import Opened
+
+Peer = tuple[str, int]
+Send = Callable[[bytes, Peer], None]
+
+_AUTH = {
+    "md5": config.USM_AUTH_HMAC96_MD5,
+    "sha1": config.USM_AUTH_HMAC96_SHA,
+    "sha224": config.USM_AUTH_HMAC128_SHA224,
+    "sha256": config.USM_AUTH_HMAC192_SHA256,
+    "sha384": config.USM_AUTH_HMAC256_SHA384,
+    "sha512": config.USM_AUTH_HMAC384_SHA512,
+}
+_PRIV = {
+    "des": config.USM_PRIV_CBC56_DES,
+    "aes128": config.USM_PRIV_CFB128_AES,
+    "aes192": config.USM_PRIV_CFB192_AES_BLUMENTHAL,
+    "aes256": config.USM_PRIV_CFB256_AES_BLUMENTHAL,
+}
+_CISCO = {"aes192": config.USM_PRIV_CFB192_AES, "aes256": config.USM_PRIV_CFB256_AES}
+
+_KINDS: dict[int, Any] = {
+    ber.INTEGER: rfc1902.Integer32,
+    ber.OCTETS: rfc1902.OctetString,
+    ber.OID: rfc1902.ObjectIdentifier,
+    ber.IP_ADDRESS: rfc1902.IpAddress,
+    ber.COUNTER32: rfc1902.Counter32,
+    ber.GAUGE32: rfc1902.Gauge32,
+    ber.TIME_TICKS: rfc1902.TimeTicks,
+    ber.OPAQUE: rfc1902.Opaque,
+    ber.COUNTER64: rfc1902.Counter64,
+}
+_TAGS = {kind.tagSet: tag for tag, kind in reversed(_KINDS.items())}
+
+
+class Answering(Protocol):
+    """What answers: a replayed device."""
+
+    def get(self, oid: str) -> Binding | None: ...
+
+    def after(self, oid: str) -> Binding | None: ...
+
+
+class _Dispatcher(AbstractTransportDispatcher):  # type: ignore[misc]  # the library has no types
+    """Hands what the engine sends to our socket."""
+
+    def __init__(self, send: Send) -> None:
+        super().__init__()
+        self._send = send
+
+    def send_message(self, outgoingMessage: bytes, transportDomain: object, transportAddress: Any) -> None:
+        """One message goes out."""
+        self._send(bytes(outgoingMessage), (transportAddress[0], transportAddress[1]))
+
+
+class Engine:
+    """One SNMP engine without sockets of its own. `feed` gives it a message; what it answers goes through `send`."""
+
+    def __init__(self, users: Sequence[Opened], send: Send, engine_id: bytes | None = None) -> None:
+        own = rfc1902.OctetString(engine_id) if engine_id else None
+        self._engine = SnmpEngine(snmpEngineID=own)
+        self._engine.register_transport_dispatcher(_Dispatcher(send))
+        for user in users:
+            self.add_user(user)
+
+    @property
+    def engine_id(self) -> bytes:
+        """The id by which others know this engine."""
+        return bytes(self._engine.snmpEngineID)
+
+    def add_user(self, user: Opened, engine_id: bytes | None = None) -> None:
+        """Know a user, also one of another engine: a v3 trap is its sender's, not ours. Raises SourceError without ciphers."""
+        if user.priv and importlib.util.find_spec("cryptography") is None:
+            raise SourceError(
+                say(
+                    "这里的 SNMPv3 加密需要 Python 包 cryptography;请安装,或改用 authNoPriv",
+                    "SNMPv3 privacy on this side needs the Python package cryptography; install it or use authNoPriv",
+                )
+            )
+        priv = _CISCO if user.key_expansion == "cisco" else {}
+        config.add_v3_user(
+            self._engine,
+            user.user,
+            _AUTH[user.auth] if user.auth else config.USM_AUTH_NONE,
+            user.auth_password or None,
+            priv.get(user.priv, _PRIV[user.priv]) if user.priv else config.USM_PRIV_NONE,
+            user.priv_password or None,
+            securityEngineId=rfc1902.OctetString(engine_id) if engine_id else None,
+        )
+
+    def feed(self, data: bytes, peer: Peer) -> bool:
+        """One message from `peer`; whether the engine could make something of it."""
+        try:
+            self._engine.message_dispatcher.receive_message(
+                self._engine, SNMP_UDP_DOMAIN, UdpTransportAddress(peer), data
+            )
+        except PySnmpError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Forget what the engine registered."""
+        self._engine.unregister_transport_dispatcher()
+
+    def answer_as(self, device: Answering) -> None:
+        """Answer GET, GETNEXT and GETBULK of every user with what `device` knows."""
+        _Responder(self._engine, SnmpContext(self._engine), device)
+
+    def take_notifications(self, take: Callable[[list[Binding]], None]) -> None:
+        """Give the variables of every trap and inform to `take`; informs are confirmed."""
+
+        def received(
+            _engine: object, _state: object, _context: object, _name: object, pairs: Any, _own: object
+        ) -> None:
+            take([_binding(name, held) for name, held in pairs])
+
+        NotificationReceiver(self._engine, received)
+
+
+class _Responder(CommandResponderBase):  # type: ignore[misc]  # the library has no types
+    """Answers without views: whoever has a user here may read all there is."""
+
+    SUPPORTED_PDU_TYPES = (
+        rfc1905.GetRequestPDU.tagSet,
+        rfc1905.GetNextRequestPDU.tagSet,
+        rfc1905.GetBulkRequestPDU.tagSet,
+    )
+
+    def __init__(self, engine: SnmpEngine, context: SnmpContext, device: Answering) -> None:
+        super().__init__(engine, context)
+        self._device = device
+
+    def handle_management_operation(self, snmpEngine: Any, stateReference: Any, contextName: Any, PDU: Any) -> None:
+        """Answer one request."""
+        asked = [str(name) for name, _ in v2c.apiPDU.get_varbinds(PDU)]
+        if PDU.tagSet == rfc1905.GetRequestPDU.tagSet:
+            found = [self._device.get(oid) or Binding(oid, ber.NO_SUCH_INSTANCE, None) for oid in asked]
+        else:
+            is_bulk = PDU.tagSet == rfc1905.GetBulkRequestPDU.tagSet
+            found = self._follow(asked, int(v2c.apiBulkPDU.get_max_repetitions(PDU)) if is_bulk else 1)
+        self.send_varbinds(snmpEngine, stateReference, 0, 0, [_pair(one) for one in found])
+
+    def _follow(self, asked: list[str], repetitions: int) -> list[Binding]:
+        found: list[Binding] = []
+        for _ in range(min(repetitions, MOST_REPETITIONS)):
+            row = [self._device.after(oid) or Binding(oid, ber.END_OF_VIEW, None) for oid in asked]
+            found += row
+            asked = [one.oid for one in row]
+        return found
+
+
+MOST_REPETITIONS = 25
+"""So many rows of one column fit a datagram."""
+
+
+def _pair(one: Binding) -> tuple[Any, Any]:
+    name = rfc1902.ObjectName(one.oid)
+    if one.tag == ber.NO_SUCH_INSTANCE:
+        return name, rfc1905.noSuchInstance
+    if one.tag == ber.END_OF_VIEW:
+        return name, rfc1905.endOfMibView
+    return name, _KINDS.get(one.tag, rfc1902.OctetString)(one.value)
+
+
+def _binding(name: Any, held: Any) -> Binding:
+    tag = _TAGS.get(held.tagSet, ber.OCTETS)
+    if tag in ber.NUMBERS:
+        return Binding(str(name), tag, int(held))
+    if tag == ber.OID:
+        return Binding(str(name), tag, str(held))
+    raw = bytes(held.asOctets()) if hasattr(held, "asOctets") else bytes(str(held), "utf-8")
+    return Binding(str(name), tag, ".".join(map(str, raw)) if tag == ber.IP_ADDRESS else raw)

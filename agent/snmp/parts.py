@@ -1,0 +1,84 @@
+"""Parts that a device listed once: one that vanishes while the device answers is lost, not gone.
+
+Kept in a file of the state directory, so that a part that fails while the agent restarts is not forgotten. A part that is
+away for `FORGET_SECONDS` is taken for removed on purpose.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from agent.errors import SourceError
+from agent.language import say
+
+FORGET_SECONDS = 30 * 86400.0
+
+
+class Part(msgspec.Struct):
+    """A part's tags, and when it was listed last (seconds since the epoch)."""
+
+    tags: dict[str, str]
+    seen_at: float
+
+
+class Parts:
+    """What one device's tables listed, by a key for each use of a table."""
+
+    def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._known = _read(path)
+        self._is_changed = False
+
+    def lost(self, key: str, present: Mapping[str, Mapping[str, str]], is_whole: bool) -> list[dict[str, str]]:
+        """The tags of parts known before and not in `present`; none where the table may not have been read whole."""
+        now = self._clock()
+        known = self._known.setdefault(key, {})
+        for instance, tags in present.items():
+            if (part := known.get(instance)) is None or part.tags != tags:
+                self._is_changed = True
+                known[instance] = Part(tags if isinstance(tags, dict) else dict(tags), now)
+            else:
+                part.seen_at = now
+        if not is_whole:
+            return []
+        for instance in [name for name, part in known.items() if now - part.seen_at > FORGET_SECONDS]:
+            del known[instance]
+            self._is_changed = True
+        gone = [part.tags for name, part in known.items() if name not in present]
+        return [tags for tags in gone if tags not in present.values()]
+
+    def tags_of(self, key: str, instance: str) -> dict[str, str] | None:
+        """The tags of a known part, to be used again instead of equal ones."""
+        part = self._known.get(key, {}).get(instance)
+        return part.tags if part else None
+
+    def save(self) -> None:
+        """Write the file when what is known has changed. Raises SourceError when it cannot be written."""
+        if self._path is None or not self._is_changed:
+            return
+        replace_file(self._path, msgspec.json.encode(self._known))
+        self._is_changed = False
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that the old or the new one is there, never half of one. Raises SourceError."""
+    fresh = path.with_suffix(".new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh.write_bytes(data)
+        fresh.replace(path)
+    except OSError as error:
+        raise SourceError(
+            say(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}")
+        ) from error
+
+
+def _read(path: Path | None) -> dict[str, dict[str, Part]]:
+    """What an earlier process knew; nothing when there is none, or when its file is damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Part]]) if path else {}
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+        return {}

@@ -1,0 +1,313 @@
+"""Traps and informs of enrolled devices: links, changes of role, split stacks, power, fans, restarts, as events.
+
+Needs: UDP port 162 (root, or CAP_NET_BIND_SERVICE, or another port); for v3 the extra `snmp`. Only the targets written here are
+heard. A storm is counted and shed before anything of it is decoded. Reference: RFC 1157, RFC 3416, RFC 3584, RFC 3414.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import Annotated, ClassVar, Protocol
+
+import msgspec
+
+from agent.catalogue import explain_id, is_id
+from agent.language import say
+from agent.snmp import ber
+from agent.snmp.ber import Binding, Malformed
+from agent.snmp.credentials import Credential, Opened
+from agent.snmp.events import find_notice, load_notices, make_events, read_notification
+from agent.sources import Reading, SourceConfig, SourceError, Surroundings
+
+MOST_WAITING = 20_000
+"""Events between two rounds; beyond it they are shed too."""
+
+READ_AT_ONCE = 256
+"""So many datagrams are taken before anything else in the process has its turn."""
+
+BUFFER_BYTES = 4 * 1024 * 1024
+MOST_BYTES = 8192
+REMEMBERED_INFORMS = 4096
+_COUNTS = ("received", "events", "unknown", "refused", "shed", "garbled")
+
+Peer = tuple[str, int]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Rate = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Sender(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A device that may send: its address, as its datagrams carry it."""
+
+    asset: str
+    host: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+
+
+class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """credentials: communities and v3 users that are accepted; without any, every community of an enrolled sender.
+
+    per_second: notifications taken from all; per_sender: from one; v3_per_second: of v3, which cost a hundred times more.
+    """
+
+    interval_seconds: Annotated[float, msgspec.Meta(ge=1)] = 5.0
+    listen: str = "0.0.0.0"  # noqa: S104 - notifications come from everywhere; who is heard stands in targets
+    port: Port = 162
+    credentials: tuple[Credential, ...] = ()
+    targets: tuple[Sender, ...] = ()
+    per_second: Rate = 500.0
+    per_sender: Rate = 100.0
+    v3_per_second: Rate = 50.0
+
+    def __post_init__(self) -> None:
+        assets = [target.asset for target in self.targets]
+        mistakes = [explain_id("asset", asset) for asset in assets if not is_id(asset)]
+        hosts = [target.host.lower() for target in self.targets]
+        mistakes += [say(f"{host} 写了两次", f"{host} stands twice") for host, n in Counter(hosts).items() if n > 1]
+        try:
+            ipaddress.ip_address(self.listen)
+        except ValueError:
+            mistakes.append(say(f"listen: '{self.listen}' 不是地址", f"listen: '{self.listen}' is no address"))
+        if mistakes:
+            raise ValueError("；".join(mistakes))
+
+    def split(self) -> "dict[str, SourceConfig]":
+        """Nothing where nobody is enrolled."""
+        return {"local": self} if self.targets else {}
+
+
+class Allowance:
+    """So many a second, and as many saved up as two seconds give."""
+
+    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
+        self._per_second, self._clock = per_second, clock
+        self._left, self._at = 2 * per_second, clock()
+
+    def take(self) -> bool:
+        """Whether one more may be taken now."""
+        now = self._clock()
+        self._left = min(2 * self._per_second, self._left + (now - self._at) * self._per_second)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class V3Side(Protocol):
+    """The engine that opens v3 messages; it is loaded only for configured users."""
+
+    def feed(self, data: bytes, peer: Peer) -> bool: ...
+
+    def add_user(self, user: Opened, engine_id: bytes | None = None) -> None: ...
+
+    def take_notifications(self, take: Callable[[list[Binding]], None]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Source:
+    """Listens from `open` on; a round gives what came since the one before."""
+
+    systems: ClassVar[tuple[str, ...]] = ("linux", "darwin")
+    has_rates: ClassVar[bool] = False
+
+    def __init__(self, config: Config, surroundings: Surroundings) -> None:
+        self._config = config
+        self._clock, self._monotonic = surroundings.clock, surroundings.monotonic
+        self._counts: Counter[str] = Counter()
+        self._events: deque[Reading] = deque()
+        self._assets: dict[str, str] = {}
+        self._all = Allowance(config.per_second, self._monotonic)
+        self._v3 = Allowance(config.v3_per_second, self._monotonic)
+        self._senders: dict[str, Allowance] = {}
+        self._communities: frozenset[bytes] = frozenset()
+        self._users: tuple[Opened, ...] = ()
+        self._informs: deque[tuple[str, int]] = deque(maxlen=REMEMBERED_INFORMS)
+        self._engine: V3Side | None = None
+        self._engines: set[tuple[str, bytes]] = set()
+        self._v3_peer: Peer = ("", 0)
+        self._last_at: dict[tuple[str, ...], int] = {}
+        self._socket: socket.socket | None = None
+        self._notices = load_notices()
+
+    async def open(self) -> None:
+        """Read the secrets, look the senders up, listen. Raises SourceError."""
+        if self._socket is not None:
+            return
+        opened = [credential.open() for credential in self._config.credentials]
+        self._communities = frozenset(one.community.encode() for one in opened if one.version != "3")
+        self._users = tuple(one for one in opened if one.version == "3")
+        await self._look_up()
+        if self._users:
+            self._engine = self._make_engine()
+        self._socket = listening = _listen(self._config.listen, self._config.port)
+        asyncio.get_running_loop().add_reader(listening.fileno(), self._read)
+
+    def _make_engine(self) -> V3Side:
+        from agent.snmp.engine import Engine
+
+        engine = Engine(self._users, self._send)
+        engine.take_notifications(self._take_v3)
+        return engine
+
+    async def _look_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        for target in self._config.targets:
+            try:
+                found = await loop.getaddrinfo(target.host, None, type=socket.SOCK_DGRAM)
+            except OSError as error:
+                text = say(f"{target.host}：无法解析主机名", f"{target.host}: the name does not resolve")
+                raise SourceError(text) from error
+            for entry in found:
+                address = str(entry[4][0])
+                self._assets[address] = target.asset
+                self._senders[address] = Allowance(self._config.per_sender, self._monotonic)
+
+    async def collect(self) -> list[Reading]:
+        """The events since the last round, and how many notifications came, were refused and were shed."""
+        events, self._events = list(self._events), deque()
+        counts, self._counts = self._counts, Counter()
+        self._last_at.clear()
+        return [*events, Reading("notification_intake", {f"{name}_count": float(counts[name]) for name in _COUNTS})]
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+        if self._engine:
+            self._engine.close()
+            self._engine = None
+
+    def _read(self) -> None:
+        """Everything that has come, up to a bound: who sent it is looked at first, then how much he sent."""
+        listening = self._socket
+        for _ in range(READ_AT_ONCE if listening else 0):
+            assert listening is not None  # noqa: S101 - the range is empty without it
+            try:
+                data, address = listening.recvfrom(MOST_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:  # what an ICMP message said about an answer of ours
+                continue
+            self._counts["received"] += 1
+            host = str(address[0]).removeprefix("::ffff:")
+            asset = self._assets.get(host)
+            if asset is None:
+                self._counts["refused"] += 1
+            elif not self._senders[host].take() or not self._all.take() or len(self._events) >= MOST_WAITING:
+                self._counts["shed"] += 1
+            else:
+                self._open(data, (host, int(address[1])), asset)
+
+    def _open(self, data: bytes, peer: Peer, asset: str) -> None:
+        try:
+            if ber.read_version(data) == 3:
+                self._open_v3(data, peer)
+                return
+            message = ber.read_message(data)
+            if self._config.credentials and message.community not in self._communities:
+                self._counts["refused"] += 1
+                return
+            if message.pdu.tag not in (ber.TRAP_V1, ber.TRAP_V2, ber.INFORM):
+                raise Malformed("no notification")
+            variables = read_notification(data, message)
+        except Malformed:
+            self._counts["garbled"] += 1
+            return
+        if message.pdu.tag == ber.INFORM and not self._confirm(data, message, peer):
+            return
+        self._take(variables, asset)
+
+    def _confirm(self, data: bytes, message: ber.Message, peer: Peer) -> bool:
+        """Answer an inform; False for one that was taken already and is only repeated."""
+        pdu = ber.read_pdu(data, message.pdu)
+        variables = ber.element(ber.SEQUENCE, data[pdu.variables.start : pdu.variables.end])
+        answer = ber.pdu(ber.RESPONSE, pdu.request_id, 0, 0, variables)
+        self._send(ber.message(message.version, message.community, answer), peer)
+        if (key := (peer[0], pdu.request_id)) in self._informs:
+            return False
+        self._informs.append(key)
+        return True
+
+    def _open_v3(self, data: bytes, peer: Peer) -> None:
+        """Through the engine; a trap is its sender's, so his engine's id is learnt from his own enrolled address."""
+        if self._engine is None:
+            self._counts["refused"] += 1
+            return
+        if not self._v3.take():
+            self._counts["shed"] += 1
+            return
+        engine_id = _engine_id(data)
+        if engine_id and (peer[0], engine_id) not in self._engines:
+            if sum(host == peer[0] for host, _ in self._engines) >= MOST_ENGINES:
+                self._counts["refused"] += 1
+                return
+            self._engines.add((peer[0], engine_id))
+            for user in self._users:
+                self._engine.add_user(user, engine_id)
+        self._v3_peer = peer
+        if not self._engine.feed(data, peer):
+            self._counts["garbled"] += 1
+
+    def _take_v3(self, variables: list[Binding]) -> None:
+        self._take(variables, self._assets[self._v3_peer[0]])
+
+    def _take(self, variables: list[Binding], asset: str) -> None:
+        named = find_notice(variables, self._notices)
+        if named is None:
+            self._counts["unknown"] += 1
+            return
+        self._counts["events"] += 1
+        self._events.extend(self._one_each(make_events(named, variables, asset, round(self._clock() * 1000))))
+
+    def _one_each(self, events: list[Reading]) -> Iterator[Reading]:
+        """Two events of one thing in one millisecond are still two."""
+        for event in events:
+            key = (event.asset or "", event.name, *event.tags.values())
+            at = max(event.timestamp or 0, self._last_at.get(key, 0) + 1)
+            self._last_at[key] = at
+            yield Reading(event.name, event.fields, event.tags, event.asset, at)
+
+    def _send(self, data: bytes, peer: Peer) -> None:
+        if self._socket is not None:
+            host = f"::ffff:{peer[0]}" if self._socket.family == socket.AF_INET6 and ":" not in peer[0] else peer[0]
+            try:
+                self._socket.sendto(data, (host, peer[1]))
+            except OSError:  # he asks again
+                self._counts["unanswered"] += 1
+
+
+MOST_ENGINES = 4
+"""So many engines may speak from one address; a device changes its id when it is replaced or reset."""
+
+
+def _engine_id(data: bytes) -> bytes:
+    """The authoritative engine of a v3 message (RFC 3414 2.4). Raises Malformed."""
+    outer = ber.read_element(data, 0, len(data))
+    parts = ber.read_children(data, outer)
+    if len(parts) < 3 or parts[2].tag != ber.OCTETS:
+        raise Malformed("no v3 message")
+    security = ber.read_element(data, parts[2].start, parts[2].end)
+    engine = ber.read_element(data, security.start, security.end)
+    return data[engine.start : engine.end]
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    """A UDP socket with a large buffer. Raises SourceError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        listening.setblocking(False)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        listening.bind((address, port))
+    except OSError as error:
+        listening.close()
+        text = say(
+            f"无法监听 UDP {address}:{port}：{error.strerror}；端口 1024 以下需要特权，或另写 port",
+            f"cannot listen on UDP {address}:{port}: {error.strerror}; ports below 1024 take a privilege, or set port",
+        )
+        raise SourceError(text) from error
+    return listening

@@ -1,0 +1,158 @@
+"""`infravitals-agent snmp …` as a person calls it, with real agents."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from replayed import WALKS
+from servers import until
+from snmpd import AUTH_PASSWORD, COMMUNITY, PRIV_PASSWORD, Snmpd, free_udp_port, users
+
+from agent.snmp.walkfile import read_walk
+
+
+@pytest.fixture(scope="module")
+def snmpd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snmpd]:
+    with Snmpd(tmp_path_factory.mktemp("snmpd"), users()) as daemon:
+        yield daemon
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "agent.cli", "snmp", *map(str, words), "--lang", "en"]
+    return subprocess.run(argv, capture_output=True, text=True, env={"LANG": "C", "PATH": "/usr/bin:/bin"}, timeout=60)
+
+
+@pytest.fixture
+def config(tmp_path: Path, snmpd: Snmpd) -> Path:
+    (tmp_path / "community").write_text(COMMUNITY)
+    path = tmp_path / "agent.yaml"
+    path.write_text(f"""
+site: s
+agent: gateway-1
+broker: {{host: h}}
+sources:
+  snmp_device:
+    credentials: {{ward: {{community: {{file: {tmp_path}/community}}}}}}
+    targets: [{{asset: ward-switch, host: 127.0.0.1, port: {snmpd.port}}}]
+    discover: {{ranges: [127.0.0.0/30], requests_per_second: 100}}
+""")
+    return path
+
+
+def test_try_shows_profiles_points_and_time(snmpd: Snmpd) -> None:
+    done = run("try", f"127.0.0.1:{snmpd.port}", "--community", COMMUNITY)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^interfaces +Network interfaces$", done.stdout, re.MULTILINE)
+    assert "net_interface.is_up" in done.stdout and "net_interface.in_bits_per_second" in done.stdout
+    assert re.search(rf"^127\.0\.0\.1:{snmpd.port} v2c: \d+ points in \d+ ms$", done.stdout, re.MULTILINE)
+
+
+def test_try_with_v3_as_json(snmpd: Snmpd, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(AUTH_PASSWORD)
+    (tmp_path / "p").write_text(PRIV_PASSWORD)
+    words = ["--v3", "user-sha512-aes256", "--auth", "sha512", "--auth-password", tmp_path / "a"]
+    done = run(
+        "try",
+        f"127.0.0.1:{snmpd.port}",
+        *words,
+        "--priv",
+        "aes256",
+        "--priv-password",
+        tmp_path / "p",
+        "--format",
+        "json",
+    )
+    told = json.loads(done.stdout)
+    assert "interfaces" in told["profiles"] and told["object_id"] == "1.3.6.1.4.1.8072.3.2.10"
+    assert {"asset_info", "net_interface", "poll"} <= {point["name"] for point in told["points"]}
+
+
+def test_try_of_an_enrolled_target_takes_its_credential(config: Path) -> None:
+    assert run("try", "ward-switch", "-c", config).returncode == 0
+    done = run("try", "10.9.9.9", "-c", config)
+    assert (done.returncode, done.stderr.strip()) == (2, "the configuration has no target 10.9.9.9")
+
+
+def test_try_of_a_silent_device_says_so_and_ends_with_1() -> None:
+    port = free_udp_port()
+    done = run("try", f"127.0.0.1:{port}", "--timeout", "0.1", "--retries", "0")
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith(f"127.0.0.1:{port}: nobody listens on that port")
+    assert "poll.is_answering" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["try", "127.0.0.1:port"], "'port' is no port"),
+        (["try", "127.0.0.1", "--v3", "u", "--auth", "sha999"], "sha999"),
+        (["try", "127.0.0.1", "--profile", "nope"], "there is no profile 'nope'"),
+        (["replay", "/nowhere.snmprec"], "cannot read"),
+    ],
+)
+def test_wrong_calls_are_one_sentence(words: list[str], text: str) -> None:
+    done = run(*words)
+    assert done.returncode == 2 and text in done.stderr and "Traceback" not in done.stderr
+
+
+def test_walk_is_scrubbed_and_can_be_replayed(snmpd: Snmpd, tmp_path: Path) -> None:
+    path = tmp_path / "walk.snmprec"
+    assert run("walk", f"127.0.0.1:{snmpd.port}", "--community", COMMUNITY, "-o", path).returncode == 0
+    assert "ward-switch" not in path.read_text() and len(read_walk(path)) > 100
+    argv = [sys.executable, "-m", "agent.cli", "snmp", "replay", str(path), "--listen", "127.0.0.1:0", "--lang", "en"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            [(host, port)] = re.findall(r"answering on (.*):(\d+);", process.stdout.readline())
+            done = run("try", f"{host}:{port}", "--format", "json")
+            assert "net_interface" in {point["name"] for point in json.loads(done.stdout)["points"]}
+        finally:
+            process.send_signal(signal.SIGINT)
+            until(lambda: process.poll() is not None)
+    assert process.returncode == 1
+
+
+def test_profile_check_names_mistakes_with_their_line(tmp_path: Path) -> None:
+    assert "profiles, in order" in run("profile", "check").stdout
+    path = tmp_path / "mine.yaml"
+    path.write_text("""title: {zh: 一, en: one}
+select: ["*"]
+tables:
+  psu:
+    columns: {state: {oid: 1.3.6.1.4.1.1.2, symbol: x}}
+    rows:
+      - signal: sensors
+        fields: {is_healthy: {column: state}}
+    groups:
+      - {kind: psu, group: psu, state: status, ok: [1], failed: [2]}
+""")
+    done = run("profile", "check", path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"{path}:7: the catalogue has no 'sensors'; did you mean 'sensor'?",
+        f"{path}:10: this table has no column 'status'; did you mean 'state'?",
+    ]
+
+
+def test_discover_asks_only_what_is_allowed_and_writes_a_register(config: Path, snmpd: Snmpd, tmp_path: Path) -> None:
+    draft = tmp_path / "register.yaml"
+    done = run("discover", "-c", config, "--port", snmpd.port, "-o", draft, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert [(one["host"], one["name"]) for one in json.loads(done.stdout)["found"]] == [("127.0.0.1", "ward-switch")]
+    assert draft.read_text() == "assets:\n  ward-switch:\n    class: server\n    reporters:\n    - gateway-1\n"
+    done = run("discover", "10.0.0.0/8", "-c", config)
+    assert (done.returncode, done.stderr.strip()) == (
+        2,
+        "10.0.0.0/8 is outside of what snmp_device.discover.ranges allows",
+    )
+
+
+def test_every_command_has_its_help() -> None:
+    for name in ("try", "walk", "replay", "profile", "discover"):
+        assert run(name, "--help").returncode == 0
+    assert WALKS.is_dir()

@@ -1,0 +1,223 @@
+"""Rounds against replayed devices: interfaces whose counters wrap, restart or are cleared, rows that vanish, devices that fall silent."""
+
+from pathlib import Path
+
+import pytest
+from replayed import Bench, find, replayed
+
+from agent.snmp import ber
+from agent.snmp.ber import Binding
+from agent.snmp.parts import FORGET_SECONDS, Parts
+
+IF, IFX = "1.3.6.1.2.1.2.2.1", "1.3.6.1.2.1.31.1.1.1"
+UPTIME = "1.3.6.1.2.1.1.3.0"
+END = Binding("1.3.6.1.6.3.1.1.6.1.0", ber.INTEGER, 1)
+
+
+def switch(ports: int = 2, *, wide: bool = True, gigabits: int = 1) -> list[Binding]:
+    """The variables of a small switch; wide: with the 64-bit counters of IF-MIB."""
+    found = [
+        Binding("1.3.6.1.2.1.1.2.0", ber.OID, "1.3.6.1.4.1.99999.1"),
+        Binding(UPTIME, ber.TIME_TICKS, 5000),
+        Binding("1.3.6.1.2.1.1.5.0", ber.OCTETS, b"ward-switch"),
+        END,
+    ]
+    for port in range(1, ports + 1):
+        found += [
+            Binding(f"{IF}.2.{port}", ber.OCTETS, f"GigabitEthernet1/0/{port}".encode()),
+            Binding(f"{IF}.3.{port}", ber.INTEGER, 6),
+            Binding(f"{IF}.5.{port}", ber.GAUGE32, min(gigabits * 10**9, 2**32 - 1)),
+            Binding(f"{IF}.7.{port}", ber.INTEGER, 1),
+            Binding(f"{IF}.8.{port}", ber.INTEGER, 1),
+        ]
+        found += [Binding(f"{IF}.{column}.{port}", ber.COUNTER32, 1000) for column in (10, 11, 13, 14, 16, 17, 19, 20)]
+        if wide:
+            found += [Binding(f"{IFX}.{column}.{port}", ber.COUNTER64, 1000) for column in (6, 7, 10, 11)]
+            found += [
+                Binding(f"{IFX}.1.{port}", ber.OCTETS, f"GE1/0/{port}".encode()),
+                Binding(f"{IFX}.19.{port}", ber.TIME_TICKS, 0),
+            ]
+            found += [
+                Binding(f"{IFX}.15.{port}", ber.GAUGE32, gigabits * 1000),
+                Binding(f"{IFX}.18.{port}", ber.OCTETS, "上联核心".encode("gb18030")),
+            ]
+    return found
+
+
+def tick(bench: Bench, ticks: int) -> None:
+    bench.replayed.put(UPTIME, ber.TIME_TICKS, ticks)
+
+
+async def test_interface_says_what_its_port_does() -> None:
+    async with replayed(switch()) as bench:
+        assert await bench.fields("net_interface", interface="GE1/0/1") == {
+            "is_up": True,
+            "is_admin_up": True,
+            "speed_bits_per_second": 1e9,
+            "alias": "上联核心",
+        }
+        tick(bench, 11000)
+        for column, count in ((6, 1000 + 750_000_000), (10, 1000 + 75_000_000), (7, 1980), (11, 1000)):
+            bench.replayed.put(f"{IFX}.{column}.1", ber.COUNTER64, count)
+        bench.replayed.put(f"{IF}.14.1", ber.COUNTER32, 1020)
+        fields = await bench.fields("net_interface", interface="GE1/0/1")
+        assert fields["in_bits_per_second"] == 1e8 and fields["out_bits_per_second"] == 1e7
+        assert fields["busy_ratio"] == 0.1
+        assert fields["error_ratio"] == 20 / 1000 and fields["discard_ratio"] == 0.0
+
+
+async def test_old_device_has_32_bits_and_they_wrap() -> None:
+    async with replayed(switch(wide=False, gigabits=0)) as bench:
+        for port in (1, 2):
+            bench.replayed.put(f"{IF}.5.{port}", ber.GAUGE32, 100_000_000)
+        bench.replayed.put(f"{IF}.10.1", ber.COUNTER32, 2**32 - 1000)
+        await bench.round()
+        tick(bench, 11000)
+        bench.replayed.put(f"{IF}.10.1", ber.COUNTER32, 59000)
+        fields = await bench.fields("net_interface", interface="GigabitEthernet1/0/1")
+        assert fields["in_bits_per_second"] == 8 * 60000 / 60
+
+
+async def test_32_bits_on_a_fast_link_are_not_believed() -> None:
+    """10 Gb/s fill a 32-bit counter in 3.4 s: between two rounds it may have wrapped any number of times."""
+    async with replayed(switch(wide=False, gigabits=4)) as bench:
+        await bench.round()
+        tick(bench, 11000)
+        bench.replayed.put(f"{IF}.10.1", ber.COUNTER32, 5000)
+        fields = await bench.fields("net_interface", interface="GigabitEthernet1/0/1")
+        assert fields["is_up"] and "in_bits_per_second" not in fields
+
+
+async def test_restart_is_no_burst() -> None:
+    async with replayed(switch()) as bench:
+        await bench.round()
+        tick(bench, 100)
+        bench.replayed.put(f"{IFX}.6.1", ber.COUNTER64, 5_000_000)
+        readings = await bench.round()
+        assert "in_bits_per_second" not in find(readings, "net_interface", interface="GE1/0/1")
+        assert find(readings, "host_uptime") == {"uptime_seconds": 1.0}
+
+
+async def test_counters_cleared_by_hand_are_no_burst() -> None:
+    async with replayed(switch(wide=False)) as bench:
+        for column in (10, 16):
+            bench.replayed.put(f"{IF}.{column}.1", ber.COUNTER32, 2_000_000_000)
+        bench.replayed.put(f"{IF}.5.1", ber.GAUGE32, 100_000_000)
+        await bench.round()
+        tick(bench, 11000)
+        bench.replayed.put(f"{IF}.10.1", ber.COUNTER32, 0)
+        fields = await bench.fields("net_interface", interface="GigabitEthernet1/0/1")
+        assert "in_bits_per_second" not in fields and fields["out_bits_per_second"] == 0.0
+
+
+async def test_one_interface_s_discontinuity_costs_that_one_only() -> None:
+    async with replayed(switch()) as bench:
+        await bench.round()
+        tick(bench, 11000)
+        bench.replayed.put(f"{IFX}.19.1", ber.TIME_TICKS, 10900)
+        readings = await bench.round()
+        assert "in_bits_per_second" not in find(readings, "net_interface", interface="GE1/0/1")
+        assert "in_bits_per_second" in find(readings, "net_interface", interface="GE1/0/2")
+
+
+async def test_unlisted_state_is_unknown_and_never_up() -> None:
+    async with replayed(switch()) as bench:
+        bench.replayed.put(f"{IF}.8.1", ber.INTEGER, 42)
+        fields = await bench.fields("net_interface", interface="GE1/0/1")
+        assert "is_up" not in fields and fields["is_admin_up"]
+
+
+async def test_vanished_interface_is_down_and_comes_back() -> None:
+    async with replayed(switch()) as bench:
+        await bench.round()
+        held = [one for oid in (f"{IF}.{n}.2" for n in (2, 3, 5, 7, 8)) if (one := bench.replayed.get(oid))]
+        for column in (IF, IFX):
+            for number in range(1, 21):
+                bench.replayed.drop(f"{column}.{number}.2")
+        assert await bench.fields("net_interface", interface="GE1/0/2") == {"is_up": False}
+        for one in held:
+            bench.replayed.put(*one)
+        bench.replayed.put(f"{IFX}.1.2", ber.OCTETS, b"GE1/0/2")
+        assert (await bench.fields("net_interface", interface="GE1/0/2"))["is_up"] is True
+
+
+async def test_lost_part_is_remembered_over_a_restart_of_the_agent(tmp_path: Path) -> None:
+    path = tmp_path / "snmp" / "it.json"
+    async with replayed(switch(), parts=Parts(path)) as bench:
+        await bench.round()
+    async with replayed(switch(ports=1), parts=Parts(path)) as bench:
+        assert await bench.fields("net_interface", interface="GE1/0/2") == {"is_up": False}
+
+
+def test_part_that_stays_away_was_removed_on_purpose() -> None:
+    now = [0.0]
+    parts = Parts(clock=lambda: now[0])
+    parts.lost("psu", {"1": {"name": "one"}, "2": {"name": "two"}}, is_whole=True)
+    assert parts.lost("psu", {"1": {"name": "one"}}, is_whole=True) == [{"name": "two"}]
+    now[0] = FORGET_SECONDS + 1
+    assert parts.lost("psu", {"1": {"name": "one"}}, is_whole=True) == []
+
+
+def test_table_that_was_not_read_whole_loses_nothing() -> None:
+    parts = Parts()
+    parts.lost("psu", {"1": {"name": "one"}}, is_whole=True)
+    assert parts.lost("psu", {}, is_whole=False) == []
+
+
+def test_damaged_memory_is_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "it.json"
+    path.write_text("{")
+    assert Parts(path).lost("psu", {}, is_whole=True) == []
+
+
+async def test_silent_device_invents_no_state() -> None:
+    async with replayed(switch()) as bench:
+        await bench.round()
+        bench.replayed.drop("1.3")
+        bench.device.session.port += 1 if bench.device.session.port < 65535 else -1
+        bench.device.session.close()
+        readings = await bench.round()
+        assert [(one.name, dict(one.fields)["is_answering"]) for one in readings] == [("poll", False)]
+
+
+async def test_every_column_is_walked_once_a_round_and_names_seldom() -> None:
+    async with replayed(switch()) as bench:
+        await bench.round()
+        first = bench.device.session.effort.rows
+        await bench.round()
+        rows = bench.device.session.effort.rows - first
+        columns = 11  # two states, four wide counters, four of errors and discards, one discontinuity
+        assert rows == 2 * columns
+
+
+async def test_twenty_thousand_rows_are_walked() -> None:
+    rows = [Binding(f"{IF}.8.{port}", ber.INTEGER, 1) for port in range(1, 20_001)]
+    async with replayed([*switch(), *rows]) as bench:
+        await bench.device.session.open()
+        walked = await bench.device.session.walk(f"{IF}.8")
+    assert len(walked.rows) == 20_000 and walked.is_whole
+
+
+async def test_chassis_of_two_thousand_interfaces_is_read() -> None:
+    async with replayed(switch(ports=2000)) as bench:
+        readings = await bench.round()
+    assert sum(one.name == "net_interface" for one in readings) == 2000
+
+
+async def test_poll_tells_what_the_round_cost() -> None:
+    async with replayed(switch()) as bench:
+        readings = await bench.round()
+        poll = find(readings, "poll", target="it")
+        assert poll["is_answering"] and poll["retries_count"] == 0.0
+        assert isinstance(poll["rows_count"], float) and poll["rows_count"] > 20
+        assert find(readings, "management_access", protocol="snmp-v2c") == {"is_answering": True}
+
+
+@pytest.mark.parametrize("other", ["1.3.6.1.4.1.99999.2"])
+async def test_another_device_at_the_same_address_is_looked_at_anew(other: str) -> None:
+    async with replayed(switch()) as bench:
+        await bench.round()
+        bench.replayed.drop("1.3.6.1.2.1.2")
+        bench.replayed.put("1.3.6.1.2.1.1.2.0", ber.OID, other)
+        await bench.round()
+        assert [profile.name for profile in bench.device.chosen] == ["system"]

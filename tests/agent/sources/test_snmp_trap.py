@@ -1,0 +1,306 @@
+"""snmp_trap with net-snmp's own senders: v1, v2c, v3, informs, strangers and storms; and a real failover of keepalived, seen twice."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from declared import undeclared
+from servers import program, until_async
+from snmpd import AUTH_PASSWORD, COMMUNITY, free_udp_port
+from snmpnet import Net
+
+from agent import language
+from agent.documents import FileMistakes, build, parse_document
+from agent.snmp import ber
+from agent.snmp.ber import Binding
+from agent.snmp.events import load_notices
+from agent.sources import Reading, SourceError, Surroundings
+from agent.sources.snmp_trap import Config, Source
+
+SOURCE = "snmp_trap"
+LINK_DOWN = "1.3.6.1.6.3.1.1.5.3"
+
+
+@pytest.fixture
+def english() -> Iterator[None]:
+    language.choose("en")
+    yield
+    language.choose(None)
+
+
+def read(text: str) -> Config:
+    return build(parse_document(text, "agent.yaml"), Config)
+
+
+@asynccontextmanager
+async def listening(settings: str = "", hosts: str = "127.0.0.1") -> AsyncIterator[tuple[Source, int]]:
+    port = free_udp_port()
+    source = Source(
+        read(f"listen: 127.0.0.1\nport: {port}\ntargets: [{{asset: core-switch, host: {hosts}}}]\n{settings}\n"),
+        Surroundings("gateway"),
+    )
+    await source.open()
+    try:
+        yield source, port
+    finally:
+        await source.close()
+
+
+async def send(name: str, *words: object) -> int:
+    argv = [program(name, "snmp"), *map(str, words)]
+    process = await asyncio.create_subprocess_exec(
+        *argv, env={"MIBS": "", "PATH": "/usr/bin:/bin"}, stderr=asyncio.subprocess.DEVNULL
+    )
+    return await process.wait()
+
+
+async def gather(source: Source, wanted: str = "device_event", *, least: int = 1) -> list[Reading]:
+    """The events of so many rounds as it takes to get `least` of the wanted; with the counts of all of them."""
+    found: list[Reading] = []
+
+    async def have() -> bool:
+        found.extend(await source.collect())
+        return sum(reading.name == wanted for reading in found) >= least
+
+    await until_async(have)
+    assert not undeclared(SOURCE, found)
+    return found
+
+
+def events(readings: list[Reading]) -> list[tuple[str | None, str, str, object]]:
+    return [
+        (one.asset, one.tags["notification"], one.tags["part"], one.fields["has_begun"])
+        for one in readings
+        if one.name == "device_event"
+    ]
+
+
+def counts(readings: list[Reading]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for one in readings:
+        if one.name == "notification_intake":
+            for name, value in one.fields.items():
+                total[name] = total.get(name, 0) + float(value)
+    return {name.removesuffix("_count"): value for name, value in total.items() if value}
+
+
+INTERFACE = ["1.3.6.1.2.1.2.2.1.1.7", "i", "7", "1.3.6.1.2.1.31.1.1.1.1.7", "s", "GE1/0/7"]
+
+
+async def test_traps_of_v1_and_v2c_are_events_of_one_vocabulary() -> None:
+    async with listening() as (source, port):
+        await send("snmptrap", "-v2c", "-c", "any", f"127.0.0.1:{port}", "", LINK_DOWN, *INTERFACE)
+        await send("snmptrap", "-v1", "-c", "any", f"127.0.0.1:{port}", "1.3.6.1.4.1.9.1", "", "3", "0", "", *INTERFACE)
+        await send(
+            "snmptrap", "-v1", "-c", "any", f"127.0.0.1:{port}", "1.3.6.1.4.1.2011.5.25.219.2.5", "", "6", "3", ""
+        )
+        readings = await gather(source, least=3)
+    assert events(readings) == [
+        ("core-switch", "linkDown", "GE1/0/7", True),
+        ("core-switch", "linkUp", "GE1/0/7", False),
+        ("core-switch", "hwPowerFail", "device", True),
+    ]
+    assert counts(readings) == {"received": 3, "events": 3}
+
+
+async def test_informs_are_confirmed_and_a_repeated_one_is_taken_once() -> None:
+    async with listening() as (source, port):
+        status = await send(
+            "snmpinform", "-v2c", "-c", "any", "-r", "0", f"127.0.0.1:{port}", "", LINK_DOWN, *INTERFACE
+        )
+        assert status == 0
+        variables = ber.bindings([Binding("1.3.6.1.6.3.1.1.4.1.0", ber.OID, LINK_DOWN)])
+        inform = ber.message(1, b"any", ber.pdu(ber.INFORM, 77, 0, 0, variables))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(3):
+                sender.sendto(inform, ("127.0.0.1", port))
+            await until_async(lambda: _answered(sender))
+        readings = await gather(source, least=2)
+    assert len(events(readings)) == 2
+
+
+def _answered(sender: socket.socket) -> bool:
+    try:
+        return ber.read_pdu(data := sender.recv(1500, socket.MSG_DONTWAIT), ber.read_message(data).pdu).request_id == 77
+    except BlockingIOError:
+        return False
+
+
+async def test_v3_traps_and_informs_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "auth").write_text(AUTH_PASSWORD)
+    user = f"credentials: [{{version: '3', user: trapper, auth: sha256, auth_password: {{file: {tmp_path}/auth}}}}]"
+    words = ["-v3", "-u", "trapper", "-l", "authNoPriv", "-a", "SHA-256", "-A", AUTH_PASSWORD]
+    async with listening(user) as (source, port):
+        engine = ["-e", "0x8000000001020304"]
+        await send("snmptrap", *words, *engine, f"127.0.0.1:{port}", "", LINK_DOWN, *INTERFACE)
+        assert await send("snmpinform", *words, f"127.0.0.1:{port}", "", "1.3.6.1.6.3.1.1.5.4", *INTERFACE) == 0
+        readings = await gather(source, least=2)
+        assert [name for _, name, _, _ in events(readings)] == ["linkDown", "linkUp"]
+        await send("snmptrap", *words[:-1], "another-password", *engine, f"127.0.0.1:{port}", "", LINK_DOWN, *INTERFACE)
+        await send("snmptrap", "-v2c", "-c", "any", f"127.0.0.1:{port}", "", LINK_DOWN)
+        await until_async(lambda: source._counts["refused"] == 1)
+        assert not events(await source.collect())
+
+
+async def test_v3_privacy_without_its_ciphers_is_one_sentence(tmp_path: Path, english: None) -> None:
+    import importlib.util
+
+    (tmp_path / "auth").write_text(AUTH_PASSWORD)
+    secret = f"{{file: {tmp_path}/auth}}"
+    user = f"credentials: [{{version: '3', user: t, auth: sha1, auth_password: {secret}, priv: aes128, priv_password: {secret}}}]"
+    if importlib.util.find_spec("cryptography"):
+        async with listening(user) as (source, port):
+            words = [
+                "-v3",
+                "-u",
+                "t",
+                "-l",
+                "authPriv",
+                "-a",
+                "SHA",
+                "-A",
+                AUTH_PASSWORD,
+                "-x",
+                "AES",
+                "-X",
+                AUTH_PASSWORD,
+            ]
+            await send("snmptrap", *words, "-e", "0x8000000001020304", f"127.0.0.1:{port}", "", LINK_DOWN, *INTERFACE)
+            assert events(await gather(source))
+        return
+    with pytest.raises(SourceError, match="cryptography"):
+        async with listening(user):
+            pass
+
+
+async def test_strangers_and_other_communities_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "community").write_text(COMMUNITY)
+    credential = f"credentials: [{{community: {{file: {tmp_path}/community}}}}]"
+    async with listening(credential) as (source, port):
+        await send("snmptrap", "-v2c", "-c", "public", f"127.0.0.1:{port}", "", LINK_DOWN)
+        await send("snmptrap", "-v2c", "-c", COMMUNITY, f"127.0.0.1:{port}", "", LINK_DOWN)
+        readings = await gather(source)
+    assert counts(readings) == {"received": 2, "refused": 1, "events": 1}
+    async with listening(hosts="127.0.0.9") as (source, port):
+        await send("snmptrap", "-v2c", "-c", "any", f"127.0.0.1:{port}", "", LINK_DOWN)
+        await until_async(lambda: source._counts["refused"] == 1)
+
+
+async def test_what_nobody_has_described_and_garbage_are_counted() -> None:
+    async with listening() as (source, port):
+        await send("snmptrap", "-v2c", "-c", "any", f"127.0.0.1:{port}", "", "1.3.6.1.4.1.99999.0.1")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for garbage in (
+                b"",
+                b"\x30",
+                b"\xff" * 2000,
+                b"\x30\x84\xff\xff\xff\xff",
+                ber.message(1, b"any", b"\xa7\x00"),
+            ):
+                sender.sendto(garbage, ("127.0.0.1", port))
+        await until_async(lambda: source._counts["received"] == 6)
+        readings = await source.collect()
+    assert counts(readings) == {"received": 6, "unknown": 1, "garbled": 5}
+
+
+async def test_a_storm_of_one_is_shed_and_the_others_are_heard() -> None:
+    async with listening("per_sender: 20\nper_second: 1000", hosts="127.0.0.1") as (source, port):
+        source._assets["127.0.0.2"] = "calm-switch"
+        source._senders["127.0.0.2"] = type(source._senders["127.0.0.1"])(20, source._monotonic)
+        trap = ber.message(
+            1, b"x", ber.pdu(ber.TRAP_V2, 1, 0, 0, ber.bindings([Binding("1.3.6.1.6.3.1.1.4.1.0", ber.OID, LINK_DOWN)]))
+        )
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as storm,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as calm,
+        ):
+            calm.bind(("127.0.0.2", 0))
+            for _ in range(2000):
+                storm.sendto(trap, ("127.0.0.1", port))
+            calm.sendto(trap, ("127.0.0.1", port))
+            await until_async(lambda: source._counts["received"] == 2001)
+        readings = await source.collect()
+    told = counts(readings)
+    assert told["shed"] > 1900 and told["events"] == 2001 - told["shed"]
+    assert sum(asset == "calm-switch" for asset, *_ in events(readings)) == 1
+    assert len({one.timestamp for one in readings if one.asset == "core-switch"}) == told["events"] - 1
+
+
+async def test_a_taken_port_is_one_sentence(english: None) -> None:
+    async with listening() as (_, port):
+        source = Source(
+            read(f"listen: 127.0.0.1\nport: {port}\ntargets: [{{asset: a, host: 127.0.0.1}}]"), Surroundings("g")
+        )
+        with pytest.raises(SourceError, match=rf"cannot listen on UDP 127\.0\.0\.1:{port}: Address already in use"):
+            await source.open()
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("targets: [{asset: A, host: h}]", "'A' cannot be a name"),
+        ("targets: [{asset: a, host: h}, {asset: b, host: H}]", "h stands twice"),
+        ("listen: here", "'here' is no address"),
+        ("per_second: 0", "per_second"),
+    ],
+)
+def test_mistakes_are_named(text: str, mistake: str, english: None) -> None:
+    with pytest.raises(FileMistakes) as caught:
+        read(text)
+    assert mistake in str(caught.value)
+
+
+def test_nothing_is_heard_without_targets() -> None:
+    assert Config().split() == {}
+
+
+def test_every_notification_is_described_once() -> None:
+    notices = load_notices()
+    assert len(notices) > 90 and len({named.name for named in notices.values()}) == len(notices)
+
+
+async def test_roles_told_by_notifications_name_the_group_as_polling_does() -> None:
+    async with listening() as (source, port):
+        master = ["1.3.6.1.2.1.68.1.3.1.7.2.51", "a", "192.0.2.1"]
+        await send("snmptrap", "-v2c", "-c", "x", f"127.0.0.1:{port}", "", "1.3.6.1.2.1.68.0.1", *master)
+        standby = ["1.3.6.1.4.1.9.9.106.1.2.1.1.15.10.7", "i", "5"]
+        await send("snmptrap", "-v2c", "-c", "x", f"127.0.0.1:{port}", "", "1.3.6.1.4.1.9.9.106.2.0.1", *standby)
+        readings = await gather(source, "role_change", least=2)
+    told = [(dict(one.tags), one.fields["became_master"]) for one in readings if one.name == "role_change"]
+    assert told == [
+        ({"group": "vrid-51@2", "kind": "vrrp"}, True),
+        ({"group": "hsrp-7@10", "kind": "hsrp"}, False),
+    ]
+
+
+async def test_failover_of_keepalived_is_seen_by_poll_and_by_trap(tmp_path: Path) -> None:
+    """Two routers in namespaces, a master that dies: the same change of role twice, of the router that took over."""
+    net = Net(tmp_path)
+    try:
+        net.start()
+        poll, trap = await net.open()
+        await until_async(lambda: net.is_master(poll["a"], True), 60)
+        await until_async(lambda: net.is_master(poll["b"], False), 60)
+        await trap.collect()
+        net.kill_master()
+        await until_async(lambda: net.is_master(poll["b"], True), 60)
+        polled = [
+            dict(one.tags) | dict(one.fields)
+            for one in net.seen
+            if one.name == "role_change" and one.asset == "router-b"
+        ]
+        told: list[tuple[str | None, str, object]] = []
+
+        async def is_told() -> bool:
+            changes = [one for one in await trap.collect() if one.name == "role_change"]
+            told.extend((one.asset, one.tags["group"], one.fields["became_master"]) for one in changes)
+            return ("router-b", "HIS", True) in told
+
+        await until_async(is_told)
+        assert {"group": "HIS", "kind": "vrrp", "became_master": True} in polled
+    finally:
+        await net.close()
+        net.stop()
