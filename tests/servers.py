@@ -250,9 +250,9 @@ class Authority:
         _openssl("req", *_new_key(self._key), *subject)
 
     def issue(
-        self, name: str, alternative_names: str = "IP:127.0.0.1,DNS:localhost", options: Sequence[str] = ("-days", "2")
+        self, name: str, alternative_names: str = "IP:127.0.0.1,DNS:localhost", options: Sequence[str] = ()
     ) -> Issued:
-        """A certificate for a server or a client, its common name `name`. options: of `openssl x509`, its term."""
+        """A certificate for a server or a client, its common name `name`. options: of `openssl x509`, its term if not the authority's."""
         stem = name.replace("/", "_")
         issued = Issued(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")
         request, extensions = self._folder / f"{stem}.csr", self._folder / f"{stem}.ext"
@@ -262,7 +262,14 @@ class Authority:
             f"subjectAltName={alternative_names}\nbasicConstraints=CA:FALSE\nauthorityKeyIdentifier=keyid\n"
             "keyUsage=digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n"
         )
-        signing = ["-CA", str(self.certificate), "-CAkey", str(self._key), "-CAcreateserial", *options]
+        signing = [
+            "-CA",
+            str(self.certificate),
+            "-CAkey",
+            str(self._key),
+            "-CAcreateserial",
+            *(options or ("-days", self._days)),
+        ]
         _openssl("x509", "-req", "-in", request, *signing, "-extfile", extensions, "-out", issued.certificate)
         return issued
 
