@@ -14,7 +14,7 @@ cases:
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from agent.catalogue import Catalogue
+from agent.catalogue import Catalogue, Measurement
 from agent.documents import Document, FileMistakes, Mistake, build, read_document
 from agent.language import say
 from agent.points import Point
@@ -237,16 +237,24 @@ def _batch(site: str, as_of: int, over_ms: int, series: Series, measurement: str
     if measurement == "source_round":
         fields.setdefault("interval_seconds", every / 1000)
     points = [Point(measurement, tags, fields, time) for time in range(start, end, every)]
-    declared, first = catalogue.measurements[measurement], next(iter(series.fields))
-    emitters = declared.emitters(first)
-    is_event = declared.fields[first].kind == "event"  # nobody owes events: rounds would prove that somebody looked
-    if emitters and measurement != "source_round" and not is_event:
-        round_tags = {"asset": tags["asset"], "source": emitters[0], "target": "local"}
-        reported: dict[str, Any] = {"interval_seconds": every / 1000, "is_success": 1.0}
-        told = max(start, as_of - over_ms)  # one round says how often; it holds until another says otherwise
-        points.append(Point("source_round", round_tags, reported, told - told % HOUR_MS))
+    if measurement != "source_round":
+        points += _rounds(
+            series.fields, catalogue.measurements[measurement], tags["asset"], every, max(start, as_of - over_ms)
+        )
     identity = f"{site} {measurement} {start} {sorted(tags.items())}"
     return AppliedBatch(site, agent, "", 0, identity, as_of, as_of, points, 0, ())
+
+
+def _rounds(fields: Iterable[str], declared: Measurement, asset: str, every: int, told: int) -> Iterator[Point]:
+    """One round of each source that gives such a field says how often they come; it holds until another says otherwise.
+
+    Nobody owes events: rounds would prove that somebody looked.
+    """
+    owed = [field for field in fields if declared.fields[field].kind != "event"]
+    for source in sorted({declared.emitters(field)[0] for field in owed if declared.emitters(field)}):
+        tags = {"asset": asset, "source": source, "target": "local"}
+        reported: dict[str, Any] = {"interval_seconds": every / 1000, "is_success": 1.0}
+        yield Point("source_round", tags, reported, told - told % HOUR_MS)
 
 
 def _differences(expect: Expected, result: CriterionResult) -> Iterator[tuple[str, object, object]]:
