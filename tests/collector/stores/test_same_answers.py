@@ -12,8 +12,8 @@ from influxstore import config_of
 from linkstore import CATALOGUE, MINUTE_MS, START, batch, point
 from servers import Influx
 
-from collector.numbers import answer_all
 from collector.evidence import canonical_digest
+from collector.numbers import answer_all
 from collector.query import HOUR_MS, Bounds, Expectation, Question, Take
 from collector.stores import Store
 from collector.stores.duckdb import Config
