@@ -38,15 +38,18 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 say("credential 应为凭据的名称，不是路径", "credential is the name of a credential, not a path")
             )
 
-    def read(self, environment: Mapping[str, str] = os.environ) -> str:
-        """The secret, without the line's end. Raises LinkError when it is not there, UnfitSecret when it is none."""
+    def read(self, environment: Mapping[str, str] = os.environ, *, key: str | None = None) -> str:
+        """The secret, without the line's end. Raises LinkError when it is not there, UnfitSecret when it is none.
+
+        key: what of the configuration names it, such as `broker.password`, for whoever has to mend it.
+        """
         if self.env is not None:
             if self.env not in environment:
                 raise LinkError(say(f"环境变量 {self.env} 未设置", f"the environment variable {self.env} is not set"))
             text, where = environment[self.env], say(f"环境变量 {self.env}", f"the environment variable {self.env}")
         else:
             path = self.path(environment)
-            text, where = _read_text(path), say(f"文件 {path}", f"the file {path}")
+            text, where = _read_text(path, key), say(f"文件 {path}", f"the file {path}")
         if why := explain_unfit(text):
             raise UnfitSecret(say(f"{where} 中的密码不能用：{why}", f"the secret in {where} is of no use: it {why}"))
         return text
@@ -89,14 +92,14 @@ def warn_of_open_files(paths: Iterable[Path]) -> None:
         )
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, key: str | None) -> str:
     try:
         return path.read_text("utf-8-sig").rstrip("\r\n")  # Windows' editor puts a mark in front
     except (OSError, UnicodeDecodeError) as error:
         why = _explain_file(error)
         text = say(
-            f"无法读取密码文件 {path}：{why}；请补上该文件，或修改 broker.password；之后会自动重试",
-            f"cannot read the password file {path}: {why}; mend it or change broker.password; it is tried on",
+            f"无法读取密码文件 {path}：{why}；请补上该文件，或修改{f' {key}' if key else '配置'}",
+            f"cannot read the password file {path}: {why}; mend it or change {key or 'the configuration'}",
         )
         raise LinkError(text) from error
 

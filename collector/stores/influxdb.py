@@ -136,11 +136,9 @@ def _read_secret(key: str, secret: Secret | None, environment: Mapping[str, str]
     if secret is None:
         return None
     try:
-        return secret.read(environment)
+        return secret.read(environment, key=f"store.{key}")
     except LinkError as error:
-        place = secret.file or secret.env or secret.credential
-        text = say(f"store.{key}：无法读取 {place}", f"store.{key}: cannot read {place}")
-        raise StoreError(text) from error
+        raise StoreError(f"store.{key}: {error}") from error
 
 
 def set_up(config: Config, admin: Admin | None, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
