@@ -38,10 +38,10 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 say("credential 应为凭据的名称，不是路径", "credential is the name of a credential, not a path")
             )
 
-    def read(self, environment: Mapping[str, str] = os.environ, key: str = "broker.password") -> str:
-        """The secret, without the line's end; `key` is where it is configured.
+    def read(self, environment: Mapping[str, str] = os.environ, *, key: str | None = None) -> str:
+        """The secret, without the line's end. Raises LinkError when it is not there, UnfitSecret when it is none.
 
-        Raises LinkError when it is not there, UnfitSecret when it is none.
+        key: what of the configuration names it, such as `broker.password`, for whoever has to mend it.
         """
         if self.env is not None:
             if self.env not in environment:
@@ -92,14 +92,14 @@ def warn_of_open_files(paths: Iterable[Path]) -> None:
         )
 
 
-def _read_text(path: Path, key: str) -> str:
+def _read_text(path: Path, key: str | None) -> str:
     try:
         return path.read_text("utf-8-sig").rstrip("\r\n")  # Windows' editor puts a mark in front
     except (OSError, UnicodeDecodeError) as error:
         why = _explain_file(error)
         text = say(
-            f"无法读取密码文件 {path}：{why}；请补上该文件，或修改 {key}；之后会自动重试",
-            f"cannot read the password file {path}: {why}; mend it or change {key}; it is tried on",
+            f"无法读取密码文件 {path}：{why}；请补上该文件，或修改{f' {key}' if key else '配置'}",
+            f"cannot read the password file {path}: {why}; mend it or change {key or 'the configuration'}",
         )
         raise LinkError(text) from error
 

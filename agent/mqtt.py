@@ -29,6 +29,7 @@ from agent.mqtt_trouble import (
     UNSPECIFIED,
     explain_code,
     explain_dialling,
+    explain_double,
     explain_login,
     explain_size,
 )
@@ -152,7 +153,8 @@ class _Client(aiomqtt.Client):
 class Connection:
     """An open connection. Every call raises LinkError, with the broker's name and the reason, when it is lost.
 
-    has_double: somebody else uses our name, so an end without a reason is a takeover: mosquitto 2.0 gives none.
+    has_double: another agent uses our name, so an end without a reason is a takeover: mosquitto 2.0 gives none. Without it a
+    takeover that the broker tells of may be a doctor's short visit: then dialling at once is right.
     """
 
     has_double = False
@@ -183,8 +185,9 @@ class Connection:
         # asyncio.wait_for below aiomqtt's publish loses a cancellation that comes while it completes (Python 3.11)
         if _cancellations() > before:
             raise asyncio.CancelledError
-        if self._client.refusal is not None:
-            raise self._refused(say("发布到", "publish to"), topic, self._client.refusal)
+        refusal, self._client.refusal = self._client.refusal, None
+        if refusal is not None:
+            raise self._refused(say("发布到", "publish to"), topic, refusal)
         if self._client.is_lost():
             raise self._lost(None)
 
@@ -228,11 +231,10 @@ class Connection:
             value = code.value
         else:
             value = NO_ANSWER if error and isinstance(error.__context__, TimeoutError) else UNSPECIFIED
-        if value == UNSPECIFIED and self.has_double:
-            value = TAKEN_OVER
-        where, reason = self._broker.where, explain_code(value)
+        is_double = self.has_double and value in (UNSPECIFIED, TAKEN_OVER)
+        where, reason = self._broker.where, explain_double() if is_double else explain_code(value)
         text = say(f"与 MQTT 服务器 {where} 的连接中断：{reason}", f"lost the MQTT broker {where}: {reason}")
-        return NameTaken(text) if value == TAKEN_OVER else LinkError(text)
+        return NameTaken(text) if is_double else LinkError(text)
 
     def _refused(self, what: str, topic: str, code: ReasonCode) -> LinkError:
         where, reason = self._broker.where, explain_code(code.value)
@@ -278,7 +280,8 @@ async def connect(
 
 
 async def _make_client(broker: Broker, identifier: str, will: Will | None, receive_maximum: int | None) -> _Client:
-    password = await asyncio.to_thread(broker.password.read) if broker.password else None
+    secret = broker.password
+    password = await asyncio.to_thread(lambda: secret.read(key="broker.password")) if secret else None
     properties = _properties(PacketTypes.CONNECT)
     properties.SessionExpiryInterval = 0
     if receive_maximum is not None:

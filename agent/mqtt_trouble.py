@@ -46,8 +46,8 @@ def explain_code(code: int) -> str:
         0x8B: say("对方正在关闭", "it is shutting down"),
         NO_ANSWER: say("对方长时间没有应答", "it did not answer for too long"),
         TAKEN_OVER: say(
-            "另有同名的采集代理连接，顶替了本端；请给每个采集代理各起一个名称(配置中的 agent)",
-            "another agent with the same name is connected; give each agent its own name (`agent` in its configuration)",
+            "有人以同一名称登录，顶替了本端：诊断命令，或同名的采集代理",
+            "somebody logged in under this name and took its place: a doctor, or another agent of the same name",
         ),
         0x93: say("未确认的消息超过对方上限", "more unacknowledged messages than it allows"),
         0x95: say(
@@ -58,6 +58,14 @@ def explain_code(code: int) -> str:
         0x9E: say("对方不支持共享订阅", "it does not support shared subscriptions"),
     }
     return meanings.get(code) or say(f"对方返回代码 {code:#04x}", f"it answered with code {code:#04x}")
+
+
+def explain_double() -> str:
+    """Another agent has our name: it was not only a doctor."""
+    return say(
+        "另有同名的采集代理连接，顶替了本端；请给每个采集代理各起一个名称(配置中的 agent)",
+        "another agent with the same name is connected; give each agent its own name (`agent` in its configuration)",
+    )
 
 
 def explain_size(size_bytes: int, most_bytes: int, where: str) -> str:

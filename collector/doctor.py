@@ -159,7 +159,9 @@ def _probe(place: Place) -> Finding:
     try:
         ask_probe(place)
     except InfravitalsError as error:
-        mend = f"ls -l {place.data_directory}; df -h {place.data_directory}; journalctl -u infravitals -n 50"
+        url = getattr(place.store_config, "url", None)
+        look = f"curl -sI {url}/ping" if isinstance(url, str) else f"ls -l {place.data_directory}"
+        mend = f"{look}; df -h {place.data_directory}; journalctl -u infravitals -n 50"
         raise Trouble(say(f"存储不能读写：{error}", f"the store cannot be written and read: {error}"), mend) from error
     seconds = time.monotonic() - began
     text = say(

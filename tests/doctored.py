@@ -22,7 +22,7 @@ class Guarded:
     def __init__(self, folder: Path, *, acl: str | None = ACL, anonymous: str = "false", days: int = 90) -> None:
         self.folder = folder
         self.authority = Authority(folder, days=days)
-        served = self.authority.issue("broker")
+        served = self.authority.issue("broker", options=("-days", str(days)))
         logins = {"hospital/his-db-1": AGENT_PASSWORD, "collector": COLLECTOR_PASSWORD}
         passwords = write_passwords(folder / "passwords", logins)
         settings = f"allow_anonymous {anonymous}\npassword_file {passwords}\ncafile {self.authority.certificate}\n"

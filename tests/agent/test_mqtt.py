@@ -236,12 +236,11 @@ def test_secret_is_read_from_a_file_a_variable_or_a_credential(tmp_path: Path) -
     [
         (
             Secret(file="/nowhere/secret"),
-            "cannot read the password file /nowhere/secret: it does not exist; "
-            "mend it or change broker.password; it is tried on",
+            "cannot read the password file /nowhere/secret: it does not exist; mend it or change broker.password",
         ),
         (
             Secret(file="/proc"),
-            "cannot read the password file /proc: it is a directory; mend it or change broker.password; it is tried on",
+            "cannot read the password file /proc: it is a directory; mend it or change broker.password",
         ),
         (Secret(env="MQTT_PASSWORD"), "the environment variable MQTT_PASSWORD is not set"),
         (Secret(credential="mqtt"), "no credential mqtt: not started by systemd with LoadCredential"),
@@ -249,7 +248,7 @@ def test_secret_is_read_from_a_file_a_variable_or_a_credential(tmp_path: Path) -
 )
 def test_secret_that_is_not_there_is_one_sentence(place: Secret, sentence: str) -> None:
     with pytest.raises(LinkError) as trouble:
-        place.read({})
+        place.read({}, key="broker.password")
     assert str(trouble.value) == sentence
 
 
@@ -315,7 +314,7 @@ async def test_second_agent_of_the_same_name_ends_the_session_of_the_first(broke
     [
         (
             0x8E,
-            "another agent with the same name is connected; give each agent its own name (`agent` in its configuration)",
+            "somebody logged in under this name and took its place: a doctor, or another agent of the same name",
         ),
         (0x95, "a message is larger than it allows; raise its max_packet_size"),
         (0xA0, "it answered with code 0xa0"),

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from servers import Authority, free_port, until
+from servers import Authority, Influx, free_port, until
 from shipped_broker import SITE, ShippedBroker
 from unprivileged import open_folder
 
@@ -164,9 +164,37 @@ def look_everywhere(site: Site) -> None:
     site.said += pages.values()
     for words in (("score",), ("quarantine",), ("history",), ("explain", "telemetry-completeness")):
         site.run("collector.cli", *words, "-c", f"{site.folder}/collector.yaml", "--format", "json")
+    for program, config in (("agent.cli", "agent.yaml"), ("collector.cli", "collector.yaml")):
+        assert "is refused" in site.run(program, "doctor", "-c", f"{site.folder}/{config}", "--format", "json")
     for command_line in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             site.said.append(command_line.read_bytes().decode(errors="replace"))
+
+
+STORES = {
+    "right password": ("database: vitals, user: keeper, password: {env: KEEPER}", "influxdb was written and read back"),
+    "wrong password": (
+        "database: vitals, user: keeper, password: {env: WRONG}",
+        "the store cannot be written and read",
+    ),
+    "token": ("bucket: vitals, org: hospital, token: {env: WRONG}", "give database, user and password, not bucket"),
+}
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_canary_as_the_store_s_secret_is_in_no_word(site: Site, store: str, tmp_path: Path) -> None:
+    section, sentence = STORES[store]
+    site.environment |= {"KEEPER": f"{CANARY}-store", "WRONG": f"{CANARY}-wrong"}
+    with Influx(tmp_path / "influx") as influx:
+        influx.ask("CREATE DATABASE vitals")
+        influx.ask(f"CREATE USER keeper WITH PASSWORD '{CANARY}-store'; GRANT ALL ON vitals TO keeper")
+        site.write()
+        with (site.folder / "collector.yaml").open("a") as file:
+            file.write(f"store: {{kind: influxdb, url: '{influx.url}', {section}}}\n")
+        assert sentence in site.run("collector.cli", "doctor", "-c", f"{site.folder}/collector.yaml")
+        for command in ("ledger", "history"):
+            site.run("collector.cli", command, "-c", f"{site.folder}/collector.yaml")
+    site.assert_silent()
 
 
 TROUBLES = {

@@ -83,7 +83,10 @@ def test_usual_environment_variables_work_as_defaults() -> None:
 
 def test_secret_that_is_not_there_is_said() -> None:
     config = Config(url="http://h", database="d", user="u", password=Secret(env="NOT_SET"))
-    with pytest.raises(StoreError, match=r"store\.password: cannot read NOT_SET"):
+    with pytest.raises(StoreError, match=r"store\.password: the environment variable NOT_SET is not set"):
+        config.place({})
+    config = Config(url="http://h", bucket="b", org="o", token=Secret(file="/nowhere"))
+    with pytest.raises(StoreError, match=r"file /nowhere: it does not exist; mend it or change store\.token"):
         config.place({})
     with pytest.raises(StoreError, match="nor is the environment variable INFLUXDB_V2_URL"):
         Config(database="d").place({})
