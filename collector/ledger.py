@@ -35,8 +35,6 @@ State = Literal["balanced", "unbalanced", "unknown"]
 LOOK_BACK_MS = 7 * DAY_MS
 """An older word is none."""
 
-EVER = Period(0, 2**62)
-
 STORE_REMEMBERS_MS = 360 * DAY_MS
 """Batch rows are kept a little longer; of an older account a part may be pruned."""
 
@@ -93,7 +91,7 @@ def read_ledger(store: Store, catalogue: Catalogue, site: str, now: int) -> Ledg
     totals = [total for total in store.totals() if total.site == site]
     words = newest_words(store.latest("agent_health", now - LOOK_BACK_MS), site)
     known = {total.agent: words[total.agent] for total in totals if total.agent in words}
-    periods = {total.agent: words[total.agent].period() if total.agent in words else EVER for total in totals}
+    periods = {total.agent: words[total.agent].period() if total.agent in words else _newest(total) for total in totals}
     accounts = store.accounts(site, periods)
     stale_ms = round(catalogue.measurements["agent_health"].staleness_seconds * 1000)
     agents = tuple(
@@ -116,9 +114,15 @@ def newest_words(rows: Sequence[Latest], site: str) -> Mapping[str, Word]:
     return words
 
 
-def _without_word(total: BatchTotals, whole: Account) -> AgentLedger:
+def _newest(total: BatchTotals) -> Period:
+    """Enough to tell whether an agent numbers its batches, and it costs no look at years of them."""
+    return Period(total.last_made_at, total.last_made_at)
+
+
+def _without_word(total: BatchTotals, newest: Account) -> AgentLedger:
     """An agent of which the store has rows and no word, or none with an account."""
-    finding = Finding(*(no_word() if whole.batches else no_numbers()))
+    is_numbered = newest.batches or newest.earlier_batches
+    finding = Finding(*(no_word() if is_numbered else no_numbers()))
     return AgentLedger(total.agent, "unknown", later_batches=total.batches, findings=(finding,))
 
 

@@ -1,4 +1,4 @@
-"""Stores: one file per database; this folder is the list. Every store passes test_stores.py, test_answers.py and test_kept.py of tests/collector/stores/."""
+"""Stores: one file per database; this folder is the list. Every store passes test_stores.py, test_accounts.py, test_answers.py and test_kept.py of tests/collector/stores/."""
 
 import importlib
 import pkgutil

@@ -23,7 +23,7 @@ def accounts(site: str, periods: Mapping[str, Period], connection: Connection) -
         for agent, batches in asked.rows(_ANNOUNCED):
             found[agent] = found.get(agent, Account())._replace(announced_batches=int(batches))
     for agent, holes in asked.holes().items():
-        found[agent] = found[agent]._replace(holes=holes)
+        found[agent] = found[agent]._replace(holes=tuple(holes))
     return {agent: found.get(agent, Account()) for agent in periods}
 
 

@@ -37,6 +37,8 @@ SCORECARD_BODY = "scorecard_body"
 """The bodies, packed, in pieces. Tag site."""
 SCORE = "score"
 """Scores for whoever draws them. Tags site, node, kind; time is as_of."""
+PROBE = "probe"
+"""What a doctor writes, reads and deletes, each at a moment of its own."""
 
 OWN = (
     SUBJECT,
@@ -55,6 +57,7 @@ OWN = (
     SCORECARD,
     SCORECARD_BODY,
     SCORE,
+    PROBE,
 )
 """All of them; no measurement of the catalogue may be called so."""
 

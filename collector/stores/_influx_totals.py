@@ -9,8 +9,8 @@ needs the rows since that time and the marked hours alone.
 import base64
 import threading
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -34,8 +34,32 @@ FOREIGN_MS = 6 * HOUR_MS
 _COLUMNS = '"boot", "seq", "identity", "points", "set_aside", "made_at", "received_at", "dropped"'
 
 
+class Known(NamedTuple):
+    """What was ever read of an agent's numbered batches. numbered: how many there are; has_foreign: whether others are among them.
+
+    times: boot -> made_at of its first and its last. announced: boot -> what was announced as dropped, without ranges that lie
+    within others. came: which numbers of these boots came.
+    """
+
+    numbered: int
+    has_foreign: bool
+    times: Mapping[str, tuple[int, int]]
+    announced: Mapping[str, Sequence[tuple[int, int]]]
+    came: Mapping[str, Ranges]
+
+    def announced_numbers(self, boot: str) -> Ranges:
+        """What was announced of a boot, as one set."""
+        numbers = Ranges()
+        for first, last in self.announced.get(boot, ()):
+            numbers.add(first, last)
+        return numbers
+
+
 class _Sum(msgspec.Struct):
-    """One agent's batches. came: boot -> firsts and lasts. foreign: mixed identity -> made_at, the newest only."""
+    """One agent's batches. came: boot -> firsts and lasts. foreign: mixed identity -> made_at, the newest only.
+
+    unnumbered: of the batches, those of a foreign sender. times: as in `Known`.
+    """
 
     batches: int = 0
     points: int = 0
@@ -45,11 +69,13 @@ class _Sum(msgspec.Struct):
     came: dict[str, Ranges] = {}
     dropped: set[tuple[str, int, int, int]] = set()
     foreign: dict[int, int] = {}
+    unnumbered: int = 0
+    times: dict[str, tuple[int, int]] = {}
 
     def add(self, row: Sequence[Any]) -> bool:
         """Counts a batch's row; False when it was counted before."""
         boot, seq, identity, points, set_aside, made_at, received_at, dropped = row
-        if not (self._take_foreign(identity, made_at) if not boot else self._take(boot, seq)):
+        if not (self._take_foreign(identity, made_at) if not boot else self._take(boot, seq, made_at)):
             return False
         self.batches, self.points, self.set_aside = self.batches + 1, self.points + points, self.set_aside + set_aside
         self.made_at, self.received_at = max(self.made_at, made_at), max(self.received_at, received_at)
@@ -57,11 +83,13 @@ class _Sum(msgspec.Struct):
             self.dropped.update(msgspec.json.decode(dropped, type=list[tuple[str, int, int, int]]))
         return True
 
-    def _take(self, boot: str, seq: int) -> bool:
+    def _take(self, boot: str, seq: int, made_at: int) -> bool:
         came = self.came.setdefault(boot, Ranges())
         if seq in came:
             return False
         came.add(seq, seq)
+        first, last = self.times.get(boot, (made_at, made_at))
+        self.times[boot] = min(first, made_at), max(last, made_at)
         return True
 
     def _take_foreign(self, identity: str, made_at: int) -> bool:
@@ -69,6 +97,7 @@ class _Sum(msgspec.Struct):
         if mixed in self.foreign:
             return False
         self.foreign[mixed] = made_at
+        self.unnumbered += 1
         return True
 
     def forget_foreign(self) -> None:
@@ -86,9 +115,27 @@ class _Sum(msgspec.Struct):
             boots.setdefault(boot, Ranges()).add(first, last)
         return [(boot, *hole) for boot in sorted(boots) for hole in boots[boot].holes()]
 
+    def known(self) -> Known:
+        """As it stands now; it does not follow what comes."""
+        ranges: dict[str, set[tuple[int, int]]] = {}
+        for boot, first, last, _ in self.dropped:
+            ranges.setdefault(boot, set()).add((first, last))
+        announced = {boot: _widest(found) for boot, found in ranges.items()}
+        came = {boot: Ranges(list(one.firsts), list(one.lasts)) for boot, one in self.came.items() if boot in announced}
+        return Known(self.batches - self.unnumbered, self.unnumbered > 0, dict(self.times), announced, came)
+
     def dropped_points(self) -> int:
         """An announcement is repeated until it is receipted and may have grown by then: one within another is not counted."""
         return sum(one[3] for one in self.dropped if not any(_is_within(one, wider) for wider in self.dropped))
+
+
+def _widest(ranges: Iterable[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    """Those that do not lie within another one."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(ranges, key=lambda one: (one[0], -one[1])):
+        if not found or last > found[-1][1]:
+            found.append((first, last))
+    return found
 
 
 def _is_within(one: tuple[str, int, int, int], wider: tuple[str, int, int, int]) -> bool:
@@ -159,6 +206,12 @@ class Totals:
                 if one.batches
             ]
 
+    def known(self, site: str, door: Door) -> Mapping[str, Known]:
+        """agent -> what is known of its numbered batches, of every agent of the site."""
+        with self._lock:
+            self._count(door)
+            return {agent: one.known() for (where, agent), one in self._sums.items() if where == site and one.came}
+
     def _count(self, door: Door) -> None:
         before = pruned(door).get(BATCH, 0)
         if self._announced is None or before != self._before:
@@ -186,7 +239,8 @@ class Totals:
         announced: list[int] = []
         for rows in door.ask([f'SELECT * FROM "{BATCH_SUM}" GROUP BY "site", "agent"']):
             stored = _unpack(dict(zip(rows.columns, rows.values[-1], strict=True)))
-            if stored.before == before:
+            is_whole = stored.sum.times.keys() == stored.sum.came.keys()  # older versions did not note when
+            if stored.before == before and is_whole:
                 self._sums[decode_tag(rows.tags["site"]), decode_tag(rows.tags["agent"])] = stored.sum
                 announced.append(stored.announced)
         self._announced = min(announced, default=None)
@@ -214,6 +268,7 @@ class Totals:
                     if row[5] >= self._before:
                         one.batches, one.points = one.batches - 1, one.points - row[3]
                         one.set_aside -= row[4]
+                        one.unnumbered -= not row[0]
             if gone:
                 self._before = before
                 self._store(door, note_pruned(BATCH, before))

@@ -1,6 +1,6 @@
 """The hospital's store: a database of InfluxDB 1.6 to 1.8 or a bucket of 2.4 and later, shared by all collectors.
 
-Threads: `write`, `applied`, `keep`, `save_scorecard` and `prune` belong to one thread of a process. The calls that only read may come
+Threads: `write`, `applied`, `keep`, `save_scorecard`, `probe` and `prune` belong to one thread of a process. The calls that only read may come
 from any thread. What several collectors must agree on stands in the store, never in a collector's memory: `_influx_records`
 lists it.
 """
@@ -21,15 +21,18 @@ from agent.language import say
 from collector.buckets import Buckets
 from collector.query import DAY_MS, Question
 from collector.stores import (
+    Account,
     AppliedBatch,
     BatchTotals,
     KnownSubject,
     LateHour,
     Latest,
+    Period,
     Score,
     ScorecardRow,
     StoredScorecard,
 )
+from collector.stores._influx_accounts import read_accounts
 from collector.stores._influx_http import Door, Place
 from collector.stores._influx_kept import (
     LateMarks,
@@ -42,6 +45,7 @@ from collector.stores._influx_kept import (
 )
 from collector.stores._influx_ledger import Ledger, batch_line, late_lines
 from collector.stores._influx_pack import Asked, Numbering, Packer, asked
+from collector.stores._influx_probe import probe
 from collector.stores._influx_questions import compile_buckets
 from collector.stores._influx_records import LAST_MS
 from collector.stores._influx_scorecards import card_at, cards_since, rows_between, save
@@ -326,6 +330,11 @@ class Store:
         """Batches, points and holes per agent."""
         return self._totals.read(self._open)
 
+    def accounts(self, site: str, periods: Mapping[str, Period]) -> Mapping[str, Account]:
+        """agent -> what there is of its numbered batches, for the agents and periods asked."""
+        door = self._open
+        return read_accounts(site, periods, self._totals.known(site, door), door) if periods else {}
+
     def owners(self, site: str) -> Mapping[str, str]:
         """asset -> the agent that first reported it; of claims made at once every collector sees the same one win."""
         return owners_of(site, self._open)
@@ -355,6 +364,10 @@ class Store:
     def scorecard_list(self, site: str, since: int, until: int) -> list[ScorecardRow]:
         """Every revision with `since` <= as_of < `until`, oldest first, without the bodies."""
         return rows_between(site, since, until, self._open)
+
+    def probe(self) -> None:
+        """Write a record of its own, read it back and take it away."""
+        probe(self._open)
 
     def prune(self, now: int) -> int:
         """Delete what is beyond its retention: raw points, batch rows, kept buckets, marks; gives how many rows went.
