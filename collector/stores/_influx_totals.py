@@ -16,6 +16,7 @@ import msgspec
 
 from collector.query import HOUR_MS
 from collector.stores import BatchTotals
+from collector.stores._copy import Gone
 from collector.stores._influx_http import Door
 from collector.stores._influx_kept import announce, note_pruned, pruned
 from collector.stores._influx_ledger import NEAR_MS, Ranges
@@ -275,6 +276,39 @@ class Totals:
                 door.delete(BATCH, 0, before * MS, {})
                 door.delete(BATCH_LATE, 0, before * MS, {})
             return gone
+
+
+def gone_of(site: str, door: Door) -> list[Gone]:
+    """What the stored sums of a site's agents know beyond the rows: announcements, and what came of boots if any rows were pruned."""
+    found: list[Gone] = []
+    has_pruned = BATCH in pruned(door)
+    for rows in door.ask([f'SELECT * FROM "{BATCH_SUM}" WHERE "site" = {tag_value_text(site)} GROUP BY "agent"']):
+        agent = decode_tag(rows.tags["agent"])
+        one = _unpack(dict(zip(rows.columns, rows.values[-1], strict=True))).sum
+        found += [Gone(agent, *announced) for announced in one.dropped]
+        if has_pruned:
+            ranges = [
+                (boot, *span) for boot, came in one.came.items() for span in zip(came.firsts, came.lasts, strict=True)
+            ]
+            found += [Gone(agent, *span, None) for span in ranges]
+    return found
+
+
+def gone_lines(site: str, gone: Iterable[Gone], door: Door) -> list[str]:
+    """Sums that know this and no row yet: whoever counts begins with them and reads all rows."""
+    sums: dict[str, _Sum] = {}
+    for one in gone:
+        of_agent = sums.setdefault(one.agent, _Sum())
+        if one.points is not None:
+            of_agent.dropped.add((one.boot, one.first, one.last, one.points))
+        else:
+            of_agent.came.setdefault(one.boot, Ranges()).add(one.first, one.last)
+            of_agent.times[one.boot] = (0, 0)
+    before = pruned(door).get(BATCH, 0)
+    return [
+        timeless(BATCH_SUM, {"site": site, "agent": agent}, _pack(_Stored(one, 0, before)))
+        for agent, one in sums.items()
+    ]
 
 
 def _newest(door: Door) -> int:
