@@ -276,7 +276,7 @@ def unpacked(chunk: KeptChunk) -> KeptChunk:
     """The chunk with 8 bytes for each of its numbers."""
     count = len(chunk.values) // 8
     places, samples = (_unpack([part], [count]).tobytes() for part in (chunk.places, chunk.samples))
-    return chunk._replace(places=places, samples=samples)
+    return chunk._replace(places=places, samples=samples, values=bytes(chunk.values))
 
 
 def _unpack(parts: Sequence[bytes], counts: Sequence[int]) -> Integers:
