@@ -1,7 +1,7 @@
 """A site copied from store to store, there and back: every answer is the same, and so is what cannot be asked of points any more."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def buckets(store: Store, question: Question) -> dict[tuple[str, ...], list[Any]
     }
 
 
-def everything(store: Store) -> list[object]:
+def everything(store: Store, periods: Mapping[str, Period] = PERIODS) -> list[object]:
     """All that a store answers about the site."""
     where = {"site": ("main",)}
     return [
@@ -58,7 +58,7 @@ def everything(store: Store) -> list[object]:
         [store.subjects(name, ("asset", "agent"), where, START + 9 * DAY_MS) for name in ("link", "alarm")],
         [latest(store, name) for name in ("link", "alarm")],
         [total for total in store.totals() if total.site == "main"],
-        dict(store.accounts("main", PERIODS)),
+        dict(store.accounts("main", periods)),
         dict(store.owners("main")),
         store.scorecards("main", 0),
         store.scorecard_list("main", 0, START + 9 * DAY_MS),
@@ -287,3 +287,22 @@ def test_slices_cover_every_hour_once_in_order_and_are_small(drawn: list[tuple[i
     covered = {hour for start, end, _ in cut for hour in range(start // HOUR_MS * HOUR_MS, end, HOUR_MS)}
     assert covered >= {hour for hour, _ in hours}
     assert sum(end - start for start, end, rows in cut if rows) >= len(hours) * HOUR_MS
+
+
+def test_pruned_batch_rows_are_known_to_have_come_there_and_back(stores: Stores) -> None:
+    source, between, back = stores.duckdb(), stores.influxdb(), stores.duckdb()
+    for seq in (0, 1, 2, 5, 6):
+        row = batch(seq, dropped=[("b1", 3, 3, 7)] if seq == 5 else ())
+        source.write([row._replace(made_at=START + 4) if seq == 1 else row])
+    source.prune(START + 370 * DAY_MS + 3)  # of 0 and 2 the rows go
+    source.write([batch(8), batch(0, boot="b2", agent="gw-2")])
+    recent = {agent: Period(START + 6, START + DAY_MS) for agent in PERIODS}  # no account reaches back to pruned rows
+    expected = everything(source, recent)
+    assert [(total.batches, list(total.holes)) for total in source.totals()] == [
+        (4, [("b1", 4, 4), ("b1", 7, 7)]),
+        (1, []),
+    ]
+    copied(source, between)
+    assert everything(between, recent) == expected
+    copied(between, back)
+    assert everything(back, recent) == expected
