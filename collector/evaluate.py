@@ -82,7 +82,7 @@ def format_time(milliseconds: int) -> str:
     return moment.isoformat(timespec="milliseconds" if milliseconds % 1000 else "seconds").replace("+00:00", "Z")
 
 
-def evaluate(store: Store, rules: Rules, site: Site, as_of: int, now: int | None = None) -> Scorecard:
+def evaluate(store: Instant, rules: Rules, site: Site, as_of: int, now: int | None = None) -> Scorecard:
     """The scorecard at `as_of` (ms), revision 0. Raises StoreError when the store is in trouble.
 
     now: the time of reading, when the store shall remember closed buckets to keep; it changes no byte.

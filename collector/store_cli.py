@@ -1,4 +1,4 @@
-"""The commands about the store itself, `store init`: parsers and what they do."""
+"""The commands about the store itself, `store init` and `store copy`: parsers and what they do."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.commandline import OK, Parser
 from agent.errors import WrongCall
 from agent.language import say
+from collector.store_copy_cli import add_copy
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
     from collector.site_cli import Add
@@ -15,14 +16,16 @@ if TYPE_CHECKING:  # a command imports what it needs when it runs
 
 def add_commands(add: "Add", no_command: object) -> None:
     """`store`."""
-    store = add("store", no_command, "存储：建库", "the store: set it up")  # type: ignore[arg-type]
+    store = add("store", no_command, "存储：建库、复制", "the store: set it up, copy it")  # type: ignore[arg-type]
     store.epilog = say(
         """示例：
   infravitals store init -c collector.yaml
-  infravitals store init -c collector.yaml --admin-user admin --admin-password-file /root/influx-admin""",
+  infravitals store init -c collector.yaml --admin-user admin --admin-password-file /root/influx-admin
+  infravitals store copy --from duckdb.yaml --to influxdb.yaml""",
         """examples:
   infravitals store init -c collector.yaml
-  infravitals store init -c collector.yaml --admin-user admin --admin-password-file /root/influx-admin""",
+  infravitals store init -c collector.yaml --admin-user admin --admin-password-file /root/influx-admin
+  infravitals store copy --from duckdb.yaml --to influxdb.yaml""",
     )
     commands = store.add_subparsers(title=say("命令", "commands"), metavar=say("命令", "COMMAND"), required=True)
     about = say(
@@ -32,6 +35,7 @@ def add_commands(add: "Add", no_command: object) -> None:
     init: Parser = commands.add_parser("init", help=about, description=about)
     init.set_defaults(handler=_init)
     _add_init(init)
+    add_copy(commands)
 
 
 def _add_init(init: Parser) -> None:

@@ -79,6 +79,7 @@ LINE = (
     },
     {"collector.site_check", "collector.site_draft", "collector.site_views"},
     {"collector.grid", "collector.report", "collector.coverage", "collector.history", "collector.network"},
+    {"collector.store_copy"},
     {"collector.snapshot"},
     {"collector.metrics"},
     {"collector.tables", "collector.explain", "collector.compare"},
@@ -97,6 +98,7 @@ LINE = (
         "collector.site_cli",
         "collector.site_commands",
         "collector.store_cli",
+        "collector.store_copy_cli",
     },
 )
 """Stations from left to right; a module imports from its own station or from one further left."""

@@ -4,11 +4,14 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 from agent.points import Point
 from collector.buckets import Buckets
 from collector.query import Question
+
+if TYPE_CHECKING:  # it is made of what stands here
+    from collector.stores._copy import Copying
 
 LATENESS_MS = 120_000
 """How long after its end an hour is still open, so that what is on its way arrives in time."""
@@ -270,6 +273,9 @@ class Store(Protocol):
 
     def probe(self) -> None:
         """Write something that no other call sees, read it back and take it away, in the writing thread."""
+
+    def copying(self, site: str) -> AbstractContextManager["Copying"]:
+        """One site of this store while it is copied to or from another; nobody else writes meanwhile."""
 
     def prune(self, now: int) -> int:
         """Delete raw points beyond the catalogue's retention and kept buckets after three years; gives how many rows went."""

@@ -173,19 +173,24 @@ class LateMarks:
 
     def keep(self, chunks: Sequence[KeptChunk], connection: Connection) -> None:
         """Writes these chunks in place of older ones, in a transaction of its own."""
-        by_table: dict[str, list[KeptChunk]] = {}
-        for chunk in chunks:
-            by_table.setdefault(_table(chunk.question), []).append(chunk)
         with connection.transaction():
-            for table, part in by_table.items():
-                columns = _columns(part)
-                connection.delete(table, {name: columns[name] for name in ("question", "start", "finish")})
-                connection.insert(table, columns)
+            put_chunks(chunks, connection)
         self._kept_until = max(self._kept_until, *(chunk.made_at for chunk in chunks))
 
     def forget(self, before: int) -> None:
         """The marks received before `before` are pruned."""
         self._marked = {key: received for key, received in self._marked.items() if received >= before}
+
+
+def put_chunks(chunks: Iterable[KeptChunk], connection: Connection) -> None:
+    """Writes these chunks in place of older ones; inside the caller's transaction."""
+    by_table: dict[str, list[KeptChunk]] = {}
+    for chunk in chunks:
+        by_table.setdefault(_table(chunk.question), []).append(chunk)
+    for table, part in by_table.items():
+        columns = _columns(part)
+        connection.delete(table, {name: columns[name] for name in ("question", "start", "finish")})
+        connection.insert(table, columns)
 
 
 def _table(question: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from collector.stores import AppliedBatch, BatchTotals
+from collector.stores._copy import BatchRow, row_of
 from collector.stores._duckdb_connection import Connection
 
 Boot = tuple[str, str, str]
@@ -92,18 +93,22 @@ class Ledger:
 
     def write(self, batches: Sequence[AppliedBatch], connection: Connection) -> None:
         """The rows of new batches and of what they announce as dropped; inside the caller's transaction."""
+        self.write_rows([row_of(batch) for batch in batches], connection)
+
+    def write_rows(self, batches: Sequence[BatchRow], connection: Connection) -> None:
+        """These rows, which are new, and what they announce as dropped; inside the caller's transaction."""
         texts = ("site", "agent", "boot")
         rows: dict[str, np.ndarray] = {name: np.array([getattr(b, name) for b in batches], object) for name in texts}
         rows["identity"] = np.array(["" if b.boot else b.identity for b in batches], object)
-        for name in ("seq", "made_at", "received_at", "set_aside"):
+        for name in ("seq", "made_at", "received_at", "points", "set_aside"):
             rows[name] = np.array([getattr(b, name) for b in batches], np.int64)
-        rows["points"] = np.array([len(b.points) for b in batches], np.int64)
         connection.insert("batch", rows)
         for batch in batches:
             for dropped in batch.dropped:
-                self._announce((batch.site, batch.agent, *dropped), connection)
+                self.announce((batch.site, batch.agent, *dropped), connection)
 
-    def _announce(self, dropped: tuple[object, ...], connection: Connection) -> None:
+    def announce(self, dropped: tuple[object, ...], connection: Connection) -> None:
+        """A row of `gone`, unless it is there."""
         if dropped not in self._announced:
             self._announced.add(dropped)
             connection.run("INSERT INTO gone VALUES (?, ?, ?, ?, ?, ?)", dropped)

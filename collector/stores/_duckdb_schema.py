@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS gone (site VARCHAR, agent VARCHAR, boot VARCHAR, firs
 CREATE TABLE IF NOT EXISTS kept ({kept});
 CREATE TABLE IF NOT EXISTS late (measurement VARCHAR, site VARCHAR, asset VARCHAR, hour BIGINT, received BIGINT);
 CREATE TABLE IF NOT EXISTS pruned (measurement VARCHAR, before BIGINT);
+CREATE TABLE IF NOT EXISTS copied (site VARCHAR, state VARCHAR);
 CREATE TABLE IF NOT EXISTS scorecard (site VARCHAR, as_of BIGINT, revision INTEGER, digest VARCHAR,
     written_at BIGINT, body BLOB, why VARCHAR, summary VARCHAR, is_packed BOOLEAN);
 """
@@ -42,6 +43,7 @@ ALTER TABLE scorecard ADD COLUMN is_packed BOOLEAN DEFAULT false;
 # so they stand in 16 tables.
 # kept: what an older program kept; its rows move on when the file is opened.
 # pruned: one row per measurement whose points were pruned, and before when; format 1 did not write it down.
+# copied: how far a copy into this file came, one row per site.
 # scorecard.is_packed: whether the body is compressed; those of format 1 stay as they were written.
 # A point's row holds its series' number instead of its tags: five times the rows a second of text columns.
 

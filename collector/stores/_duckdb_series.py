@@ -7,6 +7,7 @@ import numpy as np
 from agent.catalogue import RESERVED_TAGS, Catalogue
 from agent.points import Point
 from collector.query import HOUR_MS
+from collector.stores._copy import SeriesRow
 from collector.stores._duckdb_connection import Connection
 
 Key = tuple[object, ...]
@@ -78,6 +79,19 @@ class SeriesMemory:
             self._owners.add(owned)
             self._new_owners.append((*owned, agent))
         return number
+
+    def learn(self, site: str, row: SeriesRow) -> None:
+        """Takes a series as another store knows it, unless it is known here; its points are still to come."""
+        tags = (row.tags.get(tag, "") for tag in self._tags[row.measurement])
+        key = (row.measurement, site, row.agent, row.tags["asset"], *tags)
+        if key not in self._ids:
+            number = self._add(key, row.first_seen, row.last_seen)
+            self.newest[number] = row.first_seen - 1
+            self._new.append((number, key))
+
+    def await_history(self) -> None:
+        """From now on points come in the order of time, each identity once, from wherever a copy has come to."""
+        self.newest = [first - 1 for first in self._first]
 
     def watch(self, number: int, time: int) -> None:
         """Takes note of a point's time: a double, a new hour, an earlier first sight."""

@@ -9,6 +9,7 @@ import msgspec
 
 from collector.query import HOUR_MS
 from collector.stores import AppliedBatch
+from collector.stores._copy import BatchRow, row_of
 from collector.stores._influx_http import Door
 from collector.stores._influx_records import BATCH, BATCH_LATE, LAST_MS, MS, mix
 from collector.stores._influx_text import line, tag_value_text
@@ -25,11 +26,16 @@ NEAR_MS = 600_000
 
 def batch_line(batch: AppliedBatch) -> str:
     """The row of a batch."""
+    return row_line(row_of(batch))
+
+
+def row_line(batch: BatchRow) -> str:
+    """A row in line protocol."""
     fields: dict[str, float | int | str] = {
         "boot": batch.boot,
         "seq": batch.seq,
         "identity": batch.identity,
-        "points": len(batch.points),
+        "points": batch.points,
         "set_aside": batch.set_aside,
         "made_at": batch.made_at,
         "received_at": batch.received_at,

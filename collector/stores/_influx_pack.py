@@ -14,7 +14,7 @@ from collector.query import DAY_MS, HOUR_MS, Question
 from collector.stores._influx_http import Door
 from collector.stores._influx_records import KEPT, MS, ROLL, Fields, mix
 from collector.stores._influx_text import line, value_text
-from collector.stores._kept import KeptChunk
+from collector.stores._kept import KeptChunk, by_hours
 
 PIECE_CHARACTERS = 60_000
 """Of one text: InfluxDB takes 64 KB at most."""
@@ -101,8 +101,7 @@ class Asked(NamedTuple):
 
 def asked(question: Question, numbering: Numbering) -> Asked:
     """As `_kept` cuts the question's chunks."""
-    by_hours = not question.edges and HOUR_MS % question.each_ms == 0 and question.start % question.each_ms == 0
-    return Asked(numbering, HOUR_MS // question.each_ms if by_hours else 1)
+    return Asked(numbering, HOUR_MS // question.each_ms if by_hours(question) else 1)
 
 
 class Packer:

@@ -37,6 +37,8 @@ SCORECARD_BODY = "scorecard_body"
 """The bodies, packed, in pieces. Tag site."""
 SCORE = "score"
 """Scores for whoever draws them. Tags site, node, kind; time is as_of."""
+COPIED = "copied"
+"""How far a copy into this store came. Tag site."""
 PROBE = "probe"
 """What a doctor writes, reads and deletes, each at a moment of its own."""
 
@@ -57,6 +59,7 @@ OWN = (
     SCORECARD,
     SCORECARD_BODY,
     SCORE,
+    COPIED,
     PROBE,
 )
 """All of them; no measurement of the catalogue may be called so."""

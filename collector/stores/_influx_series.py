@@ -12,6 +12,7 @@ import msgspec
 
 from collector.query import HOUR_MS
 from collector.stores import KnownSubject
+from collector.stores._copy import SeriesRow
 from collector.stores._influx_http import Door
 from collector.stores._influx_records import (
     MS,
@@ -90,6 +91,17 @@ class SeriesMemory:
                 self._owners[site].add(seen.asset)
                 self._lines.append(line(OWNER, {"site": site, "asset": seen.asset}, {"agent": agent}, None))
         return seen
+
+    def learn(self, site: str, row: SeriesRow) -> None:
+        """Takes a series as another store knows it, unless it is known here; its measurement is loaded."""
+        key = _key({"agent": row.agent, **row.tags})
+        pair = (site, row.measurement)
+        if key not in self._series[pair]:
+            seen = self._series[pair][key] = Seen(pair, key, row.tags["asset"], row.first_seen, row.last_seen)
+            self._owners[site].add(seen.asset)  # whose it is the copy says itself
+            self._claim(seen)
+            self._again[id(seen)] = seen
+            self.note_hours([(site, row.measurement, row.last_seen // HOUR_MS * HOUR_MS)])
 
     def watch(self, seen: Seen, at: int) -> None:
         """Takes note of a point outside the time that is known: a new hour, an earlier first sight."""
@@ -200,6 +212,17 @@ class SeriesLists:
             with self._lock:
                 self._lists[site, measurement] = word, known
         return known
+
+
+def series_of(measurement: str, site: str, door: Door) -> list[SeriesRow]:
+    """All series of a site, in the order in which they were first seen."""
+    last = _last_seen(measurement, door)
+    found = []
+    for one in _read_list(measurement, site, door):
+        tags = {tag: value for tag, value in one.tags.items() if tag != "site"}
+        last_seen = last.get((site, _key(tags)), one.first_seen)
+        found.append(SeriesRow(measurement, tags.pop("agent"), tags, one.first_seen, last_seen))
+    return sorted(found, key=lambda row: (row.first_seen, row.agent, _key(row.tags)))
 
 
 def _at(site: str) -> str:

@@ -16,12 +16,13 @@ import msgspec
 
 from collector.query import HOUR_MS
 from collector.stores import BatchTotals
+from collector.stores._copy import Gone, without
 from collector.stores._influx_http import Door
 from collector.stores._influx_kept import announce, note_pruned, pruned
 from collector.stores._influx_ledger import NEAR_MS, Ranges
 from collector.stores._influx_pack import PIECE_CHARACTERS
 from collector.stores._influx_records import BATCH, BATCH_LATE, BATCH_SUM, MS, Fields, mix, timeless
-from collector.stores._influx_text import decode_tag, tag_value_text
+from collector.stores._influx_text import decode_tag, tag_value_text, value_text
 
 Agent = tuple[str, str]
 """Site and agent."""
@@ -275,6 +276,46 @@ class Totals:
                 door.delete(BATCH, 0, before * MS, {})
                 door.delete(BATCH_LATE, 0, before * MS, {})
             return gone
+
+
+def gone_of(site: str, door: Door) -> list[Gone]:
+    """What the stored sums of a site's agents know beyond the rows: announcements, and what came of boots that began before rows were pruned."""
+    found: list[Gone] = []
+    before = pruned(door).get(BATCH, -1)
+    for rows in door.ask([f'SELECT * FROM "{BATCH_SUM}" WHERE "site" = {tag_value_text(site)} GROUP BY "agent"']):
+        agent = decode_tag(rows.tags["agent"])
+        one = _unpack(dict(zip(rows.columns, rows.values[-1], strict=True))).sum
+        found += [Gone(agent, *announced) for announced in one.dropped]
+        for boot in (boot for boot, (began, _) in one.times.items() if began <= before):
+            present = _numbers_of(site, agent, boot, door)
+            spans = zip(one.came[boot].firsts, one.came[boot].lasts, strict=True)
+            found += [Gone(agent, boot, *left, None) for span in spans for left in without(*span, present)]
+    return found
+
+
+def _numbers_of(site: str, agent: str, boot: str, door: Door) -> list[int]:
+    """The numbers of a boot that have rows, ascending."""
+    of_boot = f'"site" = {tag_value_text(site)} AND "agent" = {tag_value_text(agent)} AND "boot" = {value_text(boot)}'
+    rows = door.ask([f'SELECT "seq" FROM "{BATCH}" WHERE {of_boot}'])
+    return sorted(int(seq) for part in rows for _, seq in part.values)
+
+
+def gone_lines(site: str, gone: Iterable[Gone], door: Door) -> list[str]:
+    """Sums that know this and no row yet: whoever counts begins with them and reads all rows. When a boot began is not known: at 0."""
+    sums: dict[str, _Sum] = {}
+    for one in gone:
+        of_agent = sums.setdefault(one.agent, _Sum())
+        if one.points is not None:
+            of_agent.dropped.add((one.boot, one.first, one.last, one.points))
+        else:
+            of_agent.came.setdefault(one.boot, Ranges()).add(one.first, one.last)
+            of_agent.times[one.boot] = (0, 0)
+    before = pruned(door).get(BATCH, 0)
+    lines = [
+        timeless(BATCH_SUM, {"site": site, "agent": agent}, _pack(_Stored(one, 0, before)))
+        for agent, one in sums.items()
+    ]
+    return [*lines, note_pruned(BATCH, before)] if any(one.came for one in sums.values()) else lines
 
 
 def _newest(door: Door) -> int:

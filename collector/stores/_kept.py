@@ -144,12 +144,12 @@ def _widened(question: Question) -> Question:
     """The question from the hour's start, so that the first hour too is one that can be kept."""
     return (
         msgspec.structs.replace(question, start=question.start - question.start % HOUR_MS)
-        if _by_hours(question)
+        if by_hours(question)
         else question
     )
 
 
-def _by_hours(question: Question) -> bool:
+def by_hours(question: Question) -> bool:
     """Whether its buckets fill UTC hours and are kept an hour at a time."""
     return not question.edges and HOUR_MS % question.each_ms == 0 and question.start % question.each_ms == 0
 
@@ -164,7 +164,7 @@ def _moved(rows: Rows, back: int) -> Rows:
 def _chunks(question: Question, subjects: Subjects) -> Iterator[Chunk]:
     """The chunks of the window in which anything can be, ascending."""
     each = question.each_ms
-    if _by_hours(question):
+    if by_hours(question):
         hours_before = max(0, (subjects.first_seen - question.start) // HOUR_MS)
         for start in range(question.start + hours_before * HOUR_MS, min(question.end, subjects.until), HOUR_MS):
             end = min(start + HOUR_MS, question.end)
@@ -276,7 +276,7 @@ def unpacked(chunk: KeptChunk) -> KeptChunk:
     """The chunk with 8 bytes for each of its numbers."""
     count = len(chunk.values) // 8
     places, samples = (_unpack([part], [count]).tobytes() for part in (chunk.places, chunk.samples))
-    return chunk._replace(places=places, samples=samples)
+    return chunk._replace(places=places, samples=samples, values=bytes(chunk.values))
 
 
 def _unpack(parts: Sequence[bytes], counts: Sequence[int]) -> Integers:

@@ -33,6 +33,7 @@ from collector.stores import (
 )
 from collector.stores._duckdb_accounts import accounts
 from collector.stores._duckdb_connection import MEMORY, Connection
+from collector.stores._duckdb_copy import Copying
 from collector.stores._duckdb_instant import Instant
 from collector.stores._duckdb_kept import LateMarks, late_hours, note_pruned, prune_kept
 from collector.stores._duckdb_ledger import Ledger, prune_batches, totals
@@ -245,6 +246,15 @@ class Store:
         if found != [(mark,)]:
             text = say("写入的内容读不回来", "what was written is not read back")
             raise StoreError(f"{self._config.path}: {text}")
+
+    @contextmanager
+    def copying(self, site: str) -> Iterator[Copying]:
+        """One site while it is copied; what the writer remembers is read anew afterwards."""
+        session = self._open()
+        try:
+            yield Copying(site, self._catalogue, session.connection, session.series, session.points, session.ledger)
+        finally:
+            self._forget(session)
 
     def prune(self, now: int) -> int:
         """Delete what is beyond its retention: raw points, batch rows, kept buckets, marks; gives how many rows went."""

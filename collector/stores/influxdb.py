@@ -9,7 +9,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, NamedTuple, Self
 
 import msgspec
@@ -33,6 +33,7 @@ from collector.stores import (
     StoredScorecard,
 )
 from collector.stores._influx_accounts import read_accounts
+from collector.stores._influx_copy import Copying
 from collector.stores._influx_http import Door, Place
 from collector.stores._influx_kept import (
     LateMarks,
@@ -366,6 +367,13 @@ class Store:
     def probe(self) -> None:
         """Write a record of its own, read it back and take it away."""
         probe(self._open)
+
+    @contextmanager
+    def copying(self, site: str) -> Iterator[Copying]:
+        """One site while it is copied; what the writer remembers is read anew afterwards."""
+        self._writer = None
+        yield Copying(site, self._catalogue, self._open)
+        self._writer, self._totals, self._ledger = None, Totals(), Ledger()
 
     def prune(self, now: int) -> int:
         """Delete what is beyond its retention: raw points, batch rows, kept buckets, marks; gives how many rows went.
