@@ -194,8 +194,12 @@ def _check_agents(place: Place, commands: Commands) -> Iterator[Finding]:
     for agent in ledger.agents:
         if agent.state == "unbalanced":
             yield Finding("ledger", "bad", f"{agent.agent}: {agent.findings[0].text}", commands.spell("ledger"))
-    if ledger.is_balanced:
-        yield Finding("ledger", "good", say("没有对不上的账", "no account is known not to balance"))
+    unknown = [agent.agent for agent in ledger.agents if agent.state not in ("balanced", "unbalanced")]
+    if ledger.is_balanced and unknown:
+        text = say(f"还说不准的账：{_some(unknown)}", f"accounts that nobody can tell yet: {_some(unknown)}")
+        yield Finding("ledger", "note", text, commands.spell("ledger"))
+    elif ledger.is_balanced:
+        yield Finding("ledger", "good", say("账都对得上", "every account balances"))
 
 
 def _check_blind(place: Place, commands: Commands) -> Finding:

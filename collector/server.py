@@ -1,11 +1,13 @@
 """The collector as it runs: ingest, the store's threads, the hourly scorecard, and the snapshot that the faces show."""
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -121,16 +123,18 @@ class Evaluator:
         while True:
             await asyncio.sleep(pause)
             began = time.monotonic()
-            try:
+            with contextlib.suppress(StoreError):  # told already
                 await self.look()
-            except StoreError as error:
-                self._complain(error)
             pause = max(min(pause * 1.5, LONGEST_PAUSE_SECONDS), COST_FACTOR * (time.monotonic() - began))
 
     async def look(self) -> Snapshot:
-        """Take a new snapshot."""
+        """Take a new snapshot. Raises StoreError, and the one before then says that it is old."""
         now = int(self._clock() * 1000)
-        self.snapshot = await self._threads.read(self._snapshot, now)
+        try:
+            self.snapshot = await self._threads.read(self._snapshot, now)
+        except StoreError as error:
+            self._complain(error)
+            raise
         self.has_snapshot.set()
         self._recover()
         return self.snapshot
@@ -221,6 +225,8 @@ class Evaluator:
         if not self._is_failing:
             log.warning(say("暂时无法评分：%s", "cannot score for now: %s"), error)
         self._is_failing = True
+        if self.snapshot is not None:  # what was true stays on the page, with the word that it may not be now
+            self.snapshot = replace(self.snapshot, store_trouble=str(error))
 
     def _recover(self) -> None:
         if self._is_failing:

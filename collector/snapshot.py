@@ -44,6 +44,7 @@ class Snapshot:
     set_aside: by reason, what this collector ever refused. owners: asset -> the agent that first reported it. folder: what
     the site says of itself. coverage: what feeds what and what to enrol next. history: stored revisions, oldest first. ledger: what every agent made and what became of it. folder_trouble:
     the mistakes of the site folder while what it said before holds on, else empty. network: what the wire said last.
+    store_trouble: why the store could not be read since, else empty.
     """
 
     taken_at: int
@@ -60,3 +61,4 @@ class Snapshot:
     ledger: Ledger
     folder_trouble: str = ""
     network: NetworkFacts = NOTHING_SEEN
+    store_trouble: str = ""

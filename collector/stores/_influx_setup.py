@@ -24,8 +24,15 @@ def set_up(place: Place, admin: Admin | None) -> Iterator[str]:
     Raises StoreError when the server is away, refuses, or keeps for a limited time only.
     """
     acting = place._replace(user=admin.user, password=admin.password, token=admin.token) if admin else place
-    with Door(acting) as door:
-        yield from _bucket(door) if place.is_bucket else _database(door, place)
+    try:
+        with Door(acting) as door:
+            yield from _bucket(door) if place.is_bucket else _database(door, place)
+    except StoreError as error:
+        if admin is not None:
+            raise
+        zh = "还没有库和用户时，请用 --admin-user 与 --admin-password-file(2.x:--admin-token-file)给出管理员"
+        en = "before there is a database and a user, name an administrator: --admin-user, --admin-password-file (2.x: --admin-token-file)"
+        raise StoreError(f"{error}; {say(zh, en)}") from error
     with Door(place) as own:
         for _ in own.ask([f'SELECT last("seq") FROM "{BATCH}"']):  # noqa: S608  # a name of our own
             pass

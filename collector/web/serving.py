@@ -104,11 +104,11 @@ def _listen(port: int) -> socket.socket:
 def _explain(port: int, error: OSError | OverflowError) -> str:
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return say(
-            f"网页端口 {HOST}:{port} 已被其他程序占用，请换一个：--port，或 collector.yaml 的 page.port",
-            f"the page's port {HOST}:{port} is taken by another program; choose another: --port, or page.port in collector.yaml",
+            f"网页端口 {HOST}:{port} 已被其他程序占用，请换一个：up 用 --port，serve 用 collector.yaml 的 page.port",
+            f"the page's port {HOST}:{port} is taken by another program; choose another: --port of up, page.port in the collector.yaml of serve",
         )
     what = error.strerror if isinstance(error, OSError) else str(error)
     return say(
-        f"无法在 {HOST}:{port} 提供网页：{what}，请换一个：--port，或 collector.yaml 的 page.port",
-        f"cannot serve the page on {HOST}:{port}: {what}; choose another: --port, or page.port in collector.yaml",
+        f"无法在 {HOST}:{port} 提供网页：{what}，请换一个：up 用 --port，serve 用 collector.yaml 的 page.port",
+        f"cannot serve the page on {HOST}:{port}: {what}; choose another: --port of up, page.port in the collector.yaml of serve",
     )

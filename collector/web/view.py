@@ -67,9 +67,14 @@ def frame_of(snapshot: Snapshot | None, path: str, now: int) -> Frame:
 
 
 def _stale(snapshot: Snapshot, now: int) -> str:
+    age = ago(snapshot.taken_at, now)
+    if snapshot.store_trouble:
+        return say(
+            f"存储读不到，以下是{age}的情况：{snapshot.store_trouble}",
+            f"The store cannot be read; this is how it was {age}: {snapshot.store_trouble}",
+        )
     if now - snapshot.taken_at <= STALE_MS:
         return ""
-    age = ago(snapshot.taken_at, now)
     return say(
         f"以下数字是{age}的，之后没有更新成功；原因见采集中心的日志。",
         f"These figures are from {age} and could not be renewed since; the collector's log says why.",

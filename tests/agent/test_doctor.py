@@ -264,6 +264,20 @@ def test_check_that_hangs_is_a_finding_and_holds_up_nobody() -> None:
     ]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_check_that_breaks_off_is_a_finding_too() -> None:
+    def fall() -> Iterator[Finding]:
+        yield Finding("odd", "good", "half of it")
+        raise ZeroDivisionError
+
+    found = run_checks([("odd", fall), ("quick", lambda: [Finding("quick", "good", "done")])])
+    assert [(finding.check, finding.state, finding.text) for finding in found] == [
+        ("odd", "good", "half of it"),
+        ("odd", "bad", "this check broke off: a fault of the program"),
+        ("quick", "good", "done"),
+    ]
+
+
 def test_command_prints_findings_and_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     guarded = Guarded(tmp_path, acl=None)
     command = ["doctor", "-c", str(guarded.agent), "--lang", "en"]

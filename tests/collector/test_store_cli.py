@@ -61,6 +61,7 @@ def test_init_without_the_right_to_says_so(influx: Influx, tmp_path: Path, capsy
     status, said = run(capsys, "-c", config)
     assert (status, len(said)) == (1, 1)
     assert "the token, or the user and password, are wrong" in said[0]
+    assert "name an administrator: --admin-user, --admin-password-file" in said[0]
 
 
 def test_init_refuses_a_database_that_forgets(

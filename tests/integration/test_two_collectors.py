@@ -1,6 +1,7 @@
 """Two collectors on one shared subscription and one InfluxDB: either can die, and both say the same."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,14 +13,17 @@ from chaos.hospital import Hospital
 from influxstore import config_of
 from servers import Influx, until
 
+from agent.errors import StoreError
 from agent.points import Point
 from collector.evaluate import Rules, parse_time
 from collector.inquiry import Site
 from collector.query import HOUR_MS
 from collector.ruleset import load_rules
 from collector.server import Evaluator, StoreThreads
+from collector.snapshot import Snapshot
 from collector.stores import AppliedBatch
 from collector.stores.influxdb import Store
+from collector.web.view import frame_of
 
 HOUR = parse_time("2026-03-31T08:00:00+08:00")
 SITE = Site("hospital", ZoneInfo("Asia/Shanghai"))
@@ -75,15 +79,26 @@ class Collector:
         batch = AppliedBatch("hospital", "srv-1", "", -1, f"hour-{start}", start, received, points, 0, ())
         await self.threads.write(self.threads.store.write, [batch])
 
+    async def look(self) -> Snapshot | None:
+        """What the page has after another look, though the store may be away."""
+        with contextlib.suppress(StoreError):
+            await self._evaluator.look()
+        return self._evaluator.snapshot
+
     def bodies(self) -> list[tuple[int, int, bytes]]:
         return [(row.as_of, row.revision, row.body) for row in self.threads.store.scorecards("hospital", 0)]
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Collector, Collector]]:
+def influx(tmp_path: Path) -> Iterator[Influx]:
+    with Influx(tmp_path / "influx") as running:
+        yield running
+
+
+@pytest.fixture
+def pair(influx: Influx) -> Iterator[tuple[Collector, Collector]]:
     rules = load_rules().rules
     with ExitStack() as stack:
-        influx = stack.enter_context(Influx(tmp_path / "influx"))
         influx.ask("CREATE DATABASE shared")
         stores = [stack.enter_context(Store(config_of(influx, "shared"), rules.catalogue)) for _ in range(2)]
         first, second = (Collector(store, rules, behind) for store, behind in zip(stores, (0, SKEW_MS), strict=True))
@@ -117,3 +132,18 @@ async def test_what_comes_late_to_one_is_revised_alike_by_both(pair: tuple[Colle
         (HOUR, 2),
     ]
     assert first.bodies() == second.bodies()
+
+
+async def test_page_says_that_the_store_is_away_and_that_it_is_back(
+    influx: Influx, pair: tuple[Collector, Collector]
+) -> None:
+    first, _ = pair
+    await first.write(HOUR - 2 * HOUR_MS, at=HOUR - HOUR_MS)
+    first.now = HOUR
+    assert (await first.look()).store_trouble == ""
+    await asyncio.to_thread(influx.kill)
+    away = await first.look()
+    assert away.store_trouble
+    assert away.store_trouble in frame_of(away, "/", HOUR).stale
+    await asyncio.to_thread(influx.start)
+    assert frame_of(await first.look(), "/", HOUR).stale == ""

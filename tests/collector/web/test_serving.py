@@ -20,7 +20,7 @@ def test_a_taken_port_is_one_sentence_that_names_the_port_and_what_to_do() -> No
             PageServer(lambda: None, port)
     assert str(caught.value) == (
         f"the page's port 127.0.0.1:{port} is taken by another program; "
-        "choose another: --port, or page.port in collector.yaml"
+        "choose another: --port of up, page.port in the collector.yaml of serve"
     )
 
 
