@@ -139,8 +139,8 @@ def quiet(word: Word, later_batches: int) -> Sentence:
 def no_word() -> Sentence:
     """No word at all."""
     return "no_word", Text(
-        "代理近 7 天没有报账：版本较旧、刚刚启动，或早已停止；只知道存储收到了什么",
-        "no word from the agent within 7 days: an older version, just started, or long stopped; only what the store received is known",
+        "代理还没有报账：刚刚启动(每分钟报一次)、版本较旧，或已停止超过 7 天；只知道存储收到了什么",
+        "no word from the agent yet: just started (it tells once a minute), an older version, or stopped for more than 7 days; only what the store received is known",
     )
 
 
