@@ -1,16 +1,18 @@
-"""What the sources of database replication share: pairs in the configuration, sessions kept open, roles over time."""
+"""What the sources of database replication share: pairs in the configuration, sessions kept open, a round, roles over time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
 from agent.broker import Secret
-from agent.continuity.settings import Address, TableName, split_address
+from agent.continuity.settings import Address, Id, TableName, split_address
 from agent.databases import Account, Dial, Session
-from agent.errors import SourceError
+from agent.errors import NoData, SourceError
 from agent.language import say
+from agent.points import Value
+from agent.sources import Reading, SourceConfig, Surroundings
 
 T = TypeVar("T")
 
@@ -23,6 +25,13 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     user: str
     password: Secret | None = None
     token_table: TableName | None = None
+
+
+class PairsConfig(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """pairs: by name."""
+
+    pairs: dict[Id, Pair] = msgspec.field(default_factory=dict)
+    answer_seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 3.0
 
 
 class Sides:
@@ -137,3 +146,93 @@ def share(parts: Sequence[float]) -> float | None:
     """What all parts but the greatest carry together; None of nothing."""
     whole = sum(parts)
     return (whole - max(parts)) / whole if whole > 0 else None
+
+
+class Server(Protocol):
+    """What a source has read of one server."""
+
+    @property
+    def clients(self) -> float:
+        """How many are connected besides us."""
+
+
+S = TypeVar("S", bound=Server)
+
+
+class PairsSource(Generic[S]):
+    """One round over all pairs, each asked on its own. A source says what its servers are asked and what follows from it."""
+
+    systems: ClassVar[tuple[str, ...]] = ("linux", "darwin", "win32")
+    has_rates: ClassVar[bool] = False
+
+    def __init__(self, config: PairsConfig, surroundings: Surroundings, name: str, dial: Dial) -> None:
+        self._config = config
+        self._clock = surroundings.clock
+        self._sides = {
+            pair: Sides(settings, f"{name}.pairs.{pair}", dial, config.answer_seconds)
+            for pair, settings in config.pairs.items()
+        }
+        self._mastery = {pair: Mastery(surroundings.monotonic) for pair in config.pairs}
+
+    async def read_server(self, session: Session) -> S:
+        """What one server says. Raises SourceError."""
+        raise NotImplementedError
+
+    def is_refused(self, error: SourceError) -> bool:
+        """Whether a server that answered so takes no tokens because it is no master."""
+        raise NotImplementedError
+
+    def find_masters(self, known: Mapping[str, S]) -> list[S]:
+        """Those that take writes."""
+        raise NotImplementedError
+
+    def read_state(self, known: Mapping[str, S], masters: Sequence[S]) -> dict[str, Value]:
+        """Whether replication runs, is in step, and how far it is behind."""
+        raise NotImplementedError
+
+    async def open(self) -> None:
+        """Sessions are opened as they are needed."""
+
+    async def collect(self) -> list[Reading]:
+        """Raises NoData without pairs, SourceError when no server of any pair answers or a right is missing everywhere."""
+        if not self._sides:
+            raise NoData(say("没有配置 pairs", "no pairs are configured"))
+        found = await asyncio.gather(*(self._read_pair(name) for name in self._sides))
+        troubles = [str(each) for each in found if isinstance(each, SourceError)]
+        if len(troubles) == len(found):
+            raise SourceError("; ".join(troubles))
+        return [reading for each in found if not isinstance(each, SourceError) for reading in each]
+
+    async def close(self) -> None:
+        """Close all sessions."""
+        await asyncio.gather(*(sides.close() for sides in self._sides.values()))
+
+    async def _read_pair(self, name: str) -> list[Reading] | SourceError:
+        answers = await self._sides[name].ask(self.read_server)
+        known = {key: server for key, server in answers.items() if not isinstance(server, SourceError)}
+        if not known:
+            return SourceError("; ".join(str(answer) for answer in answers.values()))
+        return self.make_readings(name, known, await self._read_load(name, known))
+
+    def make_readings(self, name: str, known: Mapping[str, S], load: Mapping[str, Value]) -> list[Reading]:
+        """Of a pair with at least one server that answers."""
+        masters = self.find_masters(known)
+        fields = {**self.read_state(known, masters), **self._mastery[name].note(len(masters)), **load}
+        roles: dict[str, Value] = {"masters_count": len(masters), "members_count": len(self._sides[name].names)}
+        return [
+            Reading("replication", fields, {"pair": name}),
+            Reading("role_group", roles, {"group": name, "kind": "database"}),
+        ]
+
+    async def _read_load(self, name: str, known: Mapping[str, S]) -> dict[str, Value]:
+        fields: dict[str, Value] = {}
+        part = share([server.clients for server in known.values()])
+        if part is not None and len(known) > 1:
+            fields["secondary_share_ratio"] = part
+        table = self._config.pairs[name].token_table
+        serving: int | None = sum(server.clients > 0 for server in known.values())
+        if table is not None:
+            serving = await find_serving_sides(self._sides[name], table, name, int(self._clock() * 10), self.is_refused)
+        if serving is not None:
+            fields["serving_sides_count"] = serving
+        return fields

@@ -11,21 +11,17 @@ A node that is up and not Primary refuses work: it counts as down. A replica is 
 master wrote, by the master's own position where the user may see it, else by what it has received.
 """
 
-import asyncio
 import math
-from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from agent.continuity.settings import Id
 from agent.databases import Session, count
 from agent.databases.mysql import dial
-from agent.errors import NoData, SourceError
-from agent.language import say
+from agent.errors import SourceError
 from agent.points import Value
-from agent.sources import Reading, SourceConfig, Surroundings
-from agent.sources._pairs import Mastery, Pair, Sides, find_serving_sides, share
+from agent.sources import Reading, Surroundings
+from agent.sources._pairs import PairsConfig, PairsSource
 
 GRANTS = """CREATE USER infravitals@'%' IDENTIFIED BY '…';
 -- MariaDB
@@ -41,11 +37,8 @@ OWN_SESSIONS = (
 )
 
 
-class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """pairs: by name; a Galera cluster is one with three addresses and more."""
-
-    pairs: dict[Id, Pair] = msgspec.field(default_factory=dict)
-    answer_seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 3.0
+class Config(PairsConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Galera cluster is a pair with three addresses and more."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -66,72 +59,33 @@ class Node(msgspec.Struct, frozen=True):
         return self.galera.get("wsrep_ready") == "ON" and self.galera.get("wsrep_cluster_status") == "Primary"
 
 
-class Source:
+class Source(PairsSource[Node]):
     """All pairs; each is asked on its own."""
 
-    systems: ClassVar[tuple[str, ...]] = ("linux", "darwin", "win32")
-    has_rates: ClassVar[bool] = False
-
     def __init__(self, config: Config, surroundings: Surroundings) -> None:
-        self._config = config
-        self._clock = surroundings.clock
-        self._sides = {
-            name: Sides(pair, f"mysql_replication.pairs.{name}", dial, config.answer_seconds)
-            for name, pair in config.pairs.items()
-        }
-        self._mastery = {name: Mastery(surroundings.monotonic) for name in config.pairs}
+        super().__init__(config, surroundings, "mysql_replication", dial)
 
-    async def open(self) -> None:
-        """Sessions are opened as they are needed."""
+    async def read_server(self, session: Session) -> Node:
+        """Raises SourceError when a right is missing."""
+        return await _read_node(session)
 
-    async def collect(self) -> list[Reading]:
-        """Raises NoData without pairs, SourceError when no server of any pair answers."""
-        if not self._sides:
-            raise NoData(say("没有配置 pairs", "no pairs are configured"))
-        found = await asyncio.gather(*(self._read_pair(name) for name in self._sides))
-        troubles = [str(each) for each in found if isinstance(each, SourceError)]
-        if len(troubles) == len(found):
-            raise SourceError("; ".join(troubles))
-        return [reading for each in found if not isinstance(each, SourceError) for reading in each]
+    def is_refused(self, error: SourceError) -> bool:
+        """Read only, or a Galera node that is not Primary: it answers, and takes no token."""
+        return any(words in str(error) for words in ("read-only", "read_only", "WSREP has not yet prepared"))
 
-    async def close(self) -> None:
-        """Close all sessions."""
-        await asyncio.gather(*(sides.close() for sides in self._sides.values()))
+    def find_masters(self, known: Mapping[str, Node]) -> list[Node]:
+        """Whatever takes writes and is no replica."""
+        return [node for node in known.values() if not node.is_read_only and not _is_replica(node)]
 
-    async def _read_pair(self, name: str) -> list[Reading] | SourceError:
-        sides = self._sides[name]
-        answers = await sides.ask(_read_node)
-        known = {key: node for key, node in answers.items() if not isinstance(node, SourceError)}
-        if not known:
-            return SourceError("; ".join(str(answer) for answer in answers.values()))
-        load = await self._read_load(name, known)
+    def read_state(self, known: Mapping[str, Node], masters: Sequence[Node]) -> dict[str, Value]:
+        """By the replicas' word."""
+        return _read_state(known, masters)
+
+    def make_readings(self, name: str, known: Mapping[str, Node], load: Mapping[str, Value]) -> list[Reading]:
+        """Of a Galera cluster its own: every node is master there."""
         if any(node.galera for node in known.values()):
-            return _read_galera(name, known, len(sides.names), load)
-        masters = [node for node in known.values() if not node.is_read_only and not _is_replica(node)]
-        fields: dict[str, Value] = {**_read_state(known, masters), **self._mastery[name].note(len(masters)), **load}
-        roles: dict[str, Value] = {"masters_count": len(masters), "members_count": len(sides.names)}
-        return [
-            Reading("replication", fields, {"pair": name}),
-            Reading("role_group", roles, {"group": name, "kind": "database"}),
-        ]
-
-    async def _read_load(self, name: str, known: Mapping[str, Node]) -> dict[str, Value]:
-        fields: dict[str, Value] = {}
-        part = share([node.clients for node in known.values()])
-        if part is not None and len(known) > 1:
-            fields["secondary_share_ratio"] = part
-        table = self._config.pairs[name].token_table
-        serving: int | None = sum(node.clients > 0 for node in known.values())
-        if table is not None:
-            serving = await find_serving_sides(self._sides[name], table, name, int(self._clock() * 10), _is_refused)
-        if serving is not None:
-            fields["serving_sides_count"] = serving
-        return fields
-
-
-def _is_refused(error: SourceError) -> bool:
-    """Read only, or a Galera node that is not Primary: it answers, and takes no token."""
-    return any(words in str(error) for words in ("read-only", "read_only", "WSREP has not yet prepared"))
+            return _read_galera(name, known, len(self._sides[name].names), load)
+        return super().make_readings(name, known, load)
 
 
 def _is_replica(node: Node) -> bool:
@@ -187,7 +141,7 @@ async def _show_position(session: Session) -> tuple[str, float] | None:
     return None
 
 
-def _read_state(known: Mapping[str, Node], masters: list[Node]) -> dict[str, Value]:
+def _read_state(known: Mapping[str, Node], masters: Sequence[Node]) -> dict[str, Value]:
     """How the replicas stand, the best of them; the master's position tells what they have not even received."""
     replicas = [node for node in known.values() if node.replica]
     running = [node for node in replicas if _running(node, "IO") == "Yes" == _running(node, "SQL")]

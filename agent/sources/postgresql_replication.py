@@ -11,20 +11,17 @@ bytes. With a token table the sides that serve are those that take a token which
 those that clients other than us are connected to. A side that does not answer is no side that serves.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar
 
 import msgspec
 
-from agent.continuity.settings import Id
 from agent.databases import Row, Session, count
 from agent.databases.postgresql import dial
-from agent.errors import NoData, SourceError
+from agent.errors import SourceError
 from agent.language import say
 from agent.points import Value
-from agent.sources import Reading, SourceConfig, Surroundings
-from agent.sources._pairs import Mastery, Pair, Sides, find_serving_sides, share
+from agent.sources import Surroundings
+from agent.sources._pairs import PairsConfig, PairsSource
 
 GRANTS = """-- PostgreSQL, on the primary; the standbys get it by replication
 CREATE ROLE infravitals LOGIN PASSWORD '…' CONNECTION LIMIT 16;
@@ -47,11 +44,8 @@ FROM pg_stat_replication WHERE application_name <> 'pg_basebackup'
 """
 
 
-class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """pairs: by name."""
-
-    pairs: dict[Id, Pair] = msgspec.field(default_factory=dict)
-    answer_seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 3.0
+class Config(PairsConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Nothing of its own."""
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -64,69 +58,27 @@ class Side(msgspec.Struct, frozen=True):
     standbys: Sequence[Row]
 
 
-class Source:
+class Source(PairsSource[Side]):
     """All pairs; each is asked on its own."""
 
-    systems: ClassVar[tuple[str, ...]] = ("linux", "darwin", "win32")
-    has_rates: ClassVar[bool] = False
-
     def __init__(self, config: Config, surroundings: Surroundings) -> None:
-        self._config = config
-        self._clock = surroundings.clock
-        self._sides = {
-            name: Sides(pair, f"postgresql_replication.pairs.{name}", dial, config.answer_seconds)
-            for name, pair in config.pairs.items()
-        }
-        self._mastery = {name: Mastery(surroundings.monotonic) for name in config.pairs}
+        super().__init__(config, surroundings, "postgresql_replication", dial)
 
-    async def open(self) -> None:
-        """Sessions are opened as they are needed."""
+    async def read_server(self, session: Session) -> Side:
+        """Raises SourceError when a right is missing."""
+        return await _read_side(session)
 
-    async def collect(self) -> list[Reading]:
-        """Raises NoData without pairs, SourceError when no server of any pair answers or a right is missing everywhere."""
-        if not self._sides:
-            raise NoData(say("没有配置 pairs", "no pairs are configured"))
-        found = await asyncio.gather(*(self._read_pair(name) for name in self._sides))
-        troubles = [str(each) for each in found if isinstance(each, SourceError)]
-        if len(troubles) == len(found):
-            raise SourceError("; ".join(troubles))
-        return [reading for each in found if not isinstance(each, SourceError) for reading in each]
+    def is_refused(self, error: SourceError) -> bool:
+        """A standby."""
+        return "read-only transaction" in str(error)
 
-    async def close(self) -> None:
-        """Close all sessions."""
-        await asyncio.gather(*(sides.close() for sides in self._sides.values()))
+    def find_masters(self, known: Mapping[str, Side]) -> list[Side]:
+        """Whatever is no standby."""
+        return [side for side in known.values() if not side.is_standby]
 
-    async def _read_pair(self, name: str) -> list[Reading] | SourceError:
-        sides = self._sides[name]
-        answers = await sides.ask(_read_side)
-        known = {key: side for key, side in answers.items() if not isinstance(side, SourceError)}
-        if not known:
-            return SourceError("; ".join(str(answer) for answer in answers.values()))
-        masters = [side for side in known.values() if not side.is_standby]
-        fields: dict[str, Value] = {**_read_state(known, masters), **self._mastery[name].note(len(masters))}
-        fields.update(await self._read_load(name, known))
-        roles: dict[str, Value] = {"masters_count": len(masters), "members_count": len(sides.names)}
-        return [
-            Reading("replication", fields, {"pair": name}),
-            Reading("role_group", roles, {"group": name, "kind": "database"}),
-        ]
-
-    async def _read_load(self, name: str, known: Mapping[str, Side]) -> dict[str, Value]:
-        fields: dict[str, Value] = {}
-        part = share([side.clients for side in known.values()])
-        if part is not None and len(known) > 1:
-            fields["secondary_share_ratio"] = part
-        table = self._config.pairs[name].token_table
-        serving: int | None = sum(side.clients > 0 for side in known.values())
-        if table is not None:
-            serving = await find_serving_sides(self._sides[name], table, name, int(self._clock() * 10), _is_read_only)
-        if serving is not None:
-            fields["serving_sides_count"] = serving
-        return fields
-
-
-def _is_read_only(error: SourceError) -> bool:
-    return "read-only transaction" in str(error)
+    def read_state(self, known: Mapping[str, Side], masters: Sequence[Side]) -> dict[str, Value]:
+        """By the primary's word where there is one primary, else by the standbys'."""
+        return _read_state(known, masters)
 
 
 async def _read_side(session: Session) -> Side:
