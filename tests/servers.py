@@ -167,8 +167,9 @@ bind-address = "127.0.0.1:{rpc}"
 [data]
   dir = "{folder}/data"
   wal-dir = "{folder}/wal"
-  index-version = "tsi1"
+  index-version = "{index}"
   query-log-enabled = false
+{data}
 [monitor]
   store-enabled = false
 [http]
@@ -182,16 +183,18 @@ bind-address = "127.0.0.1:{rpc}"
 
 
 class Influx(Daemon):
-    """An InfluxDB 1.x on `port` that asks for passwords. http: more settings of its section `[http]`."""
+    """An InfluxDB 1.x on `port` that asks for passwords. http, data: more settings of its sections of that name."""
 
     ADMIN = ("admin", 'admin\'s "pass" word')
 
-    def __init__(self, folder: Path, http: str = "") -> None:
+    def __init__(self, folder: Path, http: str = "", data: str = "", index: str = "tsi1") -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
         configuration = folder / "influxdb.conf"
-        configuration.write_text(_INFLUX.format(rpc=free_port(), folder=folder, port=self.port, http=http))
+        configuration.write_text(
+            _INFLUX.format(rpc=free_port(), folder=folder, port=self.port, http=http, data=data, index=index)
+        )
         argv = [program("influxd", "influxdb"), "-config", str(configuration)]
         super().__init__(argv, folder, self._is_up)
         self._has_admin = False

@@ -315,6 +315,22 @@ def server_below(influx: Influx) -> int:
     return int(children.read_text().split()[0])
 
 
+def test_more_series_than_the_server_may_hold_are_said_and_the_known_ones_are_still_written(tmp_path: Path) -> None:
+    with Influx(tmp_path / "influx", data="  max-series-per-database = 60", index="inmem") as influx:
+        influx.ask("CREATE DATABASE d")
+        with Store(config_of(influx, "d"), CATALOGUE) as store:
+            store.write([batch(0, *every_minute(5))])
+            many = [point(0, tags={"interface": f"eth{number}"}, busy_ratio=1.0) for number in range(1, 100)]
+            with pytest.raises(StoreError) as caught:
+                store.write([batch(1, *many)])
+            assert not isinstance(caught.value, PointsRefused), "who raises the limit gets the points"
+            assert "raise the server's max-series-per-database" in str(caught.value)
+            store.write([batch(2, *every_minute(5, start=5))])
+            assert kept_seqs(store, 3) == {0, 2}
+            found = store.buckets(ask(Take("count"), buckets=10, each_ms=MINUTE_MS))[("core-1", "eth0")]
+            assert found.values.tolist() == [1.0] * 10
+
+
 def test_full_disk_of_the_server_is_said_and_later_writes_hold(tmp_path: Path) -> None:
     with on_small_disk(tmp_path / "influx", 40) as influx:
         influx.ask("CREATE DATABASE d")
