@@ -123,3 +123,4 @@ def test_id_that_was_used_is_refused(tmp_path: Path) -> None:
     write(tmp_path)
     with pytest.raises(SourceError, match="d-1"):
         TokenLog(tmp_path, "d-1", "his", 30.0)
+    assert not is_in_drill(tmp_path, "his", 10_000.0), "the drill that was refused is not on"
