@@ -115,6 +115,7 @@ def test_drill_covers_its_own_time_and_service_alone(tmp_path: Path) -> None:
     assert not is_in_drill(tmp_path, "his", 11.0)
     log = TokenLog(tmp_path, "d-2", "his", 20.0)
     assert is_in_drill(tmp_path, "his", 21.0)
+    assert not is_in_drill(tmp_path, "lis", 21.0)
     log.give_up()
     assert not is_in_drill(tmp_path, "his", 21.0)
 
