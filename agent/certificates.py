@@ -35,7 +35,7 @@ def certificates_of(broker: Broker) -> Iterator[Certificate]:
 
 
 def read_expiry(path: str) -> float:
-    """When the first certificate of a PEM file ends, seconds since the epoch. Raises LinkError."""
+    """When the soonest certificate of a PEM file ends, seconds since the epoch. Raises LinkError."""
     try:
         found = [
             _expiry(ssl.PEM_cert_to_DER_cert(text)) for text in _PEM.findall(Path(path).read_text("ascii", "replace"))
@@ -51,10 +51,8 @@ def ask_expiry(broker: Broker) -> float:
     """When the certificate that a broker shows ends, seconds since the epoch. Raises LinkError."""
     host, _, port = broker.where.rpartition(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = (
-        False,
-        ssl.CERT_NONE,
-    )  # its date is wanted also when it cannot be trusted
+    # its date is wanted also when it cannot be trusted
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with (
             socket.create_connection((host, int(port)), broker.connect_timeout_seconds) as raw,

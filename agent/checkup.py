@@ -17,7 +17,7 @@ import msgspec
 from agent.broker import Broker, Secret
 from agent.errors import InfravitalsError, LinkError, NoData, SourceError
 from agent.language import say
-from agent.sources import Surroundings, host_clock
+from agent.sources import Command, Surroundings, host_clock, run_command
 
 State = Literal["good", "note", "bad"]
 
@@ -74,9 +74,8 @@ def run_checks(checks: Sequence[tuple[str, Check]], deadline_seconds: float = DE
         if thread.is_alive():
             text = say(f"{deadline_seconds:g} 秒内没有结果", f"no result within {deadline_seconds:g} s")
             findings.append(Finding(thread.name, "bad", text))
-        elif (
-            thread.name not in ended
-        ):  # a bug of ours, its traceback stands on stderr: never a check that is just not there
+        elif thread.name not in ended:
+            # a bug of ours, its traceback stands on stderr: never a check that is just not there
             text = say("这一项检查没有做完，是程序的错误", "this check broke off: a fault of the program")
             findings.append(Finding(thread.name, "bad", text))
     return [finding for findings in found for finding in list(findings)]
@@ -113,9 +112,9 @@ def check_versions() -> Iterator[Finding]:
     yield Finding("version", "good", text)
 
 
-def check_clock(surroundings: Surroundings = Surroundings(asset="doctor")) -> Iterator[Finding]:  # noqa: B008 - frozen
-    """Against this machine's own time service."""
-    source = host_clock.Source(host_clock.Config(deadline_seconds=20.0), surroundings)
+def check_clock(command: Command = run_command) -> Iterator[Finding]:
+    """Against this machine's own time service, which `command` asks."""
+    source = host_clock.Source(host_clock.Config(deadline_seconds=20.0), Surroundings("doctor", command=command))
     mend = "apt-get install chrony && systemctl enable --now chrony"
     try:
         (reading,) = asyncio.run(source.collect())

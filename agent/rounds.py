@@ -107,11 +107,12 @@ class Gatherer:
         began, observed_at = self._clocks.monotonic(), self._clocks.wall()
         readings: list[Reading] = []
         error: BaseException | None
+        source = self._source
         if self.is_busy:
             text = say("上一轮采集仍未返回", "the round before has not returned yet")
             error = SourceError(text)
-        elif self._is_open and self._is_plain:
-            readings, error = await self._gather_plainly()
+        elif source is not None and self._is_open and self._is_plain:
+            readings, error = await self._gather_plainly(source)
         else:
             readings, error = await self._gather_by_task()
         if isinstance(error, Incomplete):
@@ -145,10 +146,8 @@ class Gatherer:
         elif not task.cancelled() and (error := task.exception()):
             _log.warning("%s did not close: %r", self._watch.label, error)
 
-    async def _gather_plainly(self) -> Round:
+    async def _gather_plainly(self, source: Source) -> Round:
         """The usual round of a plain source: one hop into the thread, no task."""
-        source = self._source
-        assert source is not None  # noqa: S101 - an open source is there
         self._busy = busy = self._workers.run(partial(_collect, source))
         await asyncio.wait({busy}, timeout=self._watch.deadline_seconds)
         return busy.result() if busy.done() else ([], self._overdue())

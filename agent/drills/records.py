@@ -60,8 +60,9 @@ class TokenLog:
         self._folder, self._drill = folder, drill
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{drill}.running").write_bytes(msgspec.json.encode(Running(service, began_at)))
+            # an id that is taken is refused here, before anything says that its drill is on
             self._file = (folder / f"{drill}.tokens.jsonl").open("xb", buffering=0)
+            (folder / f"{drill}.running").write_bytes(msgspec.json.encode(Running(service, began_at)))
         except FileExistsError as error:
             text = say(
                 f"已有名为 {drill} 的演练，请另取编号", f"there is a drill {drill} already; give this one another id"

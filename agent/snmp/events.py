@@ -28,16 +28,6 @@ Kind = Literal[
     "board", "path", "service", "capacity", "configuration", "authentication", "machine", "recovery", "drill", "backup", "threat",
 ]  # fmt: skip
 
-EMITTED = (
-    ("device_event", "has_begun"),
-    ("role_change", "became_master"),
-    *(
-        ("notification_intake", f"{what}_count")
-        for what in ("received", "events", "unknown", "refused", "shed", "garbled")
-    ),
-)
-"""What the receiver gives."""
-
 
 class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Who is master, as a notification tells. became_master: where the notification itself says it; else `master` lists the states."""

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from agent.errors import SourceError
 from agent.sources._echo import REPLY, REPLY6, open_echo, read_echo, write_request
 from agent.sources._proof import LINE_BYTES, Message, new_nonce, seal, unseal
 from agent.sources._ways import Way
@@ -156,15 +155,6 @@ class Prober:
             return OF_ERRORS.get(error.errno or 0, Came.UNSENT)
         finally:
             opened.close()
-
-
-def can_echo(is_ipv6: bool) -> SourceError | None:
-    """Why this agent cannot send echo requests; None when it can."""
-    try:
-        open_echo(is_ipv6).close()
-    except SourceError as error:
-        return error
-    return None
 
 
 def _is_reply(packet: bytes, is_ipv6: bool, line: bytes) -> bool:

@@ -56,7 +56,7 @@ class Direction:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """One round of a stream. out: None when the far end could not be asked. returned: packets that it sent back."""
+    """One round of a stream. out: None when the far end could not be asked, or had begun anew. returned: packets that it sent back."""
 
     sent: int
     out: Direction | None
@@ -75,15 +75,16 @@ class Stream:
         self._pad = "x" * max(1, max(packet_bytes, _LONGEST_BACK) - 130)
         self._id = new_nonce()
         self._back = Tally()
+        self._answered: set[int] = set()
         self._rtts_ns = 0
-        self._stats: asyncio.Future[Message] | None = None
         self._challenge = new_nonce()
+        self._stats: Message | None = None
+        self._is_told = asyncio.Event()
         self._all_back = asyncio.Event()
 
     async def run(self, address: str, port: int, spacing_seconds: float, timeout_seconds: float) -> Streamed:
         """Raises OSError when nothing can be sent there."""
         loop = asyncio.get_running_loop()
-        self._stats = loop.create_future()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with contextlib.closing(socket.socket(family, socket.SOCK_DGRAM)) as opened:
             opened.setblocking(False)
@@ -99,6 +100,8 @@ class Stream:
         back = Direction.of(self._back)
         rtt = self._rtts_ns * NANOSECOND / back.received if back.received else 0.0
         out, returned = _read_stats(stats) if stats else (None, 0)
+        if out and out.received < len(self._answered):  # it began anew meanwhile, and counted less than it sent back
+            out, returned = None, 0
         return Streamed(self._packets, out, back, returned, rtt)
 
     async def _send(self, opened: socket.socket, spacing_seconds: float) -> None:
@@ -118,13 +121,13 @@ class Stream:
         await asyncio.sleep(GRACE_SECONDS)
 
     async def _ask(self, opened: socket.socket, timeout_seconds: float) -> Message | None:
-        assert self._stats is not None  # noqa: S101
         for _ in range(REPORT_TRIES):
             with contextlib.suppress(ConnectionRefusedError, BlockingIOError):
                 opened.send(seal(self._key, "report", self._name, self._id, self._challenge, self._pad))
-            done, _ = await asyncio.wait({self._stats}, timeout=timeout_seconds / 2)
-            if done:
-                return self._stats.result()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds / 2):
+                    await self._is_told.wait()
+                    return self._stats
         return None
 
     def _hear(self, opened: socket.socket) -> None:
@@ -136,17 +139,15 @@ class Stream:
 
     def _take(self, message: Message, arrived_ns: int) -> None:
         if message.kind == "back" and len(message.words) == 6:
-            _, sent, own, received, returned = map(int, message.words[1:])
+            number, sent, own, received, returned = map(int, message.words[1:])
+            self._answered.add(number)
             if self._back.add(own, returned, arrived_ns):
                 self._rtts_ns += (arrived_ns - sent) - (returned - received)
-            if self._back.received == self._packets:
+            if len(self._answered) == self._packets:
                 self._all_back.set()
         elif message.kind == "stats" and message.words[1:2] == (self._challenge,) and len(message.words) == 9:
-            self._settle_stats(message)
-
-    def _settle_stats(self, message: Message) -> None:
-        if self._stats and not self._stats.done():
-            self._stats.set_result(message)
+            self._stats = message
+            self._is_told.set()
 
 
 class Reflector:

@@ -104,7 +104,7 @@ class Source:
     async def collect(self) -> list[Reading]:
         """One scan. Raises nothing that the network may do."""
         config = self._config
-        ports = [*DATABASES, *ADMINISTRATION, *(port for port in config.more_ports)]
+        ports = [*DATABASES, *ADMINISTRATION, *config.more_ports]
         places = [(address, port) for port in dict.fromkeys(ports) for address in dict.fromkeys(config.addresses)]
         pace = Pace(config.ports_per_second)
         control = read_endpoint(config.control)

@@ -76,7 +76,7 @@ class Source:
         self._config = config
         self._name = surroundings.asset
         self._monotonic = surroundings.monotonic
-        self._open: contextlib.AsyncExitStack | None = None
+        self._open = contextlib.AsyncExitStack()
         self._witness: Witness | None = None
         self._told: set[str] = set()
         self._connections = 0
@@ -84,15 +84,14 @@ class Source:
     async def open(self) -> None:
         """Listen on every way that can be had. Raises SourceError without a key, or when nobody could ask us."""
         await self.close()
-        self._witness = Witness(read_key(self._config.key), self._name, self._monotonic)
-        self._open = contextlib.AsyncExitStack()
+        witness = self._witness = Witness(read_key(self._config.key), self._name, self._monotonic)
         control = Way("tcp", self._config.control_port)
         wanted = {control, *map(read_way, self._config.listen)}
         for address in self._config.addresses:
             for base in wanted:
                 way = read_way(str(base), is_ipv6=":" in address)
-                await self._listen(way, address)
-        if not {control, Way("tcp6", control.port)} & self._witness.ways and not self._config.call:
+                await self._listen(way, address, witness)
+        if not {control, Way("tcp6", control.port)} & witness.ways and not self._config.call:
             await self.close()
             raise SourceError(
                 say(
@@ -120,13 +119,11 @@ class Source:
 
     async def close(self) -> None:
         """Stop listening."""
-        opened, self._open = self._open, None
-        if opened is not None:
-            await opened.aclose()
+        opened, self._open = self._open, contextlib.AsyncExitStack()
+        await opened.aclose()
 
-    async def _listen(self, way: Way, address: str) -> None:
+    async def _listen(self, way: Way, address: str, witness: Witness) -> None:
         """Hear one way at one address; one that cannot be had is named once and missing from what we testify."""
-        assert self._open is not None and self._witness is not None  # noqa: S101
         try:
             match way.base:
                 case "tcp":
@@ -136,18 +133,17 @@ class Source:
                     )
                     self._open.callback(server.close)
                 case "udp":
-                    self._attend(bound := listen(address, way.port), partial(_hear_datagrams, bound, self._witness))
+                    self._attend(bound := listen(address, way.port), partial(_hear_datagrams, bound, witness))
                 case _:
                     hearing = open_hearing(way.is_ipv6)
-                    self._attend(hearing, partial(_hear_echoes, hearing, way.is_ipv6, self._witness))
+                    self._attend(hearing, partial(_hear_echoes, hearing, way.is_ipv6, witness))
         except (OSError, SourceError) as error:
             self._tell(f"{address} {way}", error)
             return
-        self._witness.ways.add(way)
+        witness.ways.add(way)
 
     def _attend(self, opened: socket.socket, hear: Callable[[], None]) -> None:
         """Call `hear` whenever something waits at a socket, until we close."""
-        assert self._open is not None  # noqa: S101
         self._open.callback(opened.close)
         loop = asyncio.get_running_loop()
         loop.add_reader(opened, hear)

@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -95,7 +96,7 @@ class Source:
     def _list(self, name: str, origin: Origin) -> Sequence[tuple[float, Path]]:
         """Files with something in them, by their last change. Raises SourceError."""
         try:
-            files = sorted(_walk(Path(origin.folder), origin.pattern, self._config.most_files))
+            files = sorted(islice(_walk(Path(origin.folder), origin.pattern), self._config.most_files))
         except OSError as error:
             text = say(
                 f"日志来源 {name}：无法读取 {error.filename}：{error.strerror}",
@@ -113,11 +114,9 @@ class Source:
         return files
 
 
-def _walk(folder: Path, pattern: str, most: int) -> Iterator[tuple[float, Path]]:
+def _walk(folder: Path, pattern: str) -> Iterator[tuple[float, Path]]:
     folder.stat()  # a folder that is not there is trouble, not an empty archive
-    for number, path in enumerate(folder.rglob(pattern)):
-        if number >= most:
-            return
+    for path in folder.rglob(pattern):
         facts = path.stat()
         if path.is_file() and facts.st_size:
             yield facts.st_mtime, path

@@ -25,6 +25,7 @@ from agent.broker import Secret
 from agent.catalogue import explain_id, is_id
 from agent.errors import LinkError, SourceError
 from agent.language import say
+from agent.snmp import ber
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
 from agent.sources._datagram import ask
 from agent.sources._ways import read_address
@@ -35,6 +36,8 @@ NTP_EPOCH = 2208988800
 NTP_PACKET = struct.Struct("!BBbb11I")
 UNSYNCHRONISED_LEAP, MOST_STRATUM = 3, 15
 MOST_COMMUNITY = 64
+MOST_BYTES = 65507
+UPTIME = "1.3.6.1.2.1.1.3.0"
 PORTS: Mapping[str, int] = {"telnet": 23, "http": 80, "ssh": 22, "https": 443, "snmp": 161, "ntp": 123}
 
 
@@ -205,24 +208,22 @@ class Doors:
 
 def request(version: int, community: bytes) -> bytes:
     """An SNMP GET of sysUpTime.0; version 0 is v1 and 1 is v2c."""
-    binding = _tlv(0x30, bytes.fromhex("06082b060102010103000500"))
-    body = _tlv(2, secrets.token_bytes(3).rjust(4, b"\x01")) + bytes.fromhex("020100020100") + _tlv(0x30, binding)
-    return _tlv(0x30, _tlv(2, bytes([version])) + _tlv(4, community) + _tlv(0xA0, body))
+    variables = ber.bindings([ber.Binding(UPTIME, ber.NULL, None)])
+    return ber.message(version, community, ber.pdu(ber.GET, _new_id(), 0, 0, variables))
 
 
 def discovery() -> bytes:
     """An SNMPv3 message without a user, which an agent answers by a report of its engine (RFC 3414, 4)."""
-    number = _tlv(2, secrets.token_bytes(3).rjust(4, b"\x01"))
-    head = _tlv(0x30, number + _tlv(2, b"\x00\xff\xe3") + _tlv(4, b"\x04") + _tlv(2, b"\x03"))
-    security = _tlv(4, _tlv(0x30, _tlv(4, b"") + _tlv(2, b"\x00") + _tlv(2, b"\x00") + _tlv(4, b"") * 3))
-    scoped = _tlv(0x30, _tlv(4, b"") * 2 + _tlv(0xA0, number + bytes.fromhex("0201000201003000")))
-    return _tlv(0x30, _tlv(2, b"\x03") + head + security + scoped)
+    number, nothing, zero = _new_id(), ber.element(ber.OCTETS, b""), ber.number(0)
+    is_reportable, model = ber.element(ber.OCTETS, b"\x04"), ber.number(3)
+    head = ber.element(ber.SEQUENCE, ber.number(number) + ber.number(MOST_BYTES) + is_reportable + model)
+    security = ber.element(ber.OCTETS, ber.element(ber.SEQUENCE, nothing + zero + zero + nothing * 3))
+    scoped = ber.element(ber.SEQUENCE, nothing * 2 + ber.pdu(ber.GET, number, 0, 0, ber.bindings([])))
+    return ber.element(ber.SEQUENCE, ber.number(3) + head + security + scoped)
 
 
-def _tlv(kind: int, value: bytes) -> bytes:
-    """BER; nothing here is longer than 255 bytes."""
-    length = [len(value)] if len(value) < 128 else [0x81, len(value)]
-    return bytes([kind, *length]) + value
+def _new_id() -> int:
+    return 0x01000000 | secrets.randbits(24)
 
 
 def _is_page(answer: bytes) -> bool:

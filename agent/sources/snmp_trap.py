@@ -184,8 +184,9 @@ class Source:
     def _read(self) -> None:
         """Everything that has come, up to a bound: who sent it is looked at first, then how much he sent."""
         listening = self._socket
-        for _ in range(READ_AT_ONCE if listening else 0):
-            assert listening is not None  # noqa: S101 - the range is empty without it
+        if listening is None:
+            return
+        for _ in range(READ_AT_ONCE):
             try:
                 data, address = listening.recvfrom(MOST_BYTES)
             except BlockingIOError:

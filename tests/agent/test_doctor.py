@@ -20,7 +20,7 @@ from agent.config import read_config
 from agent.doctor import check_spool, examine
 from agent.language import choose
 from agent.points import Point
-from agent.sources import Output, Surroundings
+from agent.sources import Output
 from agent.spool import Spool
 
 
@@ -244,7 +244,7 @@ def test_clock_by_what_chrony_says(slow: str, leap: str, state: str, expected: t
         text = CHRONY.format(slow=slow, leap=leap) if argv[-1] == "tracking" else CHRONY_SOURCES.format(state=state)
         return Output(text, "", 0)
 
-    (found,) = check_clock(Surroundings("doctor", command=chronyc))
+    (found,) = check_clock(chronyc)
     assert (found.state, found.text, found.mend) == expected
 
 

@@ -115,6 +115,7 @@ def test_drill_covers_its_own_time_and_service_alone(tmp_path: Path) -> None:
     assert not is_in_drill(tmp_path, "his", 11.0)
     log = TokenLog(tmp_path, "d-2", "his", 20.0)
     assert is_in_drill(tmp_path, "his", 21.0)
+    assert not is_in_drill(tmp_path, "lis", 21.0)
     log.give_up()
     assert not is_in_drill(tmp_path, "his", 21.0)
 
@@ -123,3 +124,4 @@ def test_id_that_was_used_is_refused(tmp_path: Path) -> None:
     write(tmp_path)
     with pytest.raises(SourceError, match="d-1"):
         TokenLog(tmp_path, "d-1", "his", 30.0)
+    assert not is_in_drill(tmp_path, "his", 10_000.0), "the drill that was refused is not on"

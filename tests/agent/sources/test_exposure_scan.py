@@ -14,7 +14,7 @@ PUBLIC = "10.4.0.1"
 
 
 @pytest.fixture(scope="module")
-def scanner() -> Iterator[Namespace]:
+def net() -> Iterator[Network]:
     """An agent outside, and a hospital of one address: a page, a forgotten database, SSH behind a rule."""
     with Network("scan") as network:
         network.add("hospital", "outside")
@@ -23,17 +23,34 @@ def scanner() -> Iterator[Namespace]:
         network["outside"].ip("addr add 10.4.0.2/24 dev eth0")
         network["hospital"].nft("table inet f {\nchain c {\ntype filter hook input priority 0\ntcp dport 22 drop\n}\n}")
         servers = [network["hospital"].do(listen(port)) for port in (443, 5432, 22)]
-        yield network["outside"]
+        yield network
         for server in servers:
             network["hospital"].call(server.close)
+
+
+@pytest.fixture
+def scanner(net: Network) -> Namespace:
+    return net["outside"]
 
 
 async def listen(port: int) -> asyncio.Server:
     return await asyncio.start_server(lambda reader, writer: writer.close(), PUBLIC, port)
 
 
+async def listen_once(port: int) -> asyncio.Server:
+    """Gone after its first visitor."""
+
+    def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.close()
+        writer.close()
+
+    server = await asyncio.start_server(meet, PUBLIC, port)
+    return server
+
+
 def scan(scanner: Namespace, control: str = f"{PUBLIC}:443", **more: object) -> Mapping[str, object]:
-    config = Config(addresses=(PUBLIC,), control=control, timeout_seconds=0.5, ports_per_second=500, **more)  # type: ignore[arg-type]
+    options = {"addresses": (PUBLIC,), "control": control, "timeout_seconds": 0.5, "ports_per_second": 500} | more
+    config = Config(**options)  # type: ignore[arg-type]
     [reading] = scanner.do(Source(config, Surroundings("outside-1")).collect())
     assert undeclared("exposure_scan", [reading]) == []
     assert reading.tags == {"scanner": "outside-1"}
@@ -58,6 +75,16 @@ def test_ports_of_the_hospital_s_own_are_added(scanner: Namespace) -> None:
 
 def test_scan_whose_control_is_not_reached_is_not_complete(scanner: Namespace) -> None:
     assert scan(scanner, control=f"{PUBLIC}:444")["is_complete"] is False
+
+
+def test_scan_whose_control_went_away_meanwhile_is_not_complete(net: Network, scanner: Namespace) -> None:
+    net["hospital"].do(listen_once(444))
+    assert scan(scanner, control=f"{PUBLIC}:444")["is_complete"] is False
+
+
+def test_scan_that_could_not_try_every_address_is_not_complete(scanner: Namespace) -> None:
+    fields = scan(scanner, addresses=(PUBLIC, "10.5.0.1"))
+    assert (fields["exposed"], fields["is_complete"]) == (f"{PUBLIC}:5432", False)
 
 
 def test_scanner_off_the_net_has_scanned_nothing(scanner: Namespace) -> None:

@@ -75,6 +75,7 @@ async def test_probe_with_the_key_is_answered_and_testified(responder: tuple[Sou
     assert set(heard.words[3].split(",")) == expected | control
     assert unseal(KEY, saw) == Message("saw", ("medical-probe", heard.words[1], challenge, nonce))
     assert await fields(source) == {"is_listening": True, "ways_count": 6, "seen_count": 1, "strangers_count": 0}
+    assert (await fields(source))["seen_count"] == 0
 
 
 async def test_stranger_gets_no_word_and_is_counted(responder: tuple[Source, Config]) -> None:

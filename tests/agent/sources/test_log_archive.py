@@ -69,3 +69,12 @@ def test_too_many_files_are_said(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="pattern"):
         look(tmp_path, most_files=3)
     assert look(tmp_path, pattern="0*", most_files=3)
+
+
+def test_folders_and_empty_files_are_none_of_the_files_that_are_counted(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}.log").touch()
+    write(tmp_path / "4/newest.log", "x\n", 1)
+    write(tmp_path / "4/oldest.log", "x\n", 9)
+    assert look(tmp_path, most_files=3)["oldest_age_seconds"] == 9 * DAY

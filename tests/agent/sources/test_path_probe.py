@@ -1,11 +1,13 @@
 """path_probe on the loopback and in a namespace, against real servers: dnsmasq, Python's http.server, the kernel's echoes."""
 
+import asyncio
 import http.server
 import logging
 import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from agent import language
 from agent.config import read_config
 from agent.documents import FileMistakes
 from agent.sources import Reading, Surroundings
-from agent.sources._stream import Direction, Streamed
+from agent.sources._stream import Direction, Reflector, Stream, Streamed
 from agent.sources._tally import Tally
 from agent.sources.path_probe import Config, Line, Route, Segment, Source, Target, of_stream
 
@@ -264,6 +266,35 @@ def test_stream_whose_far_end_cannot_be_asked_says_only_that_it_answers() -> Non
         "is_reachable": False,
         "loss_ratio": 1.0,
     }
+
+
+class BeginsAnew(asyncio.DatagramProtocol):
+    """A far end that is restarted once, after `kept` packets; a restarted one knows nothing of those before."""
+
+    KEY = b"a key of this test only"
+
+    def __init__(self, kept: int) -> None:
+        self.kept = kept
+        self._transport: asyncio.DatagramTransport | None = None
+        self._reflector = Reflector(self.KEY, time.monotonic)
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+        assert self._transport is not None
+        if self._reflector.packets_count == self.kept:
+            self.kept, self._reflector = -1, Reflector(self.KEY, time.monotonic)
+        self._transport.sendto(self._reflector.hear(data, time.time_ns()) or b"", address)
+
+
+@pytest.mark.parametrize("kept", [2, 5])
+async def test_far_end_that_began_anew_in_the_middle_makes_no_loss_up(kept: int) -> None:
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: BeginsAnew(kept), ("127.0.0.1", 0))
+    port = transport.get_extra_info("sockname")[1]
+    streamed = await Stream(BeginsAnew.KEY, "ours", 5, 260).run("127.0.0.1", port, 0.001, 10)
+    transport.close()
+    assert of_stream(streamed, one_way=False) == {"is_reachable": True}
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:

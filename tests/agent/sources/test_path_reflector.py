@@ -59,6 +59,8 @@ async def test_packet_comes_back_once_and_strangers_get_nothing(tmp_path: Path) 
 
     await until_async(is_counted)
     assert sum(int(str(packets)) for packets, _ in counted) == 3
+    [after] = await source.collect()
+    assert (after.fields["packets_count"], after.fields["strangers_count"]) == (0, 0)
     await source.close()
 
 
