@@ -1,6 +1,7 @@
 """What is kept of a drill: a record and its token log side by side in a folder, so that anyone can count again.
 
-`ID.tokens.jsonl` has a line per token; `ID.json` the figures and the log's SHA-256; `ID.running` stands there while it lasts;
+`ID.tokens.jsonl` has a line per token; `ID.json` the figures and the log's SHA-256; `ID.running` stands there while it lasts,
+and outlives a drill that was killed: whether one is on, its log tells too;
 `ID.reported` once the running agent has sent it to the collector.
 """
 
@@ -15,6 +16,8 @@ from agent.continuity.tokens import Token
 from agent.errors import SourceError
 from agent.language import say
 
+SILENT_SECONDS = 60.0
+"""A drill whose log has got no token for so long was killed; what follows is none of its."""
 NEVER_SECONDS = 315_360_000.0
 """The recovery time of a service that did not recover: the end of the catalogue's range."""
 
@@ -153,8 +156,9 @@ def is_in_drill(folder: Path, service: str, at: float) -> bool:
     for file in folder.glob("*.running"):
         try:
             running = msgspec.json.decode(file.read_bytes(), type=Running)
+            told_at = file.with_suffix(".tokens.jsonl").stat().st_mtime
         except (OSError, msgspec.DecodeError):
             continue
-        if running.service == service and running.began_at <= at:
+        if running.service == service and running.began_at <= at <= told_at + SILENT_SECONDS:
             return True
     return False

@@ -8,6 +8,7 @@ The oldest line is really opened and read: a file that is there and cannot be un
 its own counts as old as its file's last change, never older.
 """
 
+import contextlib
 import gzip
 import re
 import zlib
@@ -117,9 +118,10 @@ class Source:
 def _walk(folder: Path, pattern: str) -> Iterator[tuple[float, Path]]:
     folder.stat()  # a folder that is not there is trouble, not an empty archive
     for path in folder.rglob(pattern):
-        facts = path.stat()
-        if path.is_file() and facts.st_size:
-            yield facts.st_mtime, path
+        with contextlib.suppress(FileNotFoundError):  # rotated away just now, or a link to nothing
+            facts = path.stat()
+            if path.is_file() and facts.st_size:
+                yield facts.st_mtime, path
 
 
 def _read_first_line(path: Path) -> str | None:

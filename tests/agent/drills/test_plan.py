@@ -1,6 +1,7 @@
 """The plan of a drill: what it must say, who may start it and when; and records that are counted again."""
 
 import hashlib
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -118,6 +119,14 @@ def test_drill_covers_its_own_time_and_service_alone(tmp_path: Path) -> None:
     assert not is_in_drill(tmp_path, "lis", 21.0)
     log.give_up()
     assert not is_in_drill(tmp_path, "his", 21.0)
+
+
+def test_drill_that_was_killed_is_over_soon(tmp_path: Path) -> None:
+    log = TokenLog(tmp_path, "d-3", "his", 20.0)
+    os.utime(tmp_path / "d-3.tokens.jsonl", (30.0, 30.0))
+    assert is_in_drill(tmp_path, "his", 80.0)
+    assert not is_in_drill(tmp_path, "his", 100.0), "nothing was written for more than a minute before"
+    log.give_up()
 
 
 def test_id_that_was_used_is_refused(tmp_path: Path) -> None:

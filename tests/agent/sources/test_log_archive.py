@@ -78,3 +78,9 @@ def test_folders_and_empty_files_are_none_of_the_files_that_are_counted(tmp_path
     write(tmp_path / "4/newest.log", "x\n", 1)
     write(tmp_path / "4/oldest.log", "x\n", 9)
     assert look(tmp_path, most_files=3)["oldest_age_seconds"] == 9 * DAY
+
+
+def test_link_to_nothing_is_no_file_and_no_trouble(tmp_path: Path) -> None:
+    write(tmp_path / "old.log", "Mar 21 16:00:00 core-1 up", 9)
+    (tmp_path / "gone.log").symlink_to(tmp_path / "nowhere")
+    assert look(tmp_path)["oldest_age_seconds"] == 9 * DAY
