@@ -241,7 +241,6 @@ class Before(NamedTuple):
 
 ANEW_MS = 30 * DAY_MS
 """How long after it a spool that was begun anew is still looked into: its agent's earlier words are there for so long."""
-WORDS_BEFORE_MS = 8 * DAY_MS
 
 
 def find_before(past: _Past, word: Word, account: Account) -> Before | None:

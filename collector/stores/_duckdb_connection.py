@@ -18,8 +18,6 @@ from agent.language import say
 MEMORY = ":memory:"
 
 Parameters = Sequence[object]
-Columns = Mapping[str, NDArray[Any]]
-"""Column name -> values; a float column with nulls comes out as NaN there."""
 
 
 class Connection:

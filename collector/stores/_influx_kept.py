@@ -17,7 +17,7 @@ from collector.stores._influx_http import Door
 from collector.stores._influx_pack import COLUMNS, ROLL_MS, SECOND_NS, Asked, unpack
 from collector.stores._influx_questions import read_rows
 from collector.stores._influx_records import KEPT, LATE_HOUR, MS, PRUNED, READING, ROLL, Fields, mix, timeless
-from collector.stores._influx_series import Seen, SeriesLists, Sighting
+from collector.stores._influx_series import Seen, SeriesLists
 from collector.stores._influx_text import decode_tag, line, tag_value_text, value_text
 from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subjects
 
@@ -31,11 +31,10 @@ class Reader:
     def __init__(self, door: Door, lists: SeriesLists, meaning: Asked) -> None:
         self._door, self._lists, self._meaning = door, lists, meaning
         self._present: frozenset[int] = frozenset()
-        self._sighting = Sighting((), 0)
 
     def subjects(self, question: Question) -> Subjects | None:
         """The subjects of all series that the question wants."""
-        series, until = self._sighting = self._lists.read(question.measurement, question.where, self._door)
+        series, until = self._lists.read(question.measurement, question.where, self._door)
         if not series:
             return None
         number = self._meaning.numbering.number

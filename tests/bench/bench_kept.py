@@ -59,6 +59,15 @@ class Counter(logging.Handler):
         return taken
 
 
+def counting() -> Counter:
+    """A counter that hears every reading of this process from now on."""
+    counter = Counter()
+    kept.log.setLevel(logging.DEBUG)
+    kept.log.addHandler(counter)
+    kept.log.propagate = False
+    return counter
+
+
 class Spent(NamedTuple):
     """Wall and processor seconds."""
 
@@ -182,10 +191,7 @@ def run(store: DuckDB, counter: Counter, size: Callable[[], int]) -> None:
 
 def main() -> None:
     """Fills and asks in a temporary directory."""
-    counter = Counter()
-    kept.log.setLevel(logging.DEBUG)
-    kept.log.addHandler(counter)
-    kept.log.propagate = False
+    counter = counting()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store.duckdb"
         with DuckDB(Config(path=str(path), memory_bytes=MEMORY_BYTES), catalogue.load()) as store:

@@ -7,7 +7,6 @@ the questions about days read that day. The points are put into the file as colu
 1 without it.
 """
 
-import logging
 import resource
 import statistics
 import sys
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from bench_kept import Counter, Spent, counting
 
 from agent import catalogue
 from agent.points import Point
@@ -29,7 +29,6 @@ from collector.ruleset import load_rules
 from collector.score import Scorecard
 from collector.site_folder import Calendar, Entry, Section, SiteFolder
 from collector.stores import LATENESS_MS, AppliedBatch
-from collector.stores import _kept as kept
 from collector.stores._duckdb_schema import KEPT_TABLES
 from collector.stores.duckdb import Config
 from collector.stores.duckdb import Store as DuckDB
@@ -61,30 +60,6 @@ class Kind(NamedTuple):
     tags: Callable[[int], Mapping[str, str]]
     fields: Mapping[str, tuple[float, float]]
     every_ms: int = EVERY_MS
-
-
-class Counter(logging.Handler):
-    """Adds up what every reading says that it read."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.raw = self.kept = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        *_, raw, from_kept = record.args if isinstance(record.args, tuple) else ()
-        self.raw, self.kept = self.raw + int(raw), self.kept + int(from_kept)
-
-    def take(self) -> tuple[int, int]:
-        """What was read since the last call."""
-        taken, self.raw, self.kept = (self.raw, self.kept), 0, 0
-        return taken
-
-
-class Spent(NamedTuple):
-    """Wall and processor seconds."""
-
-    wall: float
-    cpu: float
 
 
 # -- the site
@@ -332,10 +307,7 @@ def _say_result(card: Scorecard) -> None:
 
 def main() -> None:
     """Fills and evaluates in a temporary directory."""
-    counter = Counter()
-    kept.log.setLevel(logging.DEBUG)
-    kept.log.addHandler(counter)
-    kept.log.propagate = False
+    counter = counting()
     seen = kinds(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)
     all_kinds = [*seen, rounds(assets_of(seen))]
     subjects = len({(kind.asset(n), *kind.tags(n).items()) for kind in seen for n in range(kind.count)})

@@ -11,7 +11,7 @@ import pytest
 from chaos.counts import count
 from chaos.hospital import Hospital
 from influxstore import config_of
-from servers import Influx, until
+from servers import Daemon, Influx, until
 
 from agent.errors import StoreError
 from agent.points import Point
@@ -46,6 +46,31 @@ def test_one_is_killed_and_the_other_carries_on(tmp_path: Path) -> None:
         counts = count(hospital)
     assert counts.imbalances == () and counts.duplicates == 0
     assert counts.applied.batches >= 32
+
+
+def test_both_are_killed_while_the_store_is_away(tmp_path: Path) -> None:
+    """What they hold at that moment is in no store: it must not be receipted, else nobody has it."""
+    hospital = Hospital(tmp_path, agents=4)
+    with hospital.running():
+        collectors = [part.daemon for part in hospital.of("collector")]
+        until(lambda: batches_of(hospital) >= 8)
+        hospital.influx.kill()
+        until(lambda: all(holds_back(collector) for collector in collectors), 60)
+        for collector in collectors:
+            collector.kill()
+        hospital.influx.start()
+        for collector in collectors:
+            collector.start()
+        before = batches_of(hospital)
+        until(lambda: batches_of(hospital) >= before + 12, 60)
+        hospital.end_agents(hospital.of("agent"))
+        counts = count(hospital)
+    assert counts.imbalances == () and counts.duplicates == 0
+
+
+def holds_back(collector: Daemon) -> bool:
+    """Whether it says that the store does not take what it was sent."""
+    return any(word in collector.log.read_text() for word in ("暂停接收", "nothing more is read"))
 
 
 def batches_of(hospital: Hospital) -> int:
