@@ -1,4 +1,4 @@
-"""Parts are killed with -9 one after the other, at moments and for times that a seed decides, while agents go on making points."""
+"""Parts are killed with -9 at moments and for times that a seed decides, often while another is away, and agents go on making points."""
 
 import random
 import time
@@ -14,7 +14,8 @@ KINDS = ("agent", "broker", "collector", "store")
 LEAST_KILLS = 5
 """Of every kind, in a run of the usual length."""
 LONGEST_PAUSE_SECONDS = 10.0
-LONGEST_DOWN_SECONDS = 4.0
+MOST_DOWN_PAUSES = 1.5
+"""How long a part stays away at most, in pauses between kills: then two and three are away together."""
 SETTLE_SECONDS = 10.0
 SETTLE_ROUNDS = 6
 FEW_BATCHES = 5
@@ -84,10 +85,7 @@ def plan(seed: int, seconds: float, least_kills: int = LEAST_KILLS) -> list[Kill
     while len(kinds) < kills:  # in rounds, so that no kind has all its kills at once
         kinds += chance.sample(KINDS, len(KINDS))
     pause = seconds / (kills + 1)
-    return [
-        Kill(kind, pause, chance.uniform(0, min(LONGEST_DOWN_SECONDS, pause / 2)), chance.random())
-        for kind in kinds[:kills]
-    ]
+    return [Kill(kind, pause, chance.uniform(0, MOST_DOWN_PAUSES * pause), chance.random()) for kind in kinds[:kills]]
 
 
 def hurt(
@@ -108,8 +106,6 @@ def hurt(
             tell(f"kill -9 {part.name}, back after {kill.down_seconds:.1f} s")
             part.daemon.kill()
             kills[part.kind] += 1
-            time.sleep(kill.down_seconds)  # what it costs to be away is the point
-            part.daemon.start()
         tell("all parts run; settling")
         _settle(hospital)
         counts = count(hospital)
@@ -117,12 +113,34 @@ def hurt(
 
 
 def _acts(hospital: Hospital, kills: list[Kill]) -> Iterator[tuple[Part, Kill]]:
+    """Each part in its turn, for the caller to kill; started again when its time has come, the last of them before this ends."""
+    away: dict[str, tuple[float, Part]] = {}
     next_at = time.monotonic()
     for kill in kills:
         next_at += kill.pause_seconds
+        _bring_back(away, next_at)
         time.sleep(max(0.0, next_at - time.monotonic()))
-        parts = hospital.of(kill.kind)
-        yield parts[int(kill.choice * len(parts))], kill
+        parts = [part for part in hospital.of(kill.kind) if part.name not in away]
+        if not parts:  # the only one of its kind is away still: it comes back to be killed again
+            parts = [part for _, part in away.values() if part.kind == kill.kind]
+            _start(away, parts[0])
+        part = parts[int(kill.choice * len(parts))]
+        yield part, kill
+        away[part.name] = (time.monotonic() + kill.down_seconds, part)
+    _bring_back(away, float("inf"))
+
+
+def _bring_back(away: dict[str, tuple[float, Part]], until: float) -> None:
+    """Wait for and start those whose time comes before `until`."""
+    for back_at, part in sorted(away.values(), key=lambda one: one[0]):
+        if back_at <= until:
+            time.sleep(max(0.0, back_at - time.monotonic()))
+            _start(away, part)
+
+
+def _start(away: dict[str, tuple[float, Part]], part: Part) -> None:
+    part.daemon.start()
+    del away[part.name]
 
 
 def _settle(hospital: Hospital) -> None:
