@@ -37,6 +37,7 @@ def try_source(name: str, path: Path | None) -> Trial:
     gathered = asyncio.run(gather_once(watches))
     points: list[Point] = []
     remarks = []
+    failed = 0
     for watch, outcome in gathered:
         if isinstance(outcome.error, NoData):
             remarks.append(
@@ -46,14 +47,14 @@ def try_source(name: str, path: Path | None) -> Trial:
                 )
             )
         elif isinstance(outcome.error, SourceError):
-            text = say(f"{watch.label} 采集失败：{outcome.error}", f"{watch.label} fails: {outcome.error}")
-            if len(gathered) == 1:
-                raise SourceError(text) from outcome.error
-            remarks.append(text)
+            remarks.append(say(f"{watch.label} 采集失败：{outcome.error}", f"{watch.label} fails: {outcome.error}"))
+            failed += 1
         elif outcome.error:
             raise outcome.error
         at = round(outcome.observed_at_seconds * 1000)
         points += Settler(load(), asset).settle(outcome.readings, at, name).points
+    if failed == len(gathered):
+        raise SourceError("\n".join(remarks))
     return Trial(points, "\n".join(remarks))
 
 

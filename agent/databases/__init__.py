@@ -7,6 +7,7 @@ import msgspec
 
 from agent.broker import Secret
 from agent.errors import LinkError, SourceError
+from agent.language import say
 
 Row = tuple[object, ...]
 
@@ -50,6 +51,14 @@ class Dial(Protocol):
     """Opens a session at host:port; the caller bounds it in time. Raises SourceError."""
 
     async def __call__(self, host: str, port: int, account: Account, timeout_seconds: float) -> Session: ...
+
+
+def explain_unreachable(why: str) -> str:
+    """A sentence for a server that no session could be opened at, or whose session broke; why: in the library's words."""
+    return say(
+        f"连不上或连接中断({why}),请核对地址、端口、账号，以及数据库是否在运行",
+        f"cannot be reached, or the connection broke ({why}); check the address, the port, the user, and that the database runs",
+    )
 
 
 def count(value: object) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from agent.databases import Account, Row, Session
+from agent.databases import Account, Row, Session, explain_unreachable
 from agent.errors import SourceError
 from agent.language import say
 
@@ -19,6 +19,7 @@ MAX_THREADS = 24
 
 DENIED = (1044, 1045, 1142, 1143, 1227)
 NO_TABLE = 1146
+UNREACHABLE = (2002, 2003, 2006, 2013)
 
 
 @functools.cache
@@ -133,4 +134,6 @@ def _explain(error: Exception, account: Account) -> str:
             f"没有这张表：{first}；建表语句见 infravitals-agent sample continuity_probe",
             f"{first}; `infravitals-agent sample continuity_probe` prints the CREATE TABLE",
         )
+    if code in UNREACHABLE:
+        return explain_unreachable(first.partition("(")[2].rstrip(")") or first)
     return first

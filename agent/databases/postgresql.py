@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.databases import Account, Row, Session
+from agent.databases import Account, Row, Session, explain_unreachable
 from agent.errors import SourceError
 from agent.language import say
 
@@ -110,6 +110,8 @@ class _Session:
 
 def _explain(error: "psycopg.Error", account: Account) -> str:
     """One sentence; where a right or the table is missing, what to run."""
+    import psycopg
+
     state = error.sqlstate or ""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     if state == "42501":
@@ -122,4 +124,11 @@ def _explain(error: "psycopg.Error", account: Account) -> str:
             f"没有这张表：{first}；建表语句见 infravitals-agent sample continuity_probe",
             f"{first}; `infravitals-agent sample continuity_probe` prints the CREATE TABLE",
         )
+    if "authentication failed" in first:
+        return say(
+            f"账号 {account.user} 登录被拒绝；请核对用户名与 {account.key}.password",
+            f"user {account.user} is refused, password authentication failed; check the user and {account.key}.password",
+        )
+    if isinstance(error, psycopg.OperationalError) and not state:  # libpq's own words repeat the address, in English
+        return explain_unreachable(first.rpartition("failed: ")[2])
     return first

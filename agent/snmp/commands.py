@@ -13,8 +13,8 @@ from agent.broker import Secret
 from agent.catalogue import load
 from agent.commandline import OK
 from agent.config import read_config
-from agent.documents import FileMistakes, Mistake, write_document
-from agent.errors import WrongCall
+from agent.documents import FileMistakes, Mistake, nearest, write_document
+from agent.errors import SourceError, WrongCall
 from agent.language import say
 from agent.points import Point
 from agent.readings import Settler
@@ -91,7 +91,8 @@ def try_device(parsed: argparse.Namespace) -> int:
     known = load_profiles()
     for name in names or ():
         if name not in known:
-            raise WrongCall(say(f"没有设备档案 '{name}'", f"there is no profile '{name}'"))
+            text = say(f"没有设备档案 '{name}'", f"there is no profile '{name}'")
+            raise WrongCall(text + nearest(name, known))
     device = Device(session, known, time.monotonic, names=names)
     readings, seconds, trouble = asyncio.run(_look_twice(device, parsed.target))
     points = Settler(load(), "device").settle(tuple(readings), round(time.time() * 1000), SOURCE).points
@@ -171,6 +172,18 @@ def _write(path: Path, text: str) -> None:
         raise WrongCall(say(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}")) from error
 
 
+def _write_new(path: Path, text: str) -> None:
+    """A draft that people went through is not lost to the next one."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        text = say(f"{path} 已存在，不会覆盖；请另选文件名", f"{path} is there already and stays; choose another name")
+        raise WrongCall(text) from error
+    except OSError as error:
+        raise WrongCall(say(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}")) from error
+
+
 def replay(parsed: argparse.Namespace) -> int:
     """Answer until Ctrl-C."""
     device = Replayed(read_walk(parsed.walk))
@@ -241,6 +254,12 @@ def discover(parsed: argparse.Namespace) -> int:
     )
     print(text, file=sys.stderr)
     found = asyncio.run(search.run(addresses))
+    if not found:
+        text = say(
+            f"没有设备在 {parsed.port} 端口应答；请核对凭据、端口(--port)与设备的访问控制",
+            f"no device answers on port {parsed.port}; check the credentials, the port (--port) and who may ask the devices",
+        )
+        raise SourceError(text)
     _report(parsed, found, agent)
     return OK
 
@@ -248,7 +267,7 @@ def discover(parsed: argparse.Namespace) -> int:
 def _report(parsed: argparse.Namespace, found: list[Found], agent: str) -> None:
     register = write_document(draft_register(found, agent))
     if parsed.output:
-        _write(parsed.output, register)
+        _write_new(parsed.output, register)
     if parsed.format == "json":
         _print_json({"found": found, "targets": draft_targets(found)})
         return

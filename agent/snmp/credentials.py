@@ -94,16 +94,8 @@ def _read(key: str, secret: Secret | None) -> str:
     if secret is None:
         return ""
     try:
-        return secret.read()
+        return secret.read(key=key)
     except LinkError as error:
-        if isinstance(
-            error.__cause__, OSError | UnicodeDecodeError
-        ):  # its own sentence speaks of the broker's password
-            text = say(
-                f"{key}：无法读取文件 {secret.file or secret.credential}",
-                f"{key}: cannot read the file {secret.file or secret.credential}",
-            )
-            raise SourceError(text) from error
         raise SourceError(f"{key}: {error}") from error
 
 

@@ -184,7 +184,7 @@ class Device:
                 if rows.rows or rows.is_whole:
                     found += self._shape(rows, f"{profile.name}/{name}", this.at_seconds)
         if this.troubles:
-            raise Incomplete("；".join(dict.fromkeys(this.troubles)), found)
+            raise Incomplete(say("；", "; ").join(dict.fromkeys(this.troubles)), found)
         return found
 
     def _read_clocks(self, clocks: Mapping[str, Value]) -> list[Reading]:

@@ -4,9 +4,11 @@ import argparse
 import importlib
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from agent.commandline import Parser, add_format
 from agent.language import say
+from agent.snmp.credentials import Auth, Priv
 
 DEFAULT_COMMUNITY = "public"
 DEFAULT_LISTEN = "127.0.0.1:16100"
@@ -102,11 +104,11 @@ def _add_credential(parser: Parser) -> None:
     )
     parser.add_argument("--v1", action="store_true", help=say("用版本 1", "speak version 1"))
     parser.add_argument("--v3", metavar=say("用户", "USER"), help=say("用版本 3", "speak version 3"))
-    parser.add_argument("--auth", metavar="md5…sha512")
+    parser.add_argument("--auth", choices=get_args(Auth))
     parser.add_argument(
         "--auth-password", type=Path, metavar=say("文件", "FILE"), help=say("密码所在的文件", "the file that holds it")
     )
-    parser.add_argument("--priv", metavar="des…aes256")
+    parser.add_argument("--priv", choices=get_args(Priv))
     parser.add_argument(
         "--priv-password", type=Path, metavar=say("文件", "FILE"), help=say("密码所在的文件", "the file that holds it")
     )

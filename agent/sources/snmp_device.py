@@ -81,7 +81,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
                 )
             )
         if mistakes := list(_find_mistakes(self)):
-            raise ValueError("；".join(mistakes))
+            raise ValueError(say("；", "; ").join(mistakes))
 
     def split(self) -> Mapping[str, "Config"]:
         """One section for each target."""

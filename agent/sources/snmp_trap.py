@@ -69,7 +69,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
         except ValueError:
             mistakes.append(say(f"listen: '{self.listen}' 不是地址", f"listen: '{self.listen}' is no address"))
         if mistakes:
-            raise ValueError("；".join(mistakes))
+            raise ValueError(say("；", "; ").join(mistakes))
 
     def split(self) -> "dict[str, SourceConfig]":
         """Nothing where nobody is enrolled."""

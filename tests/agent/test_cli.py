@@ -184,6 +184,16 @@ def test_try_takes_asset_and_section_from_a_file(config: Path) -> None:
     assert not (config.parent / "state").exists()
 
 
+def test_try_ends_with_1_when_every_target_fails(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    targets = "[{asset: a, host: 127.0.0.1, port: 9}, {asset: b, host: 127.0.0.1, port: 10}]"
+    credentials = f"{{c: {{community: {{file: {tmp_path}/none}}}}}}"
+    section = f"snmp_device: {{credentials: {credentials}, targets: {targets}}}"
+    path.write_text(f"site: s\nagent: g\nbroker: {{host: h}}\nsources: {{{section}}}\n")
+    done = run("try", "snmp_device", "-c", path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 2), done.stderr
+
+
 def test_try_of_an_unknown_source_ends_with_2() -> None:
     done = run("try", "host_cpuu")
     assert (done.returncode, done.stdout) == (2, "")

@@ -145,11 +145,32 @@ def test_discover_asks_only_what_is_allowed_and_writes_a_register(config: Path, 
     assert done.returncode == 0, done.stderr
     assert [(one["host"], one["name"]) for one in json.loads(done.stdout)["found"]] == [("127.0.0.1", "ward-switch")]
     assert draft.read_text() == "assets:\n  ward-switch:\n    class: server\n    reporters:\n    - gateway-1\n"
+    draft.write_text("# looked at\n")
+    done = run("discover", "-c", config, "--port", snmpd.port, "-o", draft)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2,
+        f"{draft} is there already and stays; choose another name",
+    )
+    assert draft.read_text() == "# looked at\n"
     done = run("discover", "10.0.0.0/8", "-c", config)
     assert (done.returncode, done.stderr.strip()) == (
         2,
         "10.0.0.0/8 is outside of what snmp_device.discover.ranges allows",
     )
+
+
+def test_discover_that_finds_nobody_says_what_to_check(config: Path, tmp_path: Path) -> None:
+    done = run("discover", "-c", config, "--port", free_udp_port(), "-o", tmp_path / "register.yaml")
+    assert done.returncode == 1
+    assert "check the credentials, the port (--port)" in done.stderr
+    assert not (tmp_path / "register.yaml").exists()
+
+
+def test_unknown_algorithm_and_profile_are_named_beside_those_there_are() -> None:
+    done = run("try", "127.0.0.1:9", "--v3", "u", "--auth", "sha")
+    assert (done.returncode, "'sha'" in done.stderr, "sha512" in done.stderr) == (2, True, True)
+    done = run("try", "127.0.0.1:9", "--profile", "interface")
+    assert (done.returncode, done.stderr) == (2, "there is no profile 'interface'; did you mean 'interfaces'?\n")
 
 
 def test_every_command_has_its_help() -> None:

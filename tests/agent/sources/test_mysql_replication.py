@@ -11,6 +11,7 @@ from hospital.mariadb import replica_pair
 from servers import free_port, until_async
 
 from agent.errors import NoData, SourceError
+from agent.language import speaking
 from agent.points import Value
 from agent.sources import Surroundings
 from agent.sources.mysql_replication import Config, Source
@@ -68,8 +69,12 @@ async def test_master_and_replica_in_step_delayed_stopped_and_alone(tmp_path: Pa
         async with asking(tmp_path, replica.address, user="nobody_special") as source:
             with pytest.raises(SourceError, match="GRANT"):
                 await source.collect()
-        async with asking(tmp_path, f"127.0.0.1:{free_port()}") as source:
-            with pytest.raises(SourceError, match="127"):
+        port = free_port()
+        async with asking(tmp_path, f"127.0.0.1:{port}") as source:
+            with (
+                speaking("en"),
+                pytest.raises(SourceError, match=rf"127\.0\.0\.1:{port}: .*refused\); check the address, the port"),
+            ):
                 await source.collect()
 
 

@@ -12,6 +12,7 @@ from hospital.postgres import Server, postgres_pair
 from servers import free_port, until_async
 
 from agent.errors import NoData, SourceError
+from agent.language import speaking
 from agent.points import Value
 from agent.sources import Surroundings
 from agent.sources.postgresql_replication import GRANTS, Config, Source
@@ -110,11 +111,11 @@ async def test_missing_right_wrong_password_and_missing_table_are_sentences(
         with pytest.raises(SourceError, match="GRANT pg_monitor"):
             await source.collect()
     async with asking(tmp_path, primary.address, password="wr0ng-pass") as source:
-        with pytest.raises(SourceError, match="password authentication failed") as caught:
+        with speaking("en"), pytest.raises(SourceError, match="password authentication failed") as caught:
             await source.collect()
         assert "wr0ng-pass" not in str(caught.value)
     async with asking(tmp_path, f"127.0.0.1:{free_port()}") as source:
-        with pytest.raises(SourceError, match="refused"):
+        with speaking("en"), pytest.raises(SourceError, match=r"\(Connection refused\); check the address, the port"):
             await source.collect()
 
 

@@ -129,7 +129,9 @@ async def test_missing_secret_is_said_without_it(snmpd: Snmpd, secrets: Path, en
     (secrets / "community").unlink()
     [watch, *_] = SourceSection(SOURCE, Source, config).watches(Surroundings("gateway"))
     [(_, outcome)] = await gather_once([watch])
-    assert str(outcome.error) == f"community: cannot read the file {secrets}/community"
+    assert str(outcome.error) == (
+        f"community: cannot read the password file {secrets}/community: it does not exist; mend it or change community"
+    )
 
 
 HEAD = "credentials: {a: {community: {env: X}}, b: {community: {env: X}}}\n"
