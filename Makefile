@@ -40,7 +40,7 @@ pages: .venv/dev.stamp
 
 # new versions of everything, on purpose and in a commit of its own
 lock: .venv/dev.stamp
-	$(VENV)/uv pip compile -q pyproject.toml requirements/build.in --extra collector --extra databases --extra probe --extra snmp \
+	$(VENV)/uv pip compile -q pyproject.toml requirements/build.in --extra collector --extra databases --extra oracle --extra probe --extra snmp --extra sqlserver \
 	  --python-version 3.11 --upgrade --generate-hashes --no-header --no-emit-index-url -o requirements/up.lock
 	$(VENV)/uv pip compile -q pyproject.toml requirements/build.in --extra collector --extra databases --extra probe --extra snmp --extra dev \
 	  --python-version 3.11 --upgrade --generate-hashes --no-header --no-emit-index-url -o requirements/dev.lock
