@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "grafana"
 DAY_MS = 86_400_000
 WIDTH = 1000
-"""Points that a panel asks for: as many as it is wide."""
+"""Points that a panel asks for unless it says how many: as many as it is wide."""
 
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS, "y": 365 * DAY_MS}
 _NICE_MS = [
@@ -64,11 +64,11 @@ def span_of(page: Mapping[str, Any], panel: Mapping[str, Any], now: int) -> Span
     return Span(now - duration_ms(text), now)
 
 
-def interval_ms(span: Span, least: str) -> int:
-    """$__interval: the span over the panel's width, rounded, and no less than the panel's least."""
-    exact = (span.end - span.start) / WIDTH
+def interval_ms(span: Span, panel: Mapping[str, Any]) -> int:
+    """$__interval: the span over the points that are asked for, rounded, and no less than the panel's least."""
+    exact = (span.end - span.start) / panel.get("maxDataPoints", WIDTH)
     rounded = min(_NICE_MS, key=lambda nice: abs(nice - exact))
-    return max(rounded, duration_ms(least or "15s"))
+    return max(rounded, duration_ms(panel.get("interval", "15s")))
 
 
 def interval_text(milliseconds: int) -> str:
@@ -133,9 +133,7 @@ def asked(page: Mapping[str, Any], chosen: Mapping[str, Chosen], now: int) -> It
     for panel in page["panels"]:
         span = span_of(page, panel, now)
         for target in panel.get("targets", ()):
-            query = fill_macros(
-                fill_variables(target["query"], chosen), span, interval_ms(span, panel.get("interval", ""))
-            )
+            query = fill_macros(fill_variables(target["query"], chosen), span, interval_ms(span, panel))
             columns = (
                 [one["matcher"]["options"] for one in panel["fieldConfig"]["overrides"]] if is_plain(panel) else []
             )

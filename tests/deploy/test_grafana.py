@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from dashboards.files import made
 from grafana import FOLDER, ROOT, Asked, Chosen, answer, asked, choices, dashboards, judge, offered
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from influxstore import DATABASE
 from shown_hospital import DEAD, MAIN, TROUBLED, ShownHospital
@@ -21,6 +23,7 @@ from starlette.routing import Route
 
 from agent.documents import read_document
 from collector.ruleset import load_rules
+from collector.score import Scorecard
 from collector.web.app import create_app
 
 KINDS = {"stat", "gauge", "timeseries", "table", "bargauge", "state-timeline", "text", "row"}
@@ -87,6 +90,40 @@ def lacks(one: Asked, series: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield "two series of one name"
 
 
+def test_scores_that_are_drawn_are_those_of_the_scorecard(shown: ShownHospital) -> None:
+    page, server = page_of("en", "readiness"), shown.kept.server
+    with shown.kept.open() as store:
+        *_, before, _, _, newest = (msgspec.json.decode(one.body, type=Scorecard) for one in store.scorecards(MAIN, 0))
+    chosen = choices(page, server, DATABASE, {"site": MAIN})
+    shows = {(one.panel, one.alias): one.query for one in asked(page, chosen, shown.seen_at)}
+    drawn_values = [answer(server, DATABASE, shows["The whole index", name])[0]["values"][0][1] for name in STANDING]
+    assert drawn_values == [newest.total.low, newest.total.high, newest.total.coverage]
+    assert 0 < before.total.low < newest.total.low < newest.total.high
+    [row] = [
+        dict(zip(one["columns"], one["values"][0], strict=True))
+        for one in answer(server, DATABASE, shows["Criteria that changed since yesterday", ""])
+        if one["tags"]["node"] == "public-imaging-assessed"
+    ]
+    assert (row["low"], row["change"], row["status"]) == (100, 100, "scored")
+
+
+def test_variables_offer_the_sites_the_zones_and_the_assets_of_a_zone(shown: ShownHospital) -> None:
+    server = shown.kept.server
+    site, zone, asset, _ = page_of("zh", "asset")["templating"]["list"]
+    everywhere = {"site": Chosen(MAIN), "zone": Chosen(zone["allValue"], is_all=True)}
+    assert set(offered(site, {}, server, DATABASE)) == EVERY
+    assert offered(zone, everywhere, server, DATABASE) == ["core", "office"]
+    assert offered(asset, everywhere, server, DATABASE) == ["his-1", "office-probe"]
+    assert offered(asset, everywhere | {"zone": Chosen("office")}, server, DATABASE) == ["office-probe"]
+    without_register = {"site": Chosen(TROUBLED), "zone": Chosen(zone["allValue"], is_all=True)}
+    assert offered(asset, without_register, server, DATABASE) == ["campus-1"]
+    probed = page_of("zh", "isolation")["templating"]["list"][1]
+    assert set(offered(probed, everywhere, server, DATABASE)) == {"core", "office"}
+
+
+STANDING = ("counts", "at best", "has data")
+
+
 @pytest.mark.parametrize(("language", "name"), PAGES)
 def test_over_an_empty_database_nothing_fails_and_panels_say_what_to_do(
     language: str, name: str, shown: ShownHospital
@@ -133,6 +170,10 @@ def test_panels_have_their_place_their_number_and_the_one_data_source(language: 
 @pytest.mark.parametrize("name", [name for _, name in PAGES[: len(PAGES) // 2]])
 def test_both_languages_show_the_same_and_each_speaks_its_own(name: str) -> None:
     zh, en = (page_of(language, name) for language in LANGUAGES)
+    units_of = re.findall(r'"unit": "([^"]+)"|"id": "unit", "value": "([^"]+)"', json.dumps(en))
+    assert {one or other for one, other in units_of} <= {
+        value for value in vars(units).values() if isinstance(value, str)
+    }
     queries = [
         [target["query"] for panel in page["panels"] for target in panel.get("targets", ())] for page in (zh, en)
     ]

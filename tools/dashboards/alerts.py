@@ -16,6 +16,7 @@ from collector.report import INDICATORS
 from dashboards.influx import DATASOURCE_UID, InfluxQuery, InfluxQueryBuilder, one_of
 from dashboards.lines import limit
 from dashboards.names import book
+from dashboards.readiness import SINCE_YESTERDAY
 
 GROUP = "infravitals"
 FOLDER_TITLE = "Infravitals"
@@ -151,7 +152,7 @@ def _scores() -> list[Alert]:
             "score-fallen",
             Text("分数下降", "A score has fallen"),
             'SELECT first("low") - last("low") AS "fall" FROM "score" WHERE "kind" = \'node\''
-            f' AND {one_of("node", _watched())} AND time > now() - 25h GROUP BY "site", "node"',
+            f' AND {one_of("node", _watched())} AND time > now() - {SINCE_YESTERDAY} GROUP BY "site", "node"',
             ("gt", [FALL_POINTS]),
             "warning",
             "0s",

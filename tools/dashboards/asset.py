@@ -162,4 +162,4 @@ def build() -> Dashboard:
         ),
         Band(say("事件", "Events"), [Cell(_events(), 24, 8)]),
     ]
-    return build_page("asset", say("资产", "An asset"), bands, Variables(zone=True, asset=True))
+    return build_page("asset", say("资产", "An asset"), bands, Variables(zone="register", asset=True))

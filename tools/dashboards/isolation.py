@@ -133,4 +133,6 @@ def build() -> Dashboard:
         Band(say("逐格", "Cell by cell"), [Cell(_cells(), 15, 12), Cell(_proofs(), 9, 12)]),
         Band(say("随时间", "Over time"), [Cell(_course(), 12, 9), Cell(_controls(), 12, 9)]),
     ]
-    return build_page("isolation", say("分区隔离", "Isolation of the zones"), bands, Variables(zone=True), "now-7d")
+    return build_page(
+        "isolation", say("分区隔离", "Isolation of the zones"), bands, Variables(zone="isolation"), "now-7d"
+    )

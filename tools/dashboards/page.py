@@ -1,7 +1,7 @@
 """A dashboard's frame: its variables, its links, and the grid on which panels stand row by row."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models.dashboard import (
@@ -42,13 +42,18 @@ class Band(NamedTuple):
 
 
 class Variables(NamedTuple):
-    """Which of the variables a dashboard has beside the site and the page's address."""
+    """Which of the variables a dashboard has beside the site and the page's address. zone: where the zones are taken from."""
 
-    zone: bool = False
+    zone: Literal["", "register", "isolation"] = ""
     asset: bool = False
 
 
 SITE_ALONE = Variables()
+
+ZONES_OF = {
+    "register": 'SHOW TAG VALUES FROM "asset" WITH KEY = "zone"',
+    "isolation": 'SHOW TAG VALUES FROM "isolation_cell" WITH KEY IN ("from_zone", "to_zone")',
+}
 
 
 def uid_of(name: str) -> str:
@@ -114,7 +119,7 @@ def _variables(wanted: Variables) -> Iterator[dashboard.QueryVariable | dashboar
     yield _chosen("site", say("院区", "Site"), 'SHOW TAG VALUES FROM "batch" WITH KEY = "site"')
     of_site = "\"site\" = '$site'"
     if wanted.zone:
-        query = f'SHOW TAG VALUES FROM "asset" WITH KEY = "zone" WHERE {of_site}'
+        query = f"{ZONES_OF[wanted.zone]} WHERE {of_site}"
         yield (
             _chosen("zone", say("区域", "Zone"), query)
             .include_all(True)

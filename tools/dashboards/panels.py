@@ -45,7 +45,10 @@ class Step(NamedTuple):
 
 
 class Look(NamedTuple):
-    """How numbers are shown. nothing: what to do when there are none. span: the panel's own stretch of time, up to now."""
+    """How numbers are shown. nothing: what to do when there are none. span: the panel's own stretch of time, up to now.
+
+    points: how many of each series are asked for at most, where there are many series; by default as many as the panel is wide.
+    """
 
     nothing: str
     unit: str = "none"
@@ -57,6 +60,7 @@ class Look(NamedTuple):
     description: str = ""
     span: str = ""
     interval: str = ""
+    points: int | None = None
 
 
 class Line(NamedTuple):
@@ -121,6 +125,7 @@ def _finish(panel: Panel, title: str, lines: Sequence[Line], look: Look, shape: 
     panel.time_from = look.span or None
     panel.hide_time_override = True if look.span else None
     panel.interval = look.interval or None
+    panel.max_data_points = look.points
     return panel
 
 

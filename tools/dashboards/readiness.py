@@ -4,7 +4,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from agent.language import current, say
 from dashboards.influx import SITE, one_of
-from dashboards.names import SCORE_STEPS, Node, criterion_words, dimensions, indicators, node_words, status_words
+from dashboards.names import SCORE_STEPS, Node, book, criterion_words, dimensions, indicators, node_words, status_words
 from dashboards.page import Band, Cell, build_page, uid_of
 from dashboards.panels import (
     AMBER,
@@ -25,7 +25,8 @@ from dashboards.panels import (
 
 NEWEST = "3h"
 """A scorecard older than this is not shown as the present one: it is written every hour."""
-SINCE_YESTERDAY = "25h"
+SINCE_YESTERDAY = "1530m"
+"""A day, the hour until the next scorecard, and half an hour for it to come: the first within is of this hour of yesterday, or the one before."""
 MONTH_SECONDS = 30 * 86_400
 
 
@@ -123,7 +124,12 @@ def _table() -> Panel:
 
 
 def _changes() -> Panel:
-    first = Column("node", say("准则", "Criterion"), words=criterion_words(_all()), link=explained("criterion"))
+    first = Column(
+        "node",
+        say("准则", "Criterion"),
+        words=criterion_words(tuple(sorted(book().criteria))),
+        link=explained("criterion"),
+    )
     query = (
         'SELECT "change", "low", "high", "coverage", "status" FROM (SELECT last("low") - first("low") AS "change", last("low") AS "low",'
         ' last("high") AS "high", last("coverage") AS "coverage", last("status") AS "status"'
@@ -138,11 +144,6 @@ def _changes() -> Panel:
     return rows(title, query, score_columns(first), Look(nothing, span=SINCE_YESTERDAY), sort)
 
 
-def _all() -> tuple[str, ...]:
-    """Whatever a table may name: of a criterion that is not known by its title the id is shown."""
-    return tuple(dict.fromkeys(name for node in _eleven() for name in node.criteria))
-
-
 def _attestations() -> Panel:
     query = (
         'SELECT last("left_seconds") AS "left", last("expires") AS "expires", last("status") AS "status" FROM "score"'
@@ -151,7 +152,12 @@ def _attestations() -> Panel:
     steps = (Step(None, RED), Step(0, AMBER), Step(MONTH_SECONDS, GREEN))
     left = say("还剩", "Left")
     columns = [
-        Column("node", say("准则", "Criterion"), words=criterion_words(_all()), link=explained("criterion")),
+        Column(
+            "node",
+            say("准则", "Criterion"),
+            words=criterion_words(tuple(sorted(book().criteria))),
+            link=explained("criterion"),
+        ),
         Column("status", say("状态", "Status"), words=status_words(), width=110),
         Column("left", left, "dtdurations", width=200, steps=steps),
         Column("expires", say("到期", "Ends"), "dateTimeAsIso", width=180),
