@@ -12,10 +12,11 @@ from grafana_foundation_sdk.models.alerting import RelativeTimeRange, Rule
 from grafana_foundation_sdk.models.dashboard import DataSourceRef
 
 from agent.catalogue import Text
+from agent.language import Language, speaking
 from collector.report import INDICATORS
 from dashboards.influx import DATASOURCE_UID, InfluxQuery, InfluxQueryBuilder, one_of
 from dashboards.lines import limit
-from dashboards.names import book
+from dashboards.names import book, node_words
 from dashboards.readiness import SINCE_YESTERDAY
 
 GROUP = "infravitals"
@@ -65,6 +66,14 @@ def _watched() -> tuple[str, ...]:
         "total",
         *(place.path for place in book().places() if place.path in INDICATORS or place.parent in INDICATORS),
     )
+
+
+def _title(language: Language) -> str:
+    """The title of the node in the label `node`, as Grafana's templates choose it."""
+    with speaking(language):
+        titles = {node: shown for node, (shown, _) in node_words().items() if node in _watched()}
+    choices = "{{ else if eq $labels.node ".join(f'"{node}" }}}}{title}' for node, title in titles.items())
+    return f"{{{{ if eq $labels.node {choices}{{{{ end }}}}"
 
 
 def _collecting() -> list[Alert]:
@@ -157,8 +166,8 @@ def _scores() -> list[Alert]:
             "warning",
             "0s",
             Text(
-                '{{ $labels.site }} 的 {{ $labels.node }} 比昨天低 {{ printf "%.1f" $values.B.Value }} 分',
-                '{{ $labels.node }} of {{ $labels.site }} is {{ printf "%.1f" $values.B.Value }} points lower than yesterday',
+                f'{{{{ $labels.site }}}} 的“{_title("zh")}”比昨天低 {{{{ printf "%.1f" $values.B.Value }}}} 分',
+                f'{_title("en")} of {{{{ $labels.site }}}} is {{{{ printf "%.1f" $values.B.Value }}}} points lower than yesterday',
             ),
             Text(
                 "“医院就绪度”仪表板列出变了的准则；infravitals diff 说明原因",
