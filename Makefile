@@ -34,9 +34,10 @@ chaos: .venv/dev.stamp
 	tools/apt_packages.sh $(CHAOS_PACKAGES)
 	PYTHONPATH=tests $(VENV)/python -m chaos
 
-# the generated reference pages
+# the generated reference pages and Grafana's files
 pages: .venv/dev.stamp
 	$(VENV)/python -m agent.catalogue.page
+	PYTHONPATH=tools $(VENV)/python -m dashboards
 
 # new versions of everything, on purpose and in a commit of its own
 lock: .venv/dev.stamp
