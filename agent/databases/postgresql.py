@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.databases import Account, Row, Session, explain_unreachable
+from agent.databases import Account, Row, Session, explain_certificate, explain_plain, explain_unreachable
 from agent.errors import SourceError
 from agent.language import say
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import psycopg
 
 APPLICATION = "infravitals"
+SSL_MODES = {"verify": "verify-full", "require": "require", "off": "disable", "prefer": "prefer"}
 
 
 async def dial(host: str, port: int, account: Account, timeout_seconds: float) -> Session:
@@ -27,6 +28,7 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
                 "the PostgreSQL client is missing: the extra `databases`",
             )
         ) from error
+    account.read_authority()  # a file of no use is said in our words
     try:
         connection = await psycopg.AsyncConnection.connect(
             host=host,
@@ -36,11 +38,13 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
             password=account.read_password(),
             application_name=APPLICATION,
             autocommit=True,
+            sslmode=SSL_MODES[account.wire],
+            sslrootcert=account.ca,
             connect_timeout=max(2, round(timeout_seconds)),
             prepare_threshold=None,  # a pooler in between knows no prepared statements
         )
     except psycopg.Error as error:
-        raise SourceError(f"{host}:{port}: {_explain(error, account)}") from error
+        raise SourceError(f"{host}:{port}: {_explain_dial(error, host, account)}") from error
     return _Session(connection, f"{host}:{port}", account)
 
 
@@ -106,6 +110,16 @@ class _Session:
                 twin.shutdown(socket.SHUT_RDWR)
             except OSError:
                 return
+
+
+def _explain_dial(error: "psycopg.Error", host: str, account: Account) -> str:
+    text = str(error)
+    if "certificate verify failed" in text or "does not match host name" in text:
+        [line, *_] = [line for line in text.splitlines() if "certificate" in line]
+        return explain_certificate(host, line.rpartition("failed: ")[2].strip()[:200], account)
+    if "does not support SSL" in text:
+        return explain_plain(account)
+    return _explain(error, account)
 
 
 def _explain(error: "psycopg.Error", account: Account) -> str:

@@ -8,7 +8,7 @@ import msgspec
 
 from agent.broker import Secret
 from agent.continuity.settings import Address, Id, TableName, split_address
-from agent.databases import Account, Dial, Session
+from agent.databases import Account, Dial, Session, TlsMode, check_tls
 from agent.errors import NoData, SourceError
 from agent.language import say
 from agent.points import Value
@@ -18,13 +18,21 @@ T = TypeVar("T")
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Servers that hold the same data. token_table: write a token at each that takes it and read it at the others."""
+    """Servers that hold the same data. token_table: write a token at each that takes it and read it at the others.
+
+    tls, ca: see `Account`.
+    """
 
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(min_length=1, max_length=16)]
     database: str
     user: str
     password: Secret | None = None
     token_table: TableName | None = None
+    tls: TlsMode | None = None
+    ca: str | None = None
+
+    def __post_init__(self) -> None:
+        check_tls(self.tls, self.ca)
 
 
 class PairsConfig(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,7 +47,7 @@ class Sides:
 
     def __init__(self, pair: Pair, key: str, dial: Dial, timeout_seconds: float) -> None:
         self.names = list(pair.addresses)
-        self._account = Account(pair.database, pair.user, pair.password, key)
+        self._account = Account(pair.database, pair.user, pair.password, key, pair.tls, pair.ca)
         self._dial = dial
         self._timeout_seconds = timeout_seconds
         self._sessions: dict[str, Session] = {}

@@ -156,6 +156,17 @@ def replica_pair() -> Iterator[tuple[Server, Server]]:
 
 
 @contextmanager
+def lone_server(settings: str) -> Iterator[Server]:
+    """One server with these settings more; the rights are given."""
+    with _place("db-a") as [server]:
+        server.configure(settings)
+        server.start()
+        server.wait()
+        server.sql(GRANTS)
+        yield server
+
+
+@contextmanager
 def galera_cluster() -> Iterator[list[Server]]:
     """Three nodes, whole and in step."""
     with _place("n1", "n2", "n3") as nodes:
