@@ -30,12 +30,29 @@ EXAMPLES: Mapping[str, object] = {
             "password": {"file": "/etc/infravitals-agent/emr-db.password"},
         },
     },
+    "oracle_dataguard.pairs": {
+        "his-db": {
+            "addresses": ["his-ora-1.hospital.local:1521", "his-ora-2.hospital.local:1521"],
+            "database": "his",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/his-ora.password"},
+        },
+    },
     "postgresql_replication.pairs": {
         "his-db": {
             "addresses": ["his-db-1.hospital.local:5432", "his-db-2.hospital.local:5432"],
             "database": "postgres",
             "user": "infravitals",
             "password": {"file": "/etc/infravitals-agent/his-db.password"},
+        },
+    },
+    "sqlserver_alwayson.pairs": {
+        "lis-db": {
+            "addresses": ["lis-db-1.hospital.local:1433", "lis-db-2.hospital.local:1433"],
+            "database": "lis",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/lis-db.password"},
+            "ca": "/etc/infravitals-agent/ca.pem",
         },
     },
     "snmp_device.credentials": {"ward": {"version": "2c", "community": {"file": "/etc/infravitals-agent/community"}}},
@@ -256,6 +273,10 @@ TEXTS: Mapping[str, Text] = {
         "servers that hold the same data, by name; with token_table tokens prove dual-active, see docs/failover.md",
     ),
     "answer_seconds": Text("一台服务器的应答时限(秒)", "how long one server may take to answer, in seconds"),
+    "ceph.cluster": Text("集群在数据中的名称", "what the cluster is called in the data"),
+    "ceph.file": Text("Ceph 的配置文件", "Ceph's own file"),
+    "ceph.user": Text("以哪个 Ceph 用户读取", "the user of Ceph that reads"),
+    "ceph.keyring": Text("该用户的密钥文件", "the file with that user's key"),
     "pacemaker.cluster": Text("集群在数据中的名称", "what the cluster is called in the data"),
     "libvirt.uri": Text("虚拟化平台，写法同 virsh -c", "the hypervisor, as virsh -c takes it"),
     "snmp_device.timeout_seconds": Text(

@@ -62,7 +62,10 @@ class _Memory(msgspec.Struct):
 
 
 class Stream:
-    """Starts its prober in `start`, hands over in `take_tally` and `take_findings`. file: where it remembers, None: nowhere."""
+    """Starts its prober in `start`, hands over in `take_tally` and `take_findings`. file: where it remembers, None: nowhere.
+
+    reason: why the token that settled last is not good, "" when it is.
+    """
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class Stream:
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._is_forgetful = False
+        self.reason = ""
 
     @property
     def is_out(self) -> bool:
@@ -127,6 +131,7 @@ class Stream:
         if self.observe is not None:
             self.observe(token)
         self._tally.sent += 1
+        self.reason = token.reason
         if token.is_good:
             self._tally.good += 1
             self._tally.latency_seconds += token.settled_at - token.sent_at

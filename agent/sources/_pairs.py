@@ -42,6 +42,18 @@ class PairsConfig(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields
     answer_seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 3.0
 
 
+def refuse_tokens(pairs: Mapping[str, Pair]) -> None:
+    """For a source that writes nothing. Raises ValueError."""
+    for name, pair in pairs.items():
+        if pair.token_table is not None:
+            raise ValueError(
+                say(
+                    f"'{name}'：这里不写令牌，没有 token_table",
+                    f"'{name}': no tokens are written here, so there is no token_table",
+                )
+            )
+
+
 class Sides:
     """Sessions to all servers of a pair, asked at the same time; a side that hangs costs its own answer only."""
 
@@ -182,8 +194,8 @@ class PairsSource(Generic[S]):
         }
         self._mastery = {pair: Mastery(surroundings.monotonic) for pair in config.pairs}
 
-    async def read_server(self, session: Session) -> S:
-        """What one server says. Raises SourceError."""
+    async def read_server(self, session: Session, pair: Pair) -> S:
+        """What one server of a pair says. Raises SourceError."""
         raise NotImplementedError
 
     def is_refused(self, error: SourceError) -> bool:
@@ -216,7 +228,8 @@ class PairsSource(Generic[S]):
         await asyncio.gather(*(sides.close() for sides in self._sides.values()))
 
     async def _read_pair(self, name: str) -> list[Reading] | SourceError:
-        answers = await self._sides[name].ask(self.read_server)
+        pair = self._config.pairs[name]
+        answers = await self._sides[name].ask(lambda session: self.read_server(session, pair))
         known = {key: server for key, server in answers.items() if not isinstance(server, SourceError)}
         if not known:
             return SourceError("; ".join(str(answer) for answer in answers.values()))

@@ -21,7 +21,7 @@ from agent.errors import SourceError
 from agent.language import say
 from agent.points import Value
 from agent.sources import Surroundings
-from agent.sources._pairs import PairsConfig, PairsSource
+from agent.sources._pairs import Pair, PairsConfig, PairsSource
 
 GRANTS = """-- PostgreSQL, on the primary; the standbys get it by replication
 CREATE ROLE infravitals LOGIN PASSWORD '…' CONNECTION LIMIT 16;
@@ -64,7 +64,7 @@ class Source(PairsSource[Side]):
     def __init__(self, config: Config, surroundings: Surroundings) -> None:
         super().__init__(config, surroundings, "postgresql_replication", dial)
 
-    async def read_server(self, session: Session) -> Side:
+    async def read_server(self, session: Session, pair: Pair) -> Side:
         """Raises SourceError when a right is missing."""
         return await _read_side(session)
 
