@@ -22,6 +22,9 @@ EXAMPLES: Mapping[str, object] = {
     "spool.path": "/var/lib/infravitals-agent/spool.sqlite",
     "host_clock.program": "chrony",
     "keepalived.watched": {"HIS": "10.1.2.100"},
+    "backup_folder.systems": {
+        "his": {"dr-room": {"folder": "/backup/his", "full": "full-*", "incremental": "wal-*", "offsite": True}},
+    },
     "mysql_replication.pairs": {
         "emr-db": {
             "addresses": ["emr-db-1.hospital.local:3306", "emr-db-2.hospital.local:3306"],
@@ -273,6 +276,13 @@ TEXTS: Mapping[str, Text] = {
         "servers that hold the same data, by name; with token_table tokens prove dual-active, see docs/failover.md",
     ),
     "answer_seconds": Text("一台服务器的应答时限(秒)", "how long one server may take to answer, in seconds"),
+    "backup_folder.systems": Text(
+        "备份按系统、按副本存放处：目录，全量与增量的名称样式，是否在灾备机房或异地",
+        "backups by system and copy: the folder, what full and incremental ones are called, whether it lies in the DR room or off site",
+    ),
+    "backup_folder.settle_seconds": Text(
+        "这段时间内(秒)还有改动的不算完成", "what changed within so many seconds is not finished"
+    ),
     "ceph.cluster": Text("集群在数据中的名称", "what the cluster is called in the data"),
     "ceph.file": Text("Ceph 的配置文件", "Ceph's own file"),
     "ceph.user": Text("以哪个 Ceph 用户读取", "the user of Ceph that reads"),
