@@ -127,7 +127,7 @@ class Source:
         }
         if tally.good:
             fields["latency_seconds"] = tally.latency_seconds / tally.good
-        remark = say(f"{name} 失败：{stream.reason}", f"{name} fails: {stream.reason}") if stream.reason else ""
+        remark = say(f"{name} 失败：{stream.reason}", f"{name} fails: {stream.reason}") if not stream.is_up else ""
         tags = {"service": self._config.probes[name].service, "probe": name}
         return [Reading("service_probe", fields, tags, remark=remark)]
 

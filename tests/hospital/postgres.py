@@ -119,6 +119,21 @@ class Server:
         for pid in self.pids():
             _send(pid, how)
 
+    def freeze(self) -> None:
+        """It accepts and does not answer."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        self.signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """As an administrator stops it: what is written goes out to the standby first."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+
     def sql(self, text: str) -> list[str]:
         """The rows of a statement by the administrator, columns apart by |."""
         words = ["-X", "-A", "-t", "-q", "-h", str(self._folder), "-p", str(self.port), "-d", "postgres", "-c", text]
@@ -163,6 +178,19 @@ def postgres_pair(*, is_synchronous: bool) -> Iterator[tuple[Server, Server]]:
         for server in (primary, standby):
             server.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def return_home(old: Server, survivor: Server) -> None:
+    """The dead server is built anew from the survivor, follows it, and takes over again; the survivor is stopped."""
+    shutil.rmtree(old.data)
+    source = ("-h", "127.0.0.1", "-p", str(survivor.port), "-U", "postgres")
+    slot = ("-R", "-X", "stream", "-C", "-S", "again", "--no-sync", "--checkpoint=fast")
+    as_postgres(binary("pg_basebackup"), *source, "-D", old.data, *slot, folder=old.data.parent)
+    old.configure()
+    old.start()
+    until(lambda: survivor.sql("SELECT state FROM pg_stat_replication") == ["streaming"])
+    survivor.stop()
+    old.sql("SELECT pg_promote()")
 
 
 def numbers_on_disk(dead: Server) -> set[int]:
