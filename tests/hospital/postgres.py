@@ -81,9 +81,21 @@ class Server:
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(settings)
 
-    def start(self) -> None:
+    def start(self, ahead_seconds: int = 0) -> None:
+        """ahead_seconds: how far its clock is before the machine's, by libfaketime."""
+        faked: list[str] = []
+        if ahead_seconds:
+            library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+            assert library, "libfaketime is not installed: apt-get install -y --no-install-recommends libfaketime"
+            settings = (
+                f"LD_PRELOAD={library}",
+                f"FAKETIME={ahead_seconds:+d}s",
+                "DONT_FAKE_MONOTONIC=1",
+                "FAKETIME_DISABLE_SHM=1",
+            )
+            faked = ["env", *settings]  # behind setpriv, which is root still and would leave its files to nobody
         log = (self._folder / f"{self.name}.log").open("ab")
-        command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", binary("postgres"), "-D"]
+        command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *faked, binary("postgres"), "-D"]
         self._process = subprocess.Popen(
             [*command, str(self.data)], cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
