@@ -1,9 +1,11 @@
 """Doors to databases: one file per client library, imported only when a configured source dials. All speak `Session`."""
 
+import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -12,6 +14,7 @@ from agent.errors import LinkError, SourceError
 from agent.language import say
 
 Row = tuple[object, ...]
+C = TypeVar("C")
 
 
 TlsMode = Literal["verify", "require", "off"]
@@ -123,6 +126,21 @@ class Dial(Protocol):
     """Opens a session at host:port; the caller bounds it in time. Raises SourceError."""
 
     async def __call__(self, host: str, port: int, account: Account, timeout_seconds: float) -> Session: ...
+
+
+async def dial_in_thread(threads: Executor, connect: Callable[[], C], close: Callable[[C], None]) -> C:
+    """What `connect` gives, which blocks; a connection that comes when nobody waits any more is closed."""
+    dialling = asyncio.get_running_loop().run_in_executor(threads, connect)
+
+    def let_go(done: asyncio.Future[C]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            close(done.result())
+
+    try:
+        return await asyncio.shield(dialling)
+    except asyncio.CancelledError:
+        dialling.add_done_callback(let_go)
+        raise
 
 
 def explain_unreachable(why: str) -> str:

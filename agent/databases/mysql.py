@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from agent.databases import Account, Row, Session, explain_certificate, explain_plain, explain_unreachable
+from agent.databases import (
+    Account,
+    Row,
+    Session,
+    dial_in_thread,
+    explain_certificate,
+    explain_plain,
+    explain_unreachable,
+)
 from agent.errors import SourceError
 from agent.language import say
 
@@ -72,7 +80,7 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
         return made
 
     try:
-        connection = await asyncio.get_running_loop().run_in_executor(_threads(), connect)
+        connection = await dial_in_thread(_threads(), connect, _cut)
     except (pymysql.MySQLError, OSError, RuntimeError) as error:
         # RuntimeError: a way to log in that needs TLS or another package
         raise SourceError(f"{host}:{port}: {_explain_dial(error, host, account)}") from error
@@ -122,8 +130,12 @@ class _Session:
             return names, [tuple(row) for row in cursor.fetchall()] if names else []
 
     async def close(self) -> None:
-        # the polite end of a session is a word to the server, which may hang; closing the socket says enough
-        self._connection._force_close()  # type: ignore[attr-defined]
+        _cut(self._connection)
+
+
+def _cut(connection: "pymysql.connections.Connection[pymysql.cursors.Cursor]") -> None:
+    # the polite end of a session is a word to the server, which may hang; closing the socket says enough
+    connection._force_close()  # type: ignore[attr-defined]
 
 
 def _required(account: Account) -> ssl.SSLContext | None:

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from agent.databases import Account, Row, Session, explain_certificate, explain_plain, explain_unreachable
+from agent.databases import (
+    Account,
+    Row,
+    Session,
+    dial_in_thread,
+    explain_certificate,
+    explain_plain,
+    explain_unreachable,
+)
 from agent.errors import SourceError
 from agent.language import say
 
@@ -65,7 +73,7 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
         )
 
     try:
-        connection = await asyncio.get_running_loop().run_in_executor(_threads(), connect)
+        connection = await dial_in_thread(_threads(), connect, _cut)
     except (pytds.Error, OSError, OpenSSL.SSL.Error) as error:
         raise SourceError(f"{host}:{port}: {_explain_dial(error, host, account)}") from error
     return _Session(connection, f"{host}:{port}", account)
@@ -110,12 +118,16 @@ class _Session:
             return names, [tuple(row) for row in cursor.fetchall()] if names else []
 
     async def close(self) -> None:
-        # the polite end of a session is a word to the server, which may hang; closing the socket says enough
-        carried = self._connection._tds_socket.sock
-        plain: socket.socket = getattr(carried, "_transport", carried)
-        with contextlib.suppress(OSError):
-            plain.shutdown(socket.SHUT_RDWR)  # whoever waits on it stops waiting
-        plain.close()
+        _cut(self._connection)
+
+
+def _cut(connection: "pytds.Connection") -> None:
+    # the polite end of a session is a word to the server, which may hang; closing the socket says enough
+    carried = connection._tds_socket.sock
+    plain: socket.socket = getattr(carried, "_transport", carried)
+    with contextlib.suppress(OSError):
+        plain.shutdown(socket.SHUT_RDWR)  # whoever waits on it stops waiting
+    plain.close()
 
 
 def _is_for(cert: "OpenSSL.crypto.X509", name: bytes) -> bool:

@@ -18,7 +18,7 @@ from agent.continuity.settings import Probe
 from agent.databases import Account, Dial, Session, TlsMode, mysql, postgresql
 from agent.errors import SourceError
 from agent.language import speaking
-from agent.sources import postgresql_replication
+from agent.sources import Surroundings, load_source, postgresql_replication
 
 KEY = "continuity_probe.probes.his-db"
 
@@ -147,6 +147,28 @@ async def test_wrong_authority_and_wrong_name_are_refused_in_one_sentence_that_n
     said = str(caught.value)
     assert f"checked with {authority.certificate}, is not for 127.0.0.1" in said and KEY in said
     assert "\n" not in said
+
+
+async def test_replication_and_tokens_dial_as_their_section_says(
+    place: Place, authority: Authority, wrong: Path, password: Secret
+) -> None:
+    kind = "postgresql" if place.dial is postgresql.dial else "mysql"
+    module = load_source(f"{kind}_replication")
+    for ca in (authority.certificate, wrong):
+        login = {"database": place.database, "user": "infravitals", "password": {"file": password.file}, "ca": str(ca)}
+        where = {"addresses": [f"localhost:{place.port}"], **login}
+        source = module.Source(msgspec.convert({"pairs": {"his-db": where}}, module.Config), Surroundings("gateway"))
+        reach = msgspec.convert({"service": "his", "kind": kind, **where}, Probe).make_reach("his-db")
+        if ca == wrong:
+            with speaking("en"), pytest.raises(SourceError, match=f"CA in {wrong}.*pairs.his-db.ca"):
+                await source.collect()
+            with speaking("en"), pytest.raises(SourceError, match=f"CA in {wrong}.*probes.his-db.ca"):
+                await reach.send(1, 0.0)
+        else:
+            assert await source.collect()
+            assert await reach.send(1, 0.0)
+        await source.close()
+        await reach.close()
 
 
 async def test_file_that_is_none_is_named(place: Place, password: Secret, tmp_path: Path) -> None:
