@@ -275,6 +275,14 @@ TEXTS: Mapping[str, Text] = {
         "持有同一份数据的服务器，按名称；填 token_table 则以令牌验证双活，见 docs/failover.md",
         "servers that hold the same data, by name; with token_table tokens prove dual-active, see docs/failover.md",
     ),
+    "oracle_dataguard.pairs": Text(
+        "主库与备库，按名称；database 写服务名，ca 见 docs/failover.md",
+        "primaries and their standbys, by name; database is the service's name; for ca see docs/failover.md",
+    ),
+    "sqlserver_alwayson.pairs": Text(
+        "可用性组的各实例，按名称；database 写组中的数据库，ca 见 docs/failover.md",
+        "the instances of an availability group, by name; database is one that it holds; for ca see docs/failover.md",
+    ),
     "answer_seconds": Text("一台服务器的应答时限(秒)", "how long one server may take to answer, in seconds"),
     "backup_folder.systems": Text(
         "备份按系统、按副本存放处：目录，全量与增量的名称样式，是否在灾备机房或异地",

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import psycopg
 
 APPLICATION = "infravitals"
+_closing: set[asyncio.Task[None]] = set()
+"""Connections whose last query has not let go yet; a task that nobody holds may be collected."""
+
 SSL_MODES = {"verify": "verify-full", "require": "require", "off": "disable", "prefer": "prefer"}
 
 
@@ -55,11 +58,12 @@ class _Session:
         self._connection = connection
         self._where, self._account = where, account
         self._warnings: list[str] = []
+        self._given_up: asyncio.Task[tuple[list[str], list[Row]]] | None = None
         connection.add_notice_handler(self._note)
 
     @property
     def is_usable(self) -> bool:
-        return not self._connection.closed
+        return self._given_up is None and not self._connection.closed
 
     async def query(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
         return (await self._run(sql, values))[1]
@@ -69,12 +73,13 @@ class _Session:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     async def _run(self, sql: str, values: Sequence[object]) -> tuple[list[str], list[Row]]:
-        task = asyncio.ensure_future(self._query(sql, values))
+        task = asyncio.create_task(self._query(sql, values))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             # psycopg would ask the server to cancel and wait for it, which a server that hangs never does
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._given_up = task
             self._cut()
             raise
 
@@ -94,8 +99,18 @@ class _Session:
         return names, rows
 
     async def close(self) -> None:
-        if not self._connection.closed:
+        if self._given_up is None or self._given_up.done():
             await self._connection.close()
+            return
+        # the query that was given up still reads: freed under its hands the connection crashes the process, and its socket's
+        # number would be another's by the time that it lets go. Both ends see the end, so that it is over at once
+        closing = asyncio.create_task(self._close_after(self._given_up))
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
+
+    async def _close_after(self, query: asyncio.Task[tuple[list[str], list[Row]]]) -> None:
+        await asyncio.wait({query})
+        await self._connection.close()
 
     def _note(self, notice: "psycopg.errors.Diagnostic") -> None:
         if notice.severity_nonlocalized == "WARNING":

@@ -26,12 +26,9 @@ from agent.sources._pairs import Pair, PairsConfig, PairsSource, refuse_tokens
 
 GRANTS = """-- SQL Server, on every instance of the group
 CREATE LOGIN infravitals WITH PASSWORD = '…';
--- up to 2019
-GRANT VIEW SERVER STATE TO infravitals;
 GRANT VIEW ANY DEFINITION TO infravitals;
--- from 2022 these are enough
--- GRANT VIEW SERVER PERFORMANCE STATE TO infravitals;
--- GRANT VIEW ANY PERFORMANCE DEFINITION TO infravitals;"""
+GRANT VIEW SERVER STATE TO infravitals;
+-- from 2022 instead of the line before: GRANT VIEW SERVER PERFORMANCE STATE TO infravitals;"""
 
 KIBIBYTE = 1024
 REPLICAS = """
@@ -188,9 +185,10 @@ def _read_quorum(clustered: Sequence[Instance]) -> dict[str, Value]:
     nodes = max(sum(name == "CLUSTER_NODE" for name, _ in one.members) for one in clustered)
     fields: dict[str, Value] = {
         "has_quorum": all(one.quorum in ("NORMAL_QUORUM", "FORCED_QUORUM") for one in clustered),
-        "nodes_up_count": min(ups("CLUSTER_NODE")),
-        "nodes_count": nodes,
+        "nodes_up_count": min(ups("CLUSTER_NODE")),  # a node without quorum is shown no member at all
     }
+    if nodes:
+        fields["nodes_count"] = nodes
     if any("WITNESS" in str(name) for one in clustered for name, _ in one.members):
         fields["is_witness_reachable"] = min(ups("WITNESS")) > 0
     return fields

@@ -130,6 +130,14 @@ async def test_witness_that_is_down_and_two_primaries_are_told(tmp_path: Path) -
             assert float((await look(source))["replication"]["both_master_seconds"]) > 0
 
 
+async def test_instance_without_quorum_is_shown_no_member_and_says_so(tmp_path: Path) -> None:
+    lost = answers(SECONDARY, members=())
+    lost["sys.dm_hadr_cluster"] = Rows(("quorum_state_desc",), [("UNKNOWN_QUORUM_STATE",)])
+    with FakeSqlServer(lost) as server:
+        async with asking(tmp_path, server.address) as source:
+            assert (await look(source))["quorum"] == {"has_quorum": False, "nodes_up_count": 0}
+
+
 async def test_missing_right_refused_login_and_foreign_database_are_sentences(tmp_path: Path) -> None:
     denied = Refusal(300, "VIEW SERVER STATE permission was denied on object 'server', database 'master'.")
     cases: list[tuple[FakeSqlServer, str]] = [
