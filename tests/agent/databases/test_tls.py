@@ -14,8 +14,10 @@ from hospital.postgres import postgres_pair
 from servers import Authority, Issued, until
 
 from agent.broker import Secret
+from agent.config import read_config
 from agent.continuity.settings import Probe
 from agent.databases import Account, Dial, Session, TlsMode, mysql, postgresql
+from agent.documents import FileMistakes
 from agent.errors import SourceError
 from agent.language import speaking
 from agent.sources import Surroundings, load_source, postgresql_replication
@@ -206,3 +208,12 @@ def test_tls_and_ca_that_contradict_each_other_are_refused() -> None:
         with pytest.raises(msgspec.ValidationError, match="ca"):
             msgspec.convert(wrong, Probe)
     assert msgspec.convert({**probe, "ca": "/ca.pem"}, Probe).ca == "/ca.pem"
+
+
+def test_word_that_is_none_of_those_names_them(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    probe = "{service: his, kind: mysql, addresses: ['db:1'], database: his, user: u, tls: verfy}"
+    head = "site: a-hospital\nagent: his-probe\nbroker: {host: 127.0.0.1}\nsources:\n  continuity_probe:\n    probes:\n"
+    path.write_text(f"{head}      db: {probe}\n")
+    with speaking("en"), pytest.raises(FileMistakes, match=r"7: 'tls': expected verify, require, off"):
+        read_config(path)
