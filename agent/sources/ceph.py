@@ -26,7 +26,8 @@ from agent.sources import Output, Reading, SourceConfig, Surroundings
 
 COMMAND_SHARE = 0.8
 GRANTS = """ceph auth get-or-create client.infravitals mon 'allow r' mgr 'allow r' -o /etc/ceph/ceph.client.infravitals.keyring
-chown root:infravitals-agent /etc/ceph/ceph.client.infravitals.keyring && chmod 640 /etc/ceph/ceph.client.infravitals.keyring"""
+chgrp GROUP /etc/ceph/ceph.client.infravitals.keyring   # of the user that the agent runs as
+chmod 640 /etc/ceph/ceph.client.infravitals.keyring"""
 
 T = TypeVar("T")
 
