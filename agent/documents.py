@@ -344,9 +344,10 @@ def _show(value: Any) -> str:
 
 def _describe(kind: Any) -> str | None:
     """What a type says of itself: the choices of a Literal, or the description beside its pattern, `中文 / English`."""
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):  # an optional value is described by what it may be
-        options = [option for option in typing.get_args(kind) if option is not type(None)]
-        return _describe(options[0]) if len(options) == 1 else None
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):  # described by what of it says something
+        options = [_describe(option) for option in typing.get_args(kind) if option is not type(None)]
+        described = [text for text in options if text]
+        return described[0] if len(described) == 1 else None
     if typing.get_origin(kind) is typing.Literal:
         return say("、", ", ").join(map(str, typing.get_args(kind))) + say(" 之一", " (one of these)")
     for note in getattr(kind, "__metadata__", ()):

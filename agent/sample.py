@@ -22,6 +22,9 @@ EXAMPLES: Mapping[str, object] = {
     "spool.path": "/var/lib/infravitals-agent/spool.sqlite",
     "host_clock.program": "chrony",
     "keepalived.watched": {"HIS": "10.1.2.100"},
+    "backup_folder.systems": {
+        "his": {"dr-room": {"folder": "/backup/his", "full": "full-*", "incremental": "wal-*", "offsite": True}},
+    },
     "mysql_replication.pairs": {
         "emr-db": {
             "addresses": ["emr-db-1.hospital.local:3306", "emr-db-2.hospital.local:3306"],
@@ -30,12 +33,29 @@ EXAMPLES: Mapping[str, object] = {
             "password": {"file": "/etc/infravitals-agent/emr-db.password"},
         },
     },
+    "oracle_dataguard.pairs": {
+        "his-db": {
+            "addresses": ["his-ora-1.hospital.local:1521", "his-ora-2.hospital.local:1521"],
+            "database": "his",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/his-ora.password"},
+        },
+    },
     "postgresql_replication.pairs": {
         "his-db": {
             "addresses": ["his-db-1.hospital.local:5432", "his-db-2.hospital.local:5432"],
             "database": "postgres",
             "user": "infravitals",
             "password": {"file": "/etc/infravitals-agent/his-db.password"},
+        },
+    },
+    "sqlserver_alwayson.pairs": {
+        "lis-db": {
+            "addresses": ["lis-db-1.hospital.local:1433", "lis-db-2.hospital.local:1433"],
+            "database": "lis",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/lis-db.password"},
+            "ca": "/etc/infravitals-agent/ca.pem",
         },
     },
     "snmp_device.credentials": {"ward": {"version": "2c", "community": {"file": "/etc/infravitals-agent/community"}}},
@@ -255,7 +275,26 @@ TEXTS: Mapping[str, Text] = {
         "持有同一份数据的服务器，按名称；填 token_table 则以令牌验证双活，见 docs/failover.md",
         "servers that hold the same data, by name; with token_table tokens prove dual-active, see docs/failover.md",
     ),
+    "oracle_dataguard.pairs": Text(
+        "主库与备库，按名称；database 写服务名，ca 见 docs/failover.md",
+        "primaries and their standbys, by name; database is the service's name; for ca see docs/failover.md",
+    ),
+    "sqlserver_alwayson.pairs": Text(
+        "可用性组的各实例，按名称；database 写组中的数据库，ca 见 docs/failover.md",
+        "the instances of an availability group, by name; database is one that it holds; for ca see docs/failover.md",
+    ),
     "answer_seconds": Text("一台服务器的应答时限(秒)", "how long one server may take to answer, in seconds"),
+    "backup_folder.systems": Text(
+        "备份按系统、按副本存放处：目录，全量与增量的名称样式，是否在灾备机房或异地",
+        "backups by system and copy: the folder, what full and incremental ones are called, whether it lies in the DR room or off site",
+    ),
+    "backup_folder.settle_seconds": Text(
+        "这段时间内(秒)还有改动的不算完成", "what changed within so many seconds is not finished"
+    ),
+    "ceph.cluster": Text("集群在数据中的名称", "what the cluster is called in the data"),
+    "ceph.file": Text("Ceph 的配置文件", "Ceph's own file"),
+    "ceph.user": Text("以哪个 Ceph 用户读取", "the user of Ceph that reads"),
+    "ceph.keyring": Text("该用户的密钥文件", "the file with that user's key"),
     "pacemaker.cluster": Text("集群在数据中的名称", "what the cluster is called in the data"),
     "libvirt.uri": Text("虚拟化平台，写法同 virsh -c", "the hypervisor, as virsh -c takes it"),
     "snmp_device.timeout_seconds": Text(

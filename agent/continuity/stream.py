@@ -62,7 +62,10 @@ class _Memory(msgspec.Struct):
 
 
 class Stream:
-    """Starts its prober in `start`, hands over in `take_tally` and `take_findings`. file: where it remembers, None: nowhere."""
+    """Starts its prober in `start`, hands over in `take_tally` and `take_findings`. file: where it remembers, None: nowhere.
+
+    reason: why the bad token that settled last was bad, "" before the first.
+    """
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class Stream:
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._is_forgetful = False
+        self.reason = ""
 
     @property
     def is_out(self) -> bool:
@@ -127,6 +131,8 @@ class Stream:
         if self.observe is not None:
             self.observe(token)
         self._tally.sent += 1
+        if not token.is_good:
+            self.reason = token.reason
         if token.is_good:
             self._tally.good += 1
             self._tally.latency_seconds += token.settled_at - token.sent_at
@@ -135,7 +141,7 @@ class Stream:
         ended = self._watch.take(token)
         self._waiting += [_Waiting(outage) for outage in ended]
         if self._watch.is_out != before:
-            self._tell(token)
+            self._tell()
         if ended or self._watch.is_out != before:
             self.keep()
         self._settled.set()
@@ -203,9 +209,9 @@ class Stream:
         if reach is not None:
             await reach.close()
 
-    def _tell(self, token: Token) -> None:
-        if self._watch.is_out:
-            _log.warning(say(f"{self.name} 中断：{token.reason}", f"{self.name} is out: {token.reason}"))
+    def _tell(self) -> None:
+        if self._watch.is_out:  # the token that settles it may be a good one that was late
+            _log.warning(say(f"{self.name} 中断：{self.reason}", f"{self.name} is out: {self.reason}"))
         else:
             _log.warning(say(f"{self.name} 已恢复", f"{self.name} is back"))
 

@@ -64,6 +64,7 @@ class Reading:
 
     asset: only where the reading is about another thing than the agent's own asset (a gateway's target).
     timestamp: milliseconds since the epoch, only where the thing itself knows better than the runner's clock.
+    remark: why it is bad, for whoever tries the source by hand; it goes no further.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Reading:
     tags: Mapping[str, str] = field(default_factory=dict)
     asset: str | None = None
     timestamp: int | None = None
+    remark: str = ""
 
 
 class Incomplete(SourceError):

@@ -1,7 +1,6 @@
 """One request to one target: a TCP connection, an HTTP answer, a DNS answer, each with the time it took."""
 
 import asyncio
-import contextlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -13,14 +12,20 @@ from agent.language import say
 HEAD_BYTES = 16384
 
 
-async def timed(work: Callable[[], Awaitable[bool]], timeout_seconds: float) -> float | None:
-    """How long `work` took; None when it failed, found the wrong thing, or overran its time."""
+async def timed(work: Callable[[], Awaitable[bool]], timeout_seconds: float) -> float | str:
+    """How long `work` took; why not, when it failed, found the wrong thing, or overran its time."""
     begin = time.perf_counter()
-    with contextlib.suppress(OSError, TimeoutError, ValueError, EOFError):  # ssl's errors are OSErrors
+    try:
         async with asyncio.timeout(timeout_seconds):
             if await work():
                 return time.perf_counter() - begin
-    return None
+        return say("有应答，但不是所要的", "answered, and not as it should")
+    except TimeoutError:
+        return say(f"{timeout_seconds:g} 秒内没有应答", f"no answer within {timeout_seconds:g} s")
+    except ssl.SSLCertVerificationError as error:  # ssl's errors are OSErrors
+        return say(f"证书不被信任：{error.verify_message}", f"the certificate does not hold: {error.verify_message}")
+    except (OSError, ValueError, EOFError) as error:
+        return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
 
 
 async def connect(address: str, port: int) -> bool:

@@ -127,7 +127,9 @@ class Source:
         }
         if tally.good:
             fields["latency_seconds"] = tally.latency_seconds / tally.good
-        return [Reading("service_probe", fields, {"service": self._config.probes[name].service, "probe": name})]
+        remark = say(f"{name} 失败：{stream.reason}", f"{name} fails: {stream.reason}") if not stream.is_up else ""
+        tags = {"service": self._config.probes[name].service, "probe": name}
+        return [Reading("service_probe", fields, tags, remark=remark)]
 
     def _read_finding(self, name: str, finding: Finding) -> list[Reading]:
         outage, loss, service = finding.outage, finding.loss, self._config.probes[name].service

@@ -194,6 +194,32 @@ def test_try_ends_with_1_when_every_target_fails(tmp_path: Path) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 2), done.stderr
 
 
+PROBES = """
+site: my-hospital
+agent: probe
+broker: {{host: 127.0.0.1}}
+sources:
+  continuity_probe:
+    probes: {{his-web: {{service: his, kind: tcp, addresses: ["127.0.0.1:{port}"]}}}}
+  path_probe:
+    targets: [{{name: core, kind: tcp, address: 127.0.0.1, port: {port}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("continuity_probe", r"his-web fails: .*Connect.*"),
+        ("path_probe", r"core \(127\.0\.0\.1:\d+\) is not reachable: .*Connect.*"),
+    ],
+)
+def test_try_says_why_a_port_is_not_reached(source: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(PROBES.format(port=free_port()))
+    done = run("try", source, "-c", path)
+    assert done.returncode == 0 and re.search(sentence, done.stderr), done.stderr
+
+
 def test_try_of_an_unknown_source_ends_with_2() -> None:
     done = run("try", "host_cpuu")
     assert (done.returncode, done.stdout) == (2, "")

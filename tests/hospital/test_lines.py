@@ -15,7 +15,8 @@ from servers import Daemon
 
 from agent.broker import Secret
 from agent.sources import Reading, Surroundings
-from agent.sources.path_probe import Config, Line, Route, Source, Target
+from agent.sources._path_settings import Line, Route, Target
+from agent.sources.path_probe import Config, Source
 from agent.sources.path_reflector import Config as ReflectorConfig
 from agent.sources.path_reflector import Source as Reflector
 

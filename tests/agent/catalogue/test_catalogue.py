@@ -35,6 +35,7 @@ MEASUREMENTS = {
     "virtualization": ["hypervisor_cluster", "virtual_machine", "vm_event", "platform_member"],
     "storage": [
         "storage_pool",
+        "storage_cluster",
         "storage_tier",
         "lifecycle_job",
         "retention_policy",
@@ -108,7 +109,8 @@ EMITTED = {
     "service_probe": ("continuity_probe",),
     "outage": ("continuity_probe",),
     "drill": ("continuity_probe",),
-    "replication": ("mysql_replication", "postgresql_replication"),
+    "replication": ("mysql_replication", "oracle_dataguard", "postgresql_replication", "sqlserver_alwayson"),
+    "storage_cluster": ("ceph",),
 }
 
 CJK = re.compile("[\u4e00-\u9fff]")

@@ -20,9 +20,10 @@ from agent import language
 from agent.config import read_config
 from agent.documents import FileMistakes
 from agent.sources import Reading, Surroundings
+from agent.sources._path_settings import Line, Route, Segment, Target
 from agent.sources._stream import Direction, Reflector, Stream, Streamed
 from agent.sources._tally import Tally
-from agent.sources.path_probe import Config, Line, Route, Segment, Source, Target, of_stream
+from agent.sources.path_probe import Config, Source, of_stream
 
 MS = 1_000_000
 
@@ -225,6 +226,25 @@ def test_target_that_stands_for_a_service_is_a_probe_of_it(inside: Namespace) ->
     found = {one.tags["service"]: one.fields for one in readings if one.name == "service_probe"}
     assert (found["core-network"]["is_up"], found["imaging-network"]) == (True, {"is_up": False})
     assert float(found["core-network"]["latency_seconds"]) > 0
+
+
+def test_links_between_sites_are_a_redundant_group_and_a_witness_is_reachable_by_any_of_its_addresses(
+    inside: Namespace,
+) -> None:
+    targets = (
+        Target(name="fibre-a", address="127.0.0.1", witness="his-db"),
+        Target(name="fibre-b", address="10.9.0.9", witness="his-db"),
+        Target(name="third-site", address="10.9.0.9", witness="lis-db"),
+    )
+    routes = (Route(provider="own", targets=("fibre-a",)), Route(provider="own", targets=("fibre-b",)))
+    lines = {"sites": Line(routes=routes, between_sites=True), "city": Line(routes=routes)}
+    readings = inside.do(gather(Config(targets=targets, lines=lines, packets=1, timeout_seconds=0.3)))
+    [links] = [one for one in readings if one.name == "redundant_group"]
+    assert links.tags == {"group": "sites", "kind": "link"}
+    assert links.fields == {"members_count": 2, "healthy_count": 1, "is_healthy": False, "is_redundant": False}
+    witnesses = {one.tags["cluster"]: one.fields for one in readings if one.name == "quorum"}
+    assert witnesses == {"his-db": {"is_witness_reachable": True}, "lis-db": {"is_witness_reachable": False}}
+    assert undeclared("path_probe", readings) == []
 
 
 def test_tally_follows_rfc_3550_by_hand() -> None:
