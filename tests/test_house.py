@@ -49,7 +49,7 @@ LINE = (
     {"agent.service", "agent.sample", "agent.trial", "agent.doctor"},
     {"agent.snmp.commands"},
     {"agent.cli"},
-    {"collector.query"},
+    {"collector.query", "collector.simulated"},
     {"collector.buckets"},
     {"collector.numbers"},
     {"collector.stores", "collector.site_folder"},
@@ -89,8 +89,10 @@ LINE = (
     {"collector.intake", "collector.embedded", "collector.site_watch", "collector.doctor"},
     {"collector.service"},
     {"collector.serve", "collector.once", "collector.up"},
+    {"collector.demo"},
     {
         "collector.cli",
+        "collector.demo_cli",
         "collector.evidence_cli",
         "collector.ledger_cli",
         "collector.doctor_cli",
@@ -177,6 +179,7 @@ def test_imports_point_left_along_the_line() -> None:
                     "collector.embedded",
                     "collector.serve",
                     "collector.drill_cli",
+                    "collector.demo.play",
                 )
             ) and imported.split(".")[1] not in OF_AGENT_FOR_COLLECTOR:
                 wrong.append(f"{path}:{line}: the collector takes nothing from {imported}")
