@@ -87,10 +87,11 @@ class Conductor:
         while len(self._tokens) < wanted or not all(token.is_good for token in self._tokens[-wanted:]):
             if self._clock.now() > deadline or self._stop.is_set():
                 reason = next((token.reason for token in reversed(self._tokens) if token.reason), "")
+                where = f"{self._plan.probe} ({', '.join(self._probe.addresses)})"
                 raise SourceError(
                     say(
-                        f"业务当前并不正常，演练不开始：{reason}",
-                        f"the service is not in order, the drill does not begin: {reason}",
+                        f"业务当前并不正常，演练不开始：{where}：{reason}",
+                        f"the service is not in order, the drill does not begin: {where}: {reason}",
                     )
                 )
             await asyncio.sleep(LOOK_SECONDS)

@@ -111,6 +111,9 @@ def test_drill_run_prints_the_rto_that_the_servers_know_and_passes_when_the_serv
     assert record["rto_seconds"] >= first["ended_at"] - first["began_at"] - 1e-6
     assert record["is_passed"] is True and record["is_automatic"] is True
     assert "moved and came back: yes" in said and "RPO not measured" in said, "TCP keeps no tokens"
+    shown = drill("show", "vip-1", "-c", agent)
+    assert "started by zhang-san, li-si, code of the plan " + code in shown and "it agrees" in shown
+    assert "a -> b" in shown and "b -> a" in shown and "ended without a person" in shown
     assert "vip-1" in drill("list", "-c", agent)
 
 
@@ -118,8 +121,9 @@ def test_drill_does_not_begin_when_the_service_is_not_in_order(hospital: Hospita
     probe = {"service": "his", "kind": "tcp", "addresses": [f"{VIP}:9"], "banner": True}
     agent, plan = write_agent(hospital.folder, probe), write_plan(hospital.folder, hospital.lan, calm_seconds=0.3)
     code = drill("plan", plan, "-c", agent).split("code ")[1].strip()
-    words = [*COMMAND[1:], "run", plan, "-c", agent, "--by", "zhang-san", "--by", "li-si", "--code", code]
-    hospital.lan.run("c", sys.executable, *words, is_checked=False)
+    words = [*COMMAND[1:], "run", plan, "-c", agent, "--by", "zhang-san", "--by", "li-si", "--code", code, "2>&1"]
+    said = hospital.lan.run("c", "sh", "-c", " ".join([sys.executable, *map(str, words)]), is_checked=False)
+    assert f"does not begin: his-path ({VIP}:9): " in said
     assert hospital.holds("a"), "nothing was touched"
     assert "no drill yet" in drill("list", "-c", agent)
     assert not list((hospital.folder / "state/drills").iterdir()), "its id may be used again"

@@ -1,17 +1,25 @@
 """The page of services, outages, drills and pairs: over every store, in both languages, and no markup from the data."""
 
+import asyncio
 import dataclasses
 import html
 import http.client
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hospital.test_scored import AS_OF as DRILL_AS_OF
+from hospital.test_scored import gather, write_drill
 from influxstore import config_of
 
+from agent.catalogue import load
 from agent.points import Point
+from agent.readings import Settler
 from collector.continuity import NEVER_SECONDS, read_continuity, show_seconds
 from collector.evaluate import Rules
 from collector.site_folder import Maintenance, SiteFolder
@@ -103,7 +111,8 @@ def store(request: pytest.FixtureRequest, rules: Rules) -> Iterator[Store]:
         yield opened
 
 
-Shown = Callable[[Snapshot, Store | None, str, str], str]
+Shown = Callable[..., str]
+"""The page at a path (by default this one) of a snapshot, over what a store holds, in a language."""
 
 
 @pytest.fixture
@@ -176,7 +185,7 @@ def test_nothing_is_read_of_another_site(store: Store) -> None:
 
 
 def test_page_shows_it_all(snapshot: Snapshot, store: Store, page_of: Shown) -> None:
-    body = page_of(snapshot, store, "en", "/failover")
+    body = page_of(snapshot, store, "en")
     shown = words(body)
     assert "lis out lis-path his-probe 2.0 ms 5 s ago" in shown
     assert "pacs no data pacs-path" in shown
@@ -197,7 +206,7 @@ def test_page_shows_it_all(snapshot: Snapshot, store: Store, page_of: Shown) -> 
 
 
 def test_page_is_chinese_first(snapshot: Snapshot, store: Store, page_of: Shown) -> None:
-    shown = words(page_of(snapshot, store, "zh", "/failover"))
+    shown = words(page_of(snapshot, store, "zh"))
     assert "双活的真相" in shown and "只在纸面上" in shown and "计划外" in shown and "已公布的维护" in shown
     assert "满分目标：RTO ≤ 1 分钟，无人介入" in shown
 
@@ -216,10 +225,41 @@ def test_criteria_that_take_these_figures_lead_to_the_page(criterion: str, snaps
 
 
 def test_page_of_a_hospital_without_these_sources_says_what_to_configure(snapshot: Snapshot, page_of: Shown) -> None:
-    shown = words(page_of(snapshot, None, "en", "/failover"))
+    shown = words(page_of(snapshot, None, "en"))
     for name in ("continuity_probe", "postgresql_replication", "infravitals drill plan", "docs/failover.md"):
         assert name in shown
     assert "业务连续性" not in words(page_of(snapshot, None, "zh", "/")).replace("连续性 网络", "")
+
+
+@pytest.mark.parametrize(("failed", "lost"), [(8, 0), (13, 3), (1234, 7)])
+def test_page_and_command_line_give_the_same_figures_of_a_drill(
+    failed: int, lost: int, snapshot: Snapshot, rules: Rules, page_of: Shown, tmp_path: Path
+) -> None:
+    write_drill(tmp_path / "drills", failed, lost)
+    [reading] = asyncio.run(gather(tmp_path))
+    settled = Settler(load(), "his-probe").settle((reading,), DRILL_AS_OF, "continuity_probe")
+    module = load_store("duckdb")
+    with module.Store(module.Config(path=":memory:"), rules.catalogue) as store:
+        points = list(settled.points)
+        store.write([AppliedBatch("renmin", "his-probe", "", -1, "one", DRILL_AS_OF, DRILL_AS_OF, points, 0, ())])
+        facts = read_continuity(store, FOLDER, "renmin", DRILL_AS_OF)
+    shown = words(page_of(dataclasses.replace(snapshot, continuity=facts), None, "en"))
+    row = shown[shown.index("his-q1 ◀") :]
+
+    listed, told = (drill_command(*asked, "--folder", tmp_path / "drills") for asked in (["list"], ["show", "his-q1"]))
+    rto, rpo = re.findall(r"RTO ([0-9.]+) s", told)[0], re.findall(r"RPO ([0-9.]+) s, ([0-9]+) ", told)[0]
+    assert [rto, rpo[0], rpo[1]] == listed.splitlines()[1].split()[3:6]
+    assert re.search(rf"his-q1 ◀ his · drill moved and came back \S+ \S+ {rto} ≤ 1 min {rpo[0]} ≤ 0 s", row), row
+    [(sent, good)] = re.findall(r"([0-9]+) tokens, ([0-9]+) acknowledged", told)
+    [digest] = re.findall(r"token log SHA-256 ([0-9a-f]{64})", told)
+    assert f"acknowledged/sent {good}/{sent} · lost {rpo[1]} token log SHA-256 {digest}" in row
+    assert "it agrees" in told
+
+
+def drill_command(*arguments: str | Path) -> str:
+    command = [sys.executable, "-m", "collector.cli", "--lang", "en", "drill", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
 
 
 def test_seconds_are_shown_in_the_steps_that_the_store_keeps() -> None:
