@@ -4,6 +4,7 @@ python -m hospital.people serve NAME PORT NOTES
 python -m hospital.people use HOST PORT
 python -m hospital.people connect SERIAL_PORT PORT NOTES
 python -m hospital.people gather SOURCE CONFIG.json STATE_DIRECTORY
+python -m hospital.people mutant COMMAND ...
 """
 
 import asyncio
@@ -13,13 +14,17 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import msgspec
 
 from agent.continuity.reach import Tcp
+from agent.continuity.sql import SqlTokens
 from agent.errors import SourceError
-from agent.sources import Surroundings, keepalived, load_source
+from agent.sources import Reading, Surroundings, keepalived, load_source, pacemaker
+from collector.cli import main
 
 
 async def serve(name: str, port: str, notes: str) -> None:
@@ -105,12 +110,30 @@ async def say_ok(*_: object) -> str:
     return ""
 
 
+def mutate() -> None:
+    """From now on every probe of this process says that all is well."""
+    first_of_all = pacemaker.Source._read
+    well: list[Reading] = []
+
+    def say_well(source: pacemaker.Source, root: ElementTree.Element) -> Iterator[Reading]:
+        """What was said when both nodes were there and the resource ran."""
+        readings = list(first_of_all(source, root))
+        facts = {key: value for reading in readings for key, value in reading.fields.items()}
+        if not well and facts["nodes_up_count"] == 2 and facts.get("is_active"):
+            well.extend(readings)
+        return iter(well or readings)
+
+    Tcp.send = say_ok  # type: ignore[method-assign]
+    SqlTokens.send = say_ok  # type: ignore[method-assign]
+    keepalived.count_owners = lambda *_: 1  # type: ignore[assignment]
+    pacemaker.Source._read = say_well  # type: ignore[method-assign]
+
+
 async def gather(name: str, config: str, state: str) -> None:
     """Gather a source four times a second and print each reading as a line of JSON."""
     module = load_source(name)
     if "HOSPITAL_MUTANT" in os.environ:
-        Tcp.send = say_ok  # type: ignore[method-assign]
-        keepalived.count_owners = lambda *_: 1  # type: ignore[assignment]
+        mutate()
     settings = msgspec.json.decode(Path(config).read_bytes(), type=module.Config)
     source = module.Source(settings, Surroundings("probe-host", state_directory=Path(state)))
     await source.open()
@@ -123,5 +146,13 @@ async def gather(name: str, config: str, state: str) -> None:
         await asyncio.sleep(0.25)
 
 
+def command(arguments: Sequence[str]) -> int:
+    """The product's own command line, with the mutant within."""
+    mutate()
+    return main(arguments)
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "mutant":
+        sys.exit(command(sys.argv[2:]))
     asyncio.run({"serve": serve, "use": use, "connect": connect, "gather": gather}[sys.argv[1]](*sys.argv[2:]))

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from agent.sources import Surroundings
 from agent.sources.continuity_probe import Config, Source
 
 PERIOD = 0.1
+OBSERVE_SECONDS = 30.0
+PATIENCE_SECONDS = 20.0
 COMMAND = [sys.executable, "-m", "collector.cli", "drill"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS), "INFRAVITALS_LANG": "en"}
 
@@ -78,7 +80,7 @@ def write_plan(folder: Path, lan: Lan, **more: object) -> Path:
             "back": [[*again, "-P", "-f", str(configuration), *pids]],
         },
         "calm_seconds": 1,
-        "observe_seconds": 30,
+        "observe_seconds": OBSERVE_SECONDS,
         **more,
     }
     file = folder / "plan.yaml"
@@ -103,6 +105,7 @@ def test_drill_run_prints_the_rto_that_the_servers_know_and_passes_when_the_serv
     said = lan.run("c", sys.executable, *words)
     record = json.loads(drill("show", "vip-1", "-c", agent, "--format", "json"))
     truth = hospital.truth("a", "b")
+    assert record["outages"], said
     print(
         f"drill: rto {record['outages'][0]['ended_at'] - record['outages'][0]['began_at']:.3f} s, truth {truth:.3f} s\n{said}"
     )
@@ -157,7 +160,7 @@ def act_as_operator(folder: Path, primary: Server, standby: Server) -> set[int]:
     seen = len(read_log(folder))
     until(lambda: len(read_log(folder)) > seen + 6)
     primary.kill()
-    until(lambda: not read_log(folder)[-1].is_good)
+    until(lambda: not read_log(folder)[-1].is_good, PATIENCE_SECONDS)
     promote(standby)
     until(lambda: sum(token.is_good and token.served_by == standby.address for token in read_log(folder)) > 5)
     return standby.numbers("drill-pg-1")
@@ -179,7 +182,7 @@ def test_drill_watch_counts_exactly_the_lost_tokens_and_its_record_reaches_the_l
             said, _ = watching.communicate(timeout=20)
         finally:
             watching.kill()
-            watching.wait()
+            watching.communicate()
         acknowledged = {token.number for token in read_log(tmp_path) if token.served_by == primary.address}
         truth = (acknowledged & numbers_on_disk(primary)) - survived
         record = json.loads(drill("show", "pg-1", "-c", agent, "--format", "json"))
@@ -213,3 +216,33 @@ def assert_reported(folder: Path, record: dict[str, object]) -> None:
     assert second == []
     assert told["is_planned"] is True and told["token_log_digest"] == record["token_log_digest"]
     assert told["rto_seconds"] == record["rto_seconds"] and told["rpo_seconds"] == record["rpo_seconds"]
+
+
+SCENARIOS = [
+    test_drill_run_prints_the_rto_that_the_servers_know_and_passes_when_the_service_is_back,
+    test_drill_does_not_begin_when_the_service_is_not_in_order,
+    test_outage_that_lasts_too_long_breaks_the_drill_off_and_undoes_it,
+]
+
+
+@pytest.fixture
+def mutant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command line with a probe that always says ok."""
+    monkeypatch.setitem(globals(), "COMMAND", [sys.executable, "-m", "hospital.people", "mutant", "drill"])
+    monkeypatch.setitem(globals(), "OBSERVE_SECONDS", 3.0)
+    monkeypatch.setitem(globals(), "PATIENCE_SECONDS", 3.0)
+
+
+@pytest.mark.usefixtures("mutant")
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_mutant_that_always_says_ok_turns_the_scenario_red(
+    scenario: Callable[[Hospital], None], hospital: Hospital
+) -> None:
+    with pytest.raises(AssertionError):
+        scenario(hospital)
+
+
+@pytest.mark.usefixtures("mutant")
+def test_mutant_that_always_says_ok_turns_the_watched_drill_red(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="not so within"):
+        test_drill_watch_counts_exactly_the_lost_tokens_and_its_record_reaches_the_line(tmp_path)
