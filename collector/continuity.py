@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.language import say
 from collector.query import DAY_MS, HOUR_MS, Question, Take
 from collector.site_folder import SiteFolder
 from collector.stores import Latest, Store
@@ -19,13 +18,6 @@ MOST_OUTAGES, MOST_DRILLS, MOST_TRACES = 1000, 500, 2000
 
 TRACE_BEFORE_MS, TRACE_AFTER_MS = 5_000, 60_000
 """What else was seen around an outage: sources look up to a minute apart, so their word comes that much later."""
-
-
-NEVER_SECONDS = 315_360_000.0
-"""The recovery time of a service that did not recover: the end of the catalogue's range."""
-
-STEPS = 1024
-"""Of a second: the catalogue's resolution of recovery times and losses."""
 
 
 @dataclass(frozen=True)
@@ -311,15 +303,6 @@ def newest_of_each(switches: Sequence[Switch]) -> Iterator[Switch]:
         if one.rto_seconds is not None and one.service not in seen:
             seen.add(one.service)
             yield one
-
-
-def show_seconds(value: float | None) -> str:
-    """Seconds as the command line and the page both write them: to the step that the store keeps; a dash for what was not measured."""
-    if value is None:
-        return "-"
-    if value >= NEVER_SECONDS:
-        return say("未恢复", "not recovered")
-    return f"{round(value * STEPS) / STEPS:.3f}"
 
 
 def _number(fields: Mapping[str, float | str], name: str) -> float:

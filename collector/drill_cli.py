@@ -143,8 +143,7 @@ def _conduct(plan: "Plan", probe: "Probe", folder: Path, people: list[str], form
 
 def _list(options: argparse.Namespace) -> int:
     from agent.drills.records import read_records
-    from agent.table import render_table
-    from collector.continuity import show_seconds
+    from agent.table import render_table, show_seconds
 
     records = read_records(_folder(options))
     if options.format == "json":
@@ -230,7 +229,7 @@ def _describe_start(record: "Record") -> list[str]:
 
 
 def _describe_recovery(record: "Record") -> str:
-    from collector.continuity import NEVER_SECONDS, show_seconds
+    from agent.table import NEVER_SECONDS, show_seconds
 
     shown = show_seconds(record.rto_seconds)
     if record.rto_seconds is None:
@@ -253,7 +252,7 @@ def _describe_loss(record: "Record") -> str:
             "RPO 未测：这条路径不保存令牌，或读不回来",
             "RPO not measured: this path keeps no tokens, or they could not be read back",
         )
-    from collector.continuity import show_seconds
+    from agent.table import show_seconds
 
     count, seconds = len(record.lost), show_seconds(record.rpo_seconds)
     return say(f"RPO {seconds} s，丢失 {count} 个已确认的令牌", f"RPO {seconds} s, {count} acknowledged tokens lost")

@@ -20,8 +20,6 @@ from agent.language import say
 
 SILENT_SECONDS = 60.0
 """A drill whose log has got no token for so long was killed; what follows is none of its."""
-NEVER_SECONDS = 315_360_000.0
-"""The recovery time of a service that did not recover: the end of the catalogue's range."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

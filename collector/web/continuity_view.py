@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.language import say
+from agent.table import NEVER_SECONDS, show_seconds
 from collector.combine import Row, take_recovery_if_automatic
 from collector.continuity import (
-    NEVER_SECONDS,
     Continuity,
     Outage,
     PairNow,
@@ -15,7 +15,6 @@ from collector.continuity import (
     Switch,
     Toll,
     newest_of_each,
-    show_seconds,
     toll_of,
 )
 from collector.query import DAY_MS

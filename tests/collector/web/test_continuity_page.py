@@ -20,7 +20,8 @@ from influxstore import config_of
 from agent.catalogue import load
 from agent.points import Point
 from agent.readings import Settler
-from collector.continuity import NEVER_SECONDS, read_continuity, show_seconds
+from agent.table import NEVER_SECONDS, show_seconds
+from collector.continuity import read_continuity
 from collector.evaluate import Rules
 from collector.site_folder import Maintenance, SiteFolder
 from collector.snapshot import Snapshot
@@ -253,7 +254,7 @@ def test_page_and_command_line_give_the_same_figures_of_a_drill(
     [(sent, good)] = re.findall(r"([0-9]+) tokens, ([0-9]+) acknowledged", told)
     [digest] = re.findall(r"token log SHA-256 ([0-9a-f]{64})", told)
     assert f"acknowledged/sent {good}/{sent} · lost {rpo[1]} token log SHA-256 {digest}" in row
-    assert "it agrees" in told
+    assert "it agrees" in told and f"out for {rto} s" in told
 
 
 def drill_command(*arguments: str | Path) -> str:
