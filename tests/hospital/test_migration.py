@@ -98,6 +98,7 @@ def test_migration_moves_the_guest_and_is_seen_from_both_sides(hospital: Hospita
     wait(lambda: a.last("virtual_machine").get("is_running") is True)
     assert b.fields("virtual_machine") == []
 
+    earlier = len(found.fields("outage"))
     hospital.a.migrate(hospital.b)
     wait(lambda: b.fields("vm_event"))
     assert b.fields("vm_event") == [{"is_success": True}]
@@ -109,7 +110,7 @@ def test_migration_moves_the_guest_and_is_seen_from_both_sides(hospital: Hospita
     [move] = found.fields("drill")
     truth = min(hospital.answered(hospital.b)) - max(hospital.answered(hospital.a))
     assert move["is_planned"] is False
-    (assert_time if found.fields("outage") else assert_bound)(move["rto_seconds"], truth)
+    (assert_time if len(found.fields("outage")) > earlier else assert_bound)(move["rto_seconds"], truth)
     assert len(a.fields("virtual_machine")) == seen_on_a, "it is none of a's any more"
     assert a.fields("vm_event") == []
 
@@ -117,6 +118,7 @@ def test_migration_moves_the_guest_and_is_seen_from_both_sides(hospital: Hospita
 def test_crash_of_the_guest_is_told_once_with_its_outage_and_its_end(hospital: Hospital) -> None:
     a, found = hospital.facts(hospital.a), hospital.probe()
     wait(lambda: a.last("virtual_machine").get("is_running") is True)
+    earlier = len(found.fields("outage"))  # a busy machine may have lost a token before
     hospital.lan.kill_all("a", "qemu-system-x86")
     wait(lambda: a.fields("vm_event") == [{"is_success": False}])
     assert a.last("virtual_machine")["is_running"] is False
@@ -125,8 +127,8 @@ def test_crash_of_the_guest_is_told_once_with_its_outage_and_its_end(hospital: H
 
     hospital.a.virsh("start", GUEST)
     wait(lambda: a.fields("vm_event") == [{"is_success": False}, {"is_success": True}])
-    wait(lambda: found.fields("outage"))
-    [outage] = found.fields("outage")
+    wait(lambda: len(found.fields("outage")) > earlier)
+    outage = found.fields("outage")[earlier]
     truth = min(at for at in hospital.answered(hospital.a) if at > stopped_at) - stopped_at
     assert_time(outage["duration_seconds"], truth)
     assert found.fields("drill") == [], "it did not move"
