@@ -16,6 +16,8 @@ import pytest
 from hospital.test_scored import AS_OF as DRILL_AS_OF
 from hospital.test_scored import gather, write_drill
 from influxstore import config_of
+from playwright.sync_api import expect, sync_playwright
+from servers import program
 
 from agent.catalogue import load
 from agent.points import Point
@@ -204,6 +206,7 @@ def test_page_shows_it_all(snapshot: Snapshot, store: Store, page_of: Shown) -> 
     assert "idle gateway active-idle 1 100 % / 0 % in step 0.250" in shown
     assert "silent gateway no data" in shown
     assert "HIS vrrp · a more than one master 2" in shown
+    assert set(re.findall("[\u4e00-\u9fff]+", body)) == {"中文"}
 
 
 def test_page_is_chinese_first(snapshot: Snapshot, store: Store, page_of: Shown) -> None:
@@ -255,6 +258,29 @@ def test_page_and_command_line_give_the_same_figures_of_a_drill(
     [digest] = re.findall(r"token log SHA-256 ([0-9a-f]{64})", told)
     assert f"acknowledged/sent {good}/{sent} · lost {rpo[1]} token log SHA-256 {digest}" in row
     assert "it agrees" in told and f"out for {rto} s" in told
+
+
+def test_full_page_fits_a_phone_in_both_languages_and_leads_to_the_criteria(
+    serving: Callable[..., Any], snapshot: Snapshot, rules: Rules
+) -> None:
+    module = load_store("duckdb")
+    with module.Store(module.Config(path=":memory:"), rules.catalogue) as store:
+        store.write([AppliedBatch("renmin", "a", "", -1, "a", AT, AT, POINTS, 0, ())])
+        full = dataclasses.replace(snapshot, continuity=read_continuity(store, FOLDER, "renmin", AT), taken_at=AT)
+    chromium, flags = program("chromium", "chromium"), ["--no-sandbox", "--disable-gpu"]
+    with serving(full).running() as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        for width in (390, 1280):
+            page = browser.new_page(viewport={"width": width, "height": 844}, base_url=server.url)
+            for language in ("zh", "en"):
+                page.goto(f"/failover?lang={language}")
+                assert page.evaluate("document.documentElement.scrollWidth") == width
+            page.get_by_role("link", name="achieved-rpo 100 points").click()
+            expect(page.get_by_role("heading", level=1)).to_have_text("A switchover loses no confirmed data")
+            page.get_by_role("link", name="services now, outages").click()
+            expect(page.get_by_role("heading", level=1)).to_have_text("Continuity: outages and switchovers")
+            page.close()
+        browser.close()
 
 
 def drill_command(*arguments: str | Path) -> str:
