@@ -219,26 +219,31 @@ def assert_reported(folder: Path, record: dict[str, object]) -> None:
 
 
 SCENARIOS = [
-    test_drill_run_prints_the_rto_that_the_servers_know_and_passes_when_the_service_is_back,
-    test_drill_does_not_begin_when_the_service_is_not_in_order,
-    test_outage_that_lasts_too_long_breaks_the_drill_off_and_undoes_it,
+    (
+        test_drill_run_prints_the_rto_that_the_servers_know_and_passes_when_the_service_is_back,
+        "neither an outage nor a move was seen",
+    ),
+    (test_drill_does_not_begin_when_the_service_is_not_in_order, "the drill begins"),
+    (test_outage_that_lasts_too_long_breaks_the_drill_off_and_undoes_it, "the drill begins"),
 ]
+"""Each with what the mutant says instead."""
 
 
 @pytest.fixture
-def mutant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same command line with a probe that always says ok."""
+def mutant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same command line, as whole as the other, with a probe that always says ok."""
     monkeypatch.setitem(globals(), "COMMAND", [sys.executable, "-m", "hospital.people", "mutant", "drill"])
     monkeypatch.setitem(globals(), "OBSERVE_SECONDS", 3.0)
     monkeypatch.setitem(globals(), "PATIENCE_SECONDS", 3.0)
+    assert "no drill yet" in drill("list", "--folder", tmp_path)
 
 
 @pytest.mark.usefixtures("mutant")
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(("scenario", "said"), SCENARIOS)
 def test_mutant_that_always_says_ok_turns_the_scenario_red(
-    scenario: Callable[[Hospital], None], hospital: Hospital
+    scenario: Callable[[Hospital], None], said: str, hospital: Hospital
 ) -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=said):
         scenario(hospital)
 
 

@@ -290,6 +290,12 @@ def test_mutant_that_always_says_fine_turns_the_scenario_red(
         scenario(hospital)
 
 
+def test_mutant_is_green_where_all_is_well(hospital: IsolationHospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it is red above for what it hides, and not for being broken."""
+    monkeypatch.setattr(Probe, "collect", say_fine)
+    test_matrix_agrees_with_the_policy(hospital)
+
+
 def test_mutant_that_always_says_fine_turns_the_failover_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Probe, "collect", say_fine)
     with pytest.raises(AssertionError):

@@ -191,5 +191,6 @@ def test_mutant_that_always_says_fine_turns_the_scenario_red(
         return [Reading(one.name, {**one.fields, **better}, one.tags) for one, better in said]
 
     monkeypatch.setattr(Source, "collect", say_fine)
+    test_line_delay_is_half_the_round_trip_where_clocks_are_not_trusted(hospitals)  # it is whole but for its figures
     with pytest.raises(AssertionError):
         scenario(hospitals)
