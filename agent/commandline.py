@@ -21,6 +21,8 @@ _COMPLAINTS = (
     (r"unrecognized arguments: (.*)", "无法识别的参数：{}"),
     (r"the following arguments are required: (.*)", "缺少参数：{}"),
     (r"argument (.*): invalid choice: (.*) \(choose from (.*)\)", "参数 {}：没有 {}，可选：{}"),
+    (r"one of the arguments (.*) is required", "须写其中之一：{}"),
+    (r"argument (.*): not allowed with argument (.*)", "参数 {} 不能与 {} 同写"),
     (r"argument (.*): expected one argument", "参数 {}：后面要跟一个值"),
     (r"argument (.*): invalid (.*) value: (.*)", "参数 {}：应为 {}，实际是 {}"),
     (r"argument (.*?): (.*)", "参数 {}：{}"),

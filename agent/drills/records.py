@@ -6,6 +6,8 @@ and outlives a drill that was killed: whether one is on, its log tells too;
 """
 
 import hashlib
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +20,6 @@ from agent.language import say
 
 SILENT_SECONDS = 60.0
 """A drill whose log has got no token for so long was killed; what follows is none of its."""
-NEVER_SECONDS = 315_360_000.0
-"""The recovery time of a service that did not recover: the end of the catalogue's range."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +66,7 @@ class TokenLog:
             # an id that is taken is refused here, before anything says that its drill is on
             self._file = (folder / f"{drill}.tokens.jsonl").open("xb", buffering=0)
             (folder / f"{drill}.running").write_bytes(msgspec.json.encode(Running(service, began_at)))
+            give_to_owner(folder)
         except FileExistsError as error:
             text = say(
                 f"已有名为 {drill} 的演练，请另取编号", f"there is a drill {drill} already; give this one another id"
@@ -88,6 +89,7 @@ class TokenLog:
     def finish(self, record: Record) -> None:
         """Write the record beside the log; the drill is over."""
         (self._folder / f"{self._drill}.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+        give_to_owner(self._folder)
         self.give_up()
 
     def discard(self) -> None:
@@ -99,6 +101,15 @@ class TokenLog:
         """The drill is not on any more."""
         self._file.close()
         (self._folder / f"{self._drill}.running").unlink(missing_ok=True)
+
+
+def give_to_owner(folder: Path) -> None:
+    """What root wrote into the agent's state directory goes to whom that belongs: the agent notes there what it has told."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return
+    owner = folder.parent.stat()
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def digest_log(folder: Path, drill: str) -> str:

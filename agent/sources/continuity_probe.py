@@ -166,6 +166,7 @@ def _read_record(record: Record) -> Reading:
     fields: dict[str, Value] = {
         "is_planned": True,
         "is_passed": record.is_passed,
+        "duration_seconds": max(0.0, record.ended_at - record.began_at),
         "sent_count": record.sent,
         "acknowledged_count": record.acknowledged,
         "token_log_digest": record.token_log_digest,

@@ -46,7 +46,7 @@ class KnownSubject(NamedTuple):
 
 
 class Latest(NamedTuple):
-    """The newest row of a series: its tags (site, agent, asset among them), its fields, its time."""
+    """A row of a series, mostly its newest: its tags (site, agent, asset among them), its fields, its time."""
 
     tags: Mapping[str, str]
     fields: Mapping[str, float | str]
@@ -249,6 +249,9 @@ class Store(Protocol):
 
     def latest(self, measurement: str, since: int) -> list[Latest]:
         """The newest row of every series that has one at or after `since`."""
+
+    def happened(self, site: str, measurement: str, since: int, most: int) -> list[Latest]:
+        """The newest rows of `site` at or after `since`, newest first and `most` at most: for what happens seldom."""
 
     def totals(self) -> list[BatchTotals]:
         """Batches, points and holes per agent."""

@@ -54,7 +54,7 @@ from collector.stores._influx_scorecards import card_at, cards_since, rows_betwe
 from collector.stores._influx_series import SeriesLists, SeriesMemory, owners_of, seen_subjects
 from collector.stores._influx_setup import Admin
 from collector.stores._influx_setup import set_up as _set_up
-from collector.stores._influx_text import decode_tag, name_text
+from collector.stores._influx_text import decode_tag, name_text, one_of_text
 from collector.stores._influx_totals import Totals
 from collector.stores._influx_write import Lines, PointWriter, write_all, write_points
 from collector.stores._kept import Fresh, digest_of, read_buckets
@@ -311,20 +311,26 @@ class Store:
 
     def latest(self, measurement: str, since: int) -> list[Latest]:
         """The newest row of every series that has one at or after `since`."""
-        fields = self._catalogue.measurements[measurement].fields
-        name = name_text(measurement)
-        statement = f"SELECT * FROM {name} WHERE time >= {since}ms GROUP BY * ORDER BY time DESC LIMIT 1"  # noqa: S608
+        return sorted(self._read_points(measurement, f"time >= {since}ms", 1), key=_place_of)
+
+    def happened(self, site: str, measurement: str, since: int, most: int) -> list[Latest]:
+        """The newest rows of `site` at or after `since`, newest first."""
+        of_site = f"time >= {since}ms AND {one_of_text('site', [site])}"
+        found = sorted(self._read_points(measurement, of_site, most), key=_place_of)
+        return sorted(found, key=lambda row: -row.timestamp)[:most]
+
+    def _read_points(self, measurement: str, condition: str, most: int) -> list[Latest]:
+        """The newest `most` rows of every series."""
+        fields, name = self._catalogue.measurements[measurement].fields, name_text(measurement)
+        statement = f"SELECT * FROM {name} WHERE {condition} GROUP BY * ORDER BY time DESC LIMIT {most}"  # noqa: S608
         found = []
         for rows in self._open.ask([statement]):
-            time, *values = rows.values[0]
-            named = zip(rows.columns[1:], values, strict=True)
             tags = {tag: decode_tag(value) for tag, value in rows.tags.items() if value}
-            found.append(
-                Latest(
-                    tags, {name: _typed(value) for name, value in named if name in fields and value is not None}, time
-                )
-            )
-        return sorted(found, key=_place_of)
+            for time, *values in rows.values:
+                named = zip(rows.columns[1:], values, strict=True)
+                read = {field: _typed(value) for field, value in named if field in fields and value is not None}
+                found.append(Latest(tags, read, time))
+        return found
 
     def totals(self) -> list[BatchTotals]:
         """Batches, points and holes per agent."""

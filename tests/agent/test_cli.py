@@ -17,7 +17,7 @@ from servers import Mosquitto, free_port, until
 
 from agent import language
 from agent.cli import main
-from agent.commandline import find_language
+from agent.commandline import Parser, find_language
 from agent.config import AgentFile, default_sources, read_config
 from agent.sample import describe_sources, explain_key, write_sample
 from agent.sources import load_source, names
@@ -256,6 +256,20 @@ def test_wrong_command_line_is_one_sentence() -> None:
     assert done.stderr == "infravitals-agent check: the following arguments are required: -c/--config; see --help\n"
     chinese = run("check", "--lang=zh")
     assert chinese.stderr == "infravitals-agent check:缺少参数：-c/--config(见 --help)\n"
+
+
+def test_choice_that_was_not_made_is_said_in_chinese_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INFRAVITALS_LANG", "zh")
+    parser = Parser(prog="drill")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("-c", "--config")
+    where.add_argument("--folder")
+    for arguments, expected in (([], "须写其中之一：-c/--config --folder"), (["-c", "a", "--folder", "b"], "不能与")):
+        with pytest.raises(SystemExit):
+            parser.parse_args(arguments)
+        assert expected in capsys.readouterr().err
 
 
 def test_language_is_found_anywhere_on_the_command_line() -> None:

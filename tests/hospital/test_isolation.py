@@ -1,11 +1,22 @@
 """The isolation matrix on the wire: exactly the holes that were opened, and never isolation where a sensor is dead."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from declared import undeclared
-from isolation_hospital import ALLOWED, INWARD, WAYS, ZONES, IsolationHospital, breached, cells, controls, unexpected
+from isolation_hospital import (
+    ALLOWED,
+    INWARD,
+    WAYS,
+    ZONES,
+    IsolationHospital,
+    breached,
+    cells,
+    controls,
+    say_fine,
+    unexpected,
+)
 from namespaces import Network
 from servers import until
 
@@ -255,3 +266,37 @@ def test_after_failover_the_standby_firewall_s_hole_is_found(tmp_path: Path) -> 
     assert not any(fields["is_as_expected"] for fields in cells(during).values())
     assert breached(after) == unexpected(after) == {("office", "medical", "tcp", "5432")}
     assert controls(during) == {("office", "medical"): False} and controls(after) == {("office", "medical"): True}
+
+
+SCENARIOS = [
+    test_matrix_shows_exactly_the_holes_that_were_opened,
+    test_hole_ipv6_is_found_where_ipv4_is_closed,
+    test_reject_on_the_way_is_no_reach_and_its_sender_is_named,
+    test_reject_by_a_target_that_does_not_listen_there_proves_nothing,
+    test_blocked_control_leaves_silence_unproven_and_an_open_way_proven,
+    test_dead_responder_is_no_isolation,
+    test_responder_that_starts_anew_in_the_middle_of_a_round_proves_nothing,
+    test_dead_prober_s_silence_is_no_isolation,
+    test_probes_held_back_on_the_prober_s_own_machine_are_no_isolation,
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_mutant_that_always_says_fine_turns_the_scenario_red(
+    scenario: Callable[[IsolationHospital], None], hospital: IsolationHospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Probe, "collect", say_fine)
+    with pytest.raises(AssertionError):
+        scenario(hospital)
+
+
+def test_mutant_is_green_where_all_is_well(hospital: IsolationHospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it is red above for what it hides, and not for being broken."""
+    monkeypatch.setattr(Probe, "collect", say_fine)
+    test_matrix_agrees_with_the_policy(hospital)
+
+
+def test_mutant_that_always_says_fine_turns_the_failover_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Probe, "collect", say_fine)
+    with pytest.raises(AssertionError):
+        test_after_failover_the_standby_firewall_s_hole_is_found(tmp_path)

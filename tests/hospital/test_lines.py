@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -165,3 +165,33 @@ def test_dead_line_is_down_and_all_is_lost(hospitals: TwoHospitals) -> None:
     assert found.fields == {"is_reachable": 0, "loss_ratio": 1}
     [line] = [reading for reading in found.readings if reading.name == "line"]
     assert line.fields == {"is_up": False, "live_routes_count": 0, "has_tested_fallback": False}
+
+
+SCENARIOS = [
+    test_line_delay_and_jitter_are_those_of_the_line,
+    lambda hospitals: test_line_loss_is_exactly_what_the_line_lost(hospitals, "out"),
+    lambda hospitals: test_line_reorder_and_duplicates_are_exactly_those_of_the_line(hospitals, "back"),
+    test_dead_line_is_down_and_all_is_lost,
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=["delay", "loss", "reorder", "dead"])
+def test_mutant_that_always_says_fine_turns_the_scenario_red(
+    scenario: Callable[[TwoHospitals], None], hospitals: TwoHospitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_round = Source.collect
+    fine = {"is_reachable": 1, "loss_ratio": 0, "duplicate_ratio": 0, "reorder_ratio": 0, "is_up": True}
+    quick = {"rtt_seconds": 0.001, "one_way_delay_seconds": 0.0005, "jitter_seconds": 0.0}
+
+    async def say_fine(probe: Source) -> list[Reading]:
+        """The mutant's round: whatever the line did, it is quick and whole."""
+        said = [
+            (one, {key: value for key, value in {**fine, **quick}.items() if key in one.fields})
+            for one in await real_round(probe)
+        ]
+        return [Reading(one.name, {**one.fields, **better}, one.tags) for one, better in said]
+
+    monkeypatch.setattr(Source, "collect", say_fine)
+    test_line_delay_is_half_the_round_trip_where_clocks_are_not_trusted(hospitals)  # it is whole but for its figures
+    with pytest.raises(AssertionError):
+        scenario(hospitals)
