@@ -7,7 +7,8 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 from agent.broker import Broker, refuse_unfit
 from agent.certificates import certificates_of
@@ -53,17 +54,23 @@ def run(config: CollectorConfig) -> int:
         "nobody emits yet what %d criteria ask, see infravitals rules check --all",
     )
     log.info(text, len(loaded.unsourced))
-    with Intake(place, loaded.rules) as intake:
-        _settle()
+    with Intake(place, loaded.rules) as intake, _settled():
         asyncio.run(_run(intake, named, config))
     return 0
 
 
-def _settle() -> None:
-    """What is loaded by now stays for good: cycles are no longer looked for in it, which took a seventh of a busy collector's time."""
+@contextmanager
+def _settled() -> Iterator[None]:
+    """What is loaded by now stays: cycles are no longer looked for in it, which took a seventh of a busy collector's time."""
+    before = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+    gc.set_threshold(YOUNG_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()  # else libraries see their objects outlive the program, and complain on the terminal
 
 
 async def _run(intake: Intake, named: Place, config: CollectorConfig) -> None:
