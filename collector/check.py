@@ -212,7 +212,7 @@ class _Sieve:
             tags, given, at = point.tags, point.fields, point.timestamp
             fields = given
             series = before.follower if before else None
-            if series is None or series.tags != tags or series.name != point.name:
+            if series is None or (series.tags is not tags and series.tags != tags) or series.name != point.name:
                 key = (point.name, *tags, *tags.values())
                 series = find(key) or self._meet(key, point)
                 if series is None:

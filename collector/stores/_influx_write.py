@@ -92,7 +92,7 @@ class PointWriter:
                 timeless += 1
                 continue
             series = before.follower if before else None
-            if series is None or series.tags != tags or series.name != point.name:
+            if series is None or (series.tags is not tags and series.tags != tags) or series.name != point.name:
                 series = self._find(batch, point)
                 if before:
                     before.follower = series
