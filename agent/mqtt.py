@@ -174,8 +174,9 @@ class Connection:
     ) -> None:
         """Publish, and with QoS 1 wait for the broker's word; its refusal is a LinkError too."""
         self._check_size(topic, payload)
-        packet = _properties(PacketTypes.PUBLISH)
+        packet = None
         if properties:
+            packet = _properties(PacketTypes.PUBLISH)
             packet.UserProperty = list(properties.items())
         before = _cancellations()
         try:

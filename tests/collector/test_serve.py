@@ -1,8 +1,12 @@
 """What a collector says of its broker: once when trouble begins, once when it ends, and a word when it never lasts."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from servers import answers, free_port, until
 
 from agent.errors import LinkError
 from agent.language import speaking
@@ -65,3 +69,17 @@ def test_connections_that_never_last_are_explained_once_and_then_silent(caplog: 
     assert len(told) <= 2 * MOST_SHORT
     broker.connect(STEADY_SECONDS)
     assert caplog.messages[-2:] == [BACK, AWAY]
+
+
+def test_the_last_word_of_a_collector_that_is_stopped_is_its_own(tmp_path: Path) -> None:
+    page = free_port()
+    file = tmp_path / "collector.yaml"
+    broker = f"{{host: 127.0.0.1, port: {free_port()}}}"
+    file.write_text(f"{{site: hospital, broker: {broker}, data_directory: {tmp_path}/data, page: {{port: {page}}}}}\n")
+    argv = [sys.executable, "-m", "collector.cli", "serve", "-c", str(file), "--lang", "en"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as collector:
+        until(lambda: answers(page), 60.0)
+        collector.terminate()
+        said = collector.stderr.read() if collector.stderr else ""
+    assert said.splitlines()[-1] == "INFO collector.serve: ending"
+    assert collector.returncode == 0
