@@ -1,13 +1,16 @@
 """How often each asset's sources were gathered, and so how many samples a bucket should hold."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
 from collector.buckets import NOTHING, Buckets
 from collector.query import HOUR_MS, Question, Take, least_samples
 from collector.stores import Instant
+
+OWN_MACHINE = "local"
+"""The target of a source that looks at its own machine; no asset's name."""
 
 Runs = tuple[tuple[int, float], ...]
 """From which millisecond on a source was gathered how often (seconds), ascending."""
@@ -19,33 +22,45 @@ Least = tuple[tuple[int, int], ...]
 class Intervals:
     """How often each asset's sources were gathered, as the runner reported it hour by hour."""
 
-    def __init__(self, found: Mapping[tuple[str, ...], Buckets], starts: Sequence[int], first: int = 0) -> None:
-        self._found, self._starts, self._first = found, starts, first
+    def __init__(
+        self,
+        found: Mapping[tuple[str, ...], Buckets],
+        starts: Sequence[int],
+        first: int = 0,
+        polled: Set[tuple[str, ...]] = frozenset(),
+    ) -> None:
+        """polled: those of `found` that a gateway tells of its targets."""
+        self._found, self._starts, self._first, self._polled = found, starts, first, polled
         self._runs: dict[tuple[str, str], Runs] = {}
         self._least: dict[tuple[str, tuple[str, ...], float, int], Least] = {}
         self._least_of_runs: dict[tuple[Runs, int], Least] = {}
 
     @classmethod
     def read(cls, store: Instant, site: str, start: int, as_of: int, now: int | None = None) -> "Intervals":
-        """The intervals in force between `start` and `as_of`; within an hour the longest counts."""
+        """The intervals in force between `start` and `as_of`; within an hour the longest counts.
+
+        What a gateway polls has no rounds of its own: those that it says of the target are the target's.
+        """
         take = Take("max")
         start -= start % HOUR_MS
         question = Question(
             "source_round",
             "interval_seconds",
             (("site", (site,)),),
-            ("asset", "source"),
+            ("asset", "source", "target"),
             start,
             as_of + 1,
             HOUR_MS,
             take,
             take,
         )
-        return cls(store.buckets(question, now), question.starts())
+        told = store.buckets(question, now)
+        polled = {(target, source) for asset, source, target in told if target not in (asset, OWN_MACHINE)}
+        return cls(_of_assets(told), question.starts(), polled=polled)
 
     def since(self, start: int) -> "Intervals":
         """Those that `read` would give of a window that begins at `start`, no earlier than this one's."""
-        return Intervals(self._found, self._starts, bisect_right(self._starts, start) - 1)
+        return Intervals(self._found, self._starts, bisect_right(self._starts, start) - 1, self._polled)
 
     def least(self, asset: str, sources: tuple[str, ...], otherwise: float, each_ms: int) -> Least:
         """How many samples a bucket of `each_ms` should hold at least, from when on; arguments as of `of`.
@@ -65,10 +80,17 @@ class Intervals:
         """The runs of the least frequent of `sources` on this asset; the catalogue's interval where nothing was reported.
 
         Two sources may feed one measurement (bonds every 15 s, RAID every 60 s); a row does not say which it came from.
-        Without a report the expectation stays at the catalogue's: a lost report must not make a gap look full.
+        Without a report the expectation stays at the catalogue's: a lost report must not make a gap look full. Of a polled
+        device some sources never report by its name (one that tries many devices in a round of its own): they may be no
+        more frequent than the catalogue says.
         """
-        found = [runs for source in sources if (runs := self._runs_of(asset, source))]
-        return max(found, key=lambda runs: runs[-1][1]) if found else ((0, otherwise),)
+        found = {source: runs for source in sources if (runs := self._runs_of(asset, source))}
+        if not found:
+            return ((0, otherwise),)
+        runs = max(found.values(), key=lambda runs: runs[-1][1])
+        if len(found) < len(sources) and all((asset, source) in self._polled for source in found):
+            return tuple((start, max(seconds, otherwise)) for start, seconds in runs)
+        return runs
 
     def _runs_of(self, asset: str, source: str) -> Runs:
         key = (asset, source)
@@ -82,3 +104,22 @@ class Intervals:
         positions, values = buckets.positions[first:], buckets.values[first:]
         turns = np.flatnonzero(np.diff(values, prepend=np.nan) != 0)
         return tuple((self._starts[positions[at]], float(values[at])) for at in turns)
+
+
+def _of_assets(found: Mapping[tuple[str, ...], Buckets]) -> Mapping[tuple[str, ...], Buckets]:
+    """By asset and source: of the agent that gathered, and of the device that it gathered from."""
+    series: dict[tuple[str, ...], list[Buckets]] = {}
+    for (asset, source, target), buckets in found.items():
+        for name in {asset, target} - {OWN_MACHINE}:
+            series.setdefault((name, source), []).append(buckets)
+    return {key: _longest(parts) for key, parts in series.items()}
+
+
+def _longest(parts: Sequence[Buckets]) -> Buckets:
+    """The greatest value in each bucket that any part has."""
+    if len(parts) == 1:
+        return parts[0]
+    positions, places = np.unique(np.concatenate([part.positions for part in parts]), return_inverse=True)
+    values = np.zeros(len(positions))
+    np.maximum.at(values, places, np.concatenate([part.values for part in parts]))
+    return Buckets(positions, values, np.ones(len(positions), np.int64))

@@ -201,3 +201,23 @@ def test_removing_any_hours_never_raises_low_nor_lowers_high(
     full, less = completeness(store, rules, whole), completeness(store, rules, holed)
     assert less.low <= full.low and less.high >= full.high
     assert less.low <= less.high and full.low <= full.high
+
+
+def test_device_that_a_gateway_polls_is_held_to_the_gateways_interval(store: Store, rules: Rules) -> None:
+    """Its interfaces are declared for 15 s, as on a server; polled once a minute they are whole, polled half as often not."""
+    minute = 60_000
+    for told_seconds, is_found in ((60.0, True), (20.0, False)):
+        site = a_site()
+        start = AS_OF - 3 * 24 * HOUR_MS
+        tags = {"asset": "sw-1", "interface": "uplink"}
+        points = [
+            Point("net_interface", tags, {"speed_bits_per_second": 1e10}, at) for at in range(start, AS_OF, minute)
+        ]
+        told = {"asset": "gateway", "source": "snmp_device", "target": "sw-1"}
+        points += [
+            Point("source_round", told, {"is_success": 1.0, "interval_seconds": told_seconds}, at)
+            for at in range(start, AS_OF, HOUR_MS)
+        ]
+        store.write([AppliedBatch(site.id, "gateway", "", -1, site.id, AS_OF, AS_OF, points, 0, ())])
+        found = evaluate_criteria(store, rules, site, AS_OF, ["backbone-bandwidth-class"])["backbone-bandwidth-class"]
+        assert (found.found > 0) is is_found, (told_seconds, found)
