@@ -18,7 +18,8 @@ import msgspec
 
 from agent.language import say
 from agent.points import Value
-from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+from agent.sources import Reading, Seconds, Surroundings
+from agent.sources._hours import ProbeConfig
 from agent.sources._ways import read_address
 from agent.sources.isolation_probe import Pace
 from agent.sources.isolation_responder import Port, read_endpoint
@@ -69,7 +70,7 @@ AWAY = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.EACCES, 
 """What a closed port may look like from here; everything else kept the connection at home."""
 
 
-class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """addresses: all public addresses. control: address:port that must be reachable. more_ports: besides the known ones."""
 
     interval_seconds: Seconds = 3600.0
@@ -81,6 +82,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
     ports_per_second: Annotated[float, msgspec.Meta(gt=0, le=500)] = 20.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.addresses:
             raise ValueError(say("addresses 至少写一个", "addresses needs one entry at least"))
         for text in self.addresses:

@@ -22,9 +22,10 @@ import msgspec
 from agent.broker import Secret
 from agent.catalogue import explain_id, is_id
 from agent.language import say
-from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+from agent.sources import Reading, Seconds, Surroundings
 from agent.sources._attempt import Attempt, Came, Prober
 from agent.sources._control import Called, Control, Dialled
+from agent.sources._hours import ProbeConfig
 from agent.sources._proof import CONTROL_BYTES, read_key
 from agent.sources._verdict import Evidence, Verdict, judge, worst
 from agent.sources._ways import Way, read_address, read_way
@@ -83,7 +84,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 yield read_way(text, is_ipv6), is_allowed
 
 
-class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """zone: where this agent stands. call_port: where responders that call find us. timeout_seconds: of one try.
 
     control_retries: a target whose control is not seen is tried again whole so many times in the round, after a pause: a
@@ -103,6 +104,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
     probes_per_second: Annotated[float, msgspec.Meta(gt=0, le=500)] = 50.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not is_id(self.zone):
             raise ValueError(explain_id("zone", self.zone))
         if not self.targets:

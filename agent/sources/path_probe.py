@@ -26,7 +26,8 @@ from agent.catalogue import explain_id, is_id
 from agent.errors import SourceError
 from agent.language import say
 from agent.points import Value
-from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+from agent.sources import Reading, Seconds, Surroundings
+from agent.sources._hours import ProbeConfig
 from agent.sources._pings import Pings
 from agent.sources._proof import read_key
 from agent.sources._requests import connect, get, read_url, timed, tls_of
@@ -96,7 +97,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     gateways: tuple[str, ...] = ()
 
 
-class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """packets and spacing_seconds: of echoes; stream_*: of streams. per_second: echoes a second at most."""
 
     interval_seconds: Seconds = 15.0
@@ -115,6 +116,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
     one_way: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names = [target.name for target in self.targets]
         for name in names:
             if names.count(name) > 1:
