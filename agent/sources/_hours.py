@@ -21,8 +21,13 @@ class ProbeConfig(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields
 
     def is_on(self, at_seconds: float) -> bool:
         """Whether probing is wanted at a time since the epoch."""
-        local = time.localtime(at_seconds)
-        return is_within(self.hours, local.tm_hour * 60 + local.tm_min)
+        return not self.hours or is_within(self.hours, minute_of_day(at_seconds))
+
+
+def minute_of_day(at_seconds: float) -> int:
+    """The minute of the day by this machine's time zone at a time since the epoch."""
+    local = time.localtime(at_seconds)
+    return local.tm_hour * 60 + local.tm_min
 
 
 def is_within(hours: tuple[str, ...], minute: int) -> bool:

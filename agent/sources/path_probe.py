@@ -3,7 +3,7 @@
 Measures: path_probe of each target: is_reachable, rtt_seconds; of echoes and streams also loss_ratio, jitter_seconds,
 reorder_ratio, duplicate_ratio and one_way_delay_seconds (half the round trip, but for streams with `one_way`). line: is_up
 (any route), live_routes_count (of different providers), has_tested_fallback, committed_bits_per_second (what the line's own
-interface runs at, or was promised if that is less). network_segment: live_paths_count, has_redundant_gateway. service_probe: is_up, latency_seconds of targets that name a service.
+interface runs at, or was promised if that is less). throughput_bits_per_second of streams with `throughput`, in its hours. network_segment: live_paths_count, has_redundant_gateway. service_probe: is_up, latency_seconds of targets that name a service.
 Needs: CAP_NET_RAW or the agent's group in net.ipv4.ping_group_range for echoes; the package dnspython for DNS; for streams a
 `path_reflector` with the same key at the far end. `one_way` needs both clocks disciplined to a fraction of the delay.
 Reference: RFC 3550 (jitter), RFC 4737 (reordering), RFC 5357 and 8762 (streams); docs/paths.md.
@@ -27,12 +27,13 @@ from agent.errors import SourceError
 from agent.language import say
 from agent.points import Value
 from agent.sources import Reading, Seconds, Surroundings
-from agent.sources._hours import ProbeConfig
+from agent.sources._hours import ProbeConfig, is_within, minute_of_day
 from agent.sources._pings import Pings
 from agent.sources._proof import read_key
 from agent.sources._requests import connect, get, read_url, timed, tls_of
 from agent.sources._stream import Direction, Stream, Streamed
 from agent.sources._tally import Tally
+from agent.sources._throughput import Throughput, send
 from agent.sources._ways import read_address
 from agent.sources.isolation_responder import Port
 from agent.sources.path_reflector import PORT as REFLECTOR_PORT
@@ -47,6 +48,7 @@ Kind = Literal["icmp", "tcp", "http", "dns", "stream"]
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is probed. address: of icmp, tcp, dns, stream. port: of tcp; 53 and 7180 where not said. url, statuses, ca: of http.
 
+    throughput: of a stream whose far end has enrolled us: what may be sent, and when; nothing by default.
     ask: the name that DNS is asked for. service: the service that it stands for; its probe is reported as one of the service too.
     """
 
@@ -59,6 +61,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ca: str | None = None
     ask: str = ""
     service: str | None = None
+    throughput: Throughput | None = None
 
     def __post_init__(self) -> None:
         for key, name in (("name", self.name), ("service", self.service)):
@@ -70,6 +73,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             read_address(self.address)
         if self.kind == "tcp" and self.port is None:
             raise ValueError(say(f"'{self.name}': tcp 须写 port", f"'{self.name}': tcp needs a port"))
+        if self.throughput and self.kind != "stream":
+            text = f"'{self.name}': throughput 只用于 stream", f"'{self.name}': throughput is for a stream"
+            raise ValueError(say(*text))
         if self.kind == "dns" and not self.ask:
             raise ValueError(say(f"'{self.name}': dns 须写 ask", f"'{self.name}': dns needs a name to ask for"))
 
@@ -124,8 +130,19 @@ class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True)
         for used in self._used():
             if used not in names:
                 raise ValueError(say(f"没有名为 '{used}' 的对象", f"there is no target '{used}'"))
+        for target in self.targets:
+            if target.throughput and self._round_seconds(target.throughput) > min(
+                self.deadline_seconds, self.interval_seconds
+            ):
+                text = f"'{target.name}'：一轮放不下 throughput 的 seconds，请放宽 deadline_seconds 与 interval_seconds"
+                english = f"'{target.name}': a round has no room for throughput's seconds; raise deadline_seconds and interval_seconds"
+                raise ValueError(say(text, english))
         if self.key is None and any(target.kind == "stream" for target in self.targets):
             raise ValueError(say("有 stream 对象时须写 key", "a stream needs a key to be given"))
+
+    def _round_seconds(self, wanted: Throughput) -> float:
+        """How long a round with a stream and a transfer may take."""
+        return self.stream_packets * self.stream_spacing_seconds + wanted.seconds + 2 * self.timeout_seconds
 
     def _used(self) -> Sequence[str]:
         routes = [name for line in self.lines.values() for route in line.routes for name in route.targets]
@@ -149,6 +166,9 @@ class Source:
         self._key = b""
         self._requests: dict[str, Callable[[], Awaitable[float | None]]] = {}
         self._apart: set[str] = set()
+        self._clock, self._monotonic = surroundings.clock, surroundings.monotonic
+        self._measured_at: dict[str, float] = {}
+        self._refused: set[str] = set()
 
     async def open(self) -> None:
         """Read keys and certificates. Raises SourceError for one that cannot be used."""
@@ -163,6 +183,7 @@ class Source:
         """One round. Raises SourceError without the right to send echoes; a silent target is no error."""
         pinged, asked, streamed = await asyncio.gather(self._ping(), self._ask(), self._stream())
         found: Mapping[str, Fields] = {**pinged, **asked, **streamed}
+        await self._measure_throughput(found)  # after the others, which it would disturb
         readings = [
             Reading("path_probe", found[target.name], {"target": target.name, "probe": self._probe})
             for target in self._config.targets
@@ -215,6 +236,34 @@ class Source:
             return of_stream(streamed, config.one_way)
 
         return dict(zip((one.name for one in targets), await asyncio.gather(*map(stream, targets)), strict=True))
+
+    async def _measure_throughput(self, found: Mapping[str, Fields]) -> None:
+        """Of the first target for which it is time: one a round. What cannot be measured is said once."""
+        due = [
+            (target, target.throughput)
+            for target in self._of_kind("stream")
+            if target.throughput and found[target.name]["is_reachable"] and self._is_due(target.name, target.throughput)
+        ]
+        for target, wanted in due[:1]:
+            self._measured_at[target.name] = self._monotonic()
+            place, name = (target.address, target.port or REFLECTOR_PORT), self._probe
+            try:
+                sent = await send(self._key, name, place, wanted, self._config.timeout_seconds)
+            except (SourceError, OSError, TimeoutError) as error:
+                self._tell_of_refusal(target.name, str(error) or say("超时", "no answer in time"))
+            else:
+                self._refused.discard(target.name)
+                found[target.name]["throughput_bits_per_second"] = sent
+
+    def _is_due(self, name: str, wanted: Throughput) -> bool:
+        before = self._measured_at.get(name)
+        is_time = before is None or self._monotonic() - before >= wanted.every_seconds
+        return is_time and is_within(wanted.hours, minute_of_day(self._clock()))
+
+    def _tell_of_refusal(self, name: str, why: str) -> None:
+        if name not in self._refused:
+            self._refused.add(name)
+            _log.warning(say(f"{name} 的吞吐无法测量：{why}", f"the throughput of {name} cannot be measured: {why}"))
 
     def _request(self, target: Target) -> Callable[[], Awaitable[float | None]]:
         """What one tcp, http or dns target is asked."""
