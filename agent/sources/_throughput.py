@@ -18,7 +18,7 @@ import msgspec
 from agent.errors import SourceError
 from agent.language import say
 from agent.sources._hours import read_hours
-from agent.sources._proof import Message, new_nonce, seal, unseal
+from agent.sources._proof import Keys, Message, new_nonce, seal, unseal
 from agent.sources._ways import read_address
 
 CHUNK_BYTES = 16384
@@ -115,8 +115,8 @@ def _explain(answer: Message | None) -> str:
 class Receiver:
     """The far end: serves enrolled senders, one at a time, and counts."""
 
-    def __init__(self, key: bytes, senders: Mapping[str, Sender], monotonic: Callable[[], float]) -> None:
-        self._key, self._senders, self._monotonic = key, senders, monotonic
+    def __init__(self, keys: Keys, senders: Mapping[str, Sender], monotonic: Callable[[], float]) -> None:
+        self._keys, self._senders, self._monotonic = keys, senders, monotonic
         self._served: dict[str, float] = {}
         self._is_busy = False
         self.transfers_count = self.refused_count = self.strangers_count = 0
@@ -126,28 +126,27 @@ class Receiver:
         try:
             with contextlib.suppress(OSError, TimeoutError, ValueError):
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    message = unseal(self._key, await reader.readline())
-                if message is None or message.kind != "transfer" or len(message.words) != 4:
+                    message = self._keys.unseal(await reader.readline())
+                key = self._keys.of(message.words[0]) if message else None
+                if message is None or key is None or message.kind != "transfer" or len(message.words) != 4:
                     self.strangers_count += 1
                     return
                 address = str(writer.get_extra_info("peername")[0]).removeprefix("::ffff:")
-                await self._answer(message, address, reader, writer)
+                await self._answer(key, message, address, reader, writer)
         finally:
             writer.close()
 
     async def _answer(
-        self, message: Message, address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, key: bytes, message: Message, address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         name, number, most_bytes, rate = message.words
         if why := self._refuse(name, address):
             self.refused_count += 1
-            writer.write(seal(self._key, "refuse", number, why))
+            writer.write(seal(key, "refuse", number, why))
             return
         sender = self._senders[name]
         allowed = min(int(most_bytes), sender.most_bytes)
-        writer.write(
-            seal(self._key, "accept", number, str(allowed), str(min(float(rate), sender.most_bits_per_second)))
-        )
+        writer.write(seal(key, "accept", number, str(allowed), str(min(float(rate), sender.most_bits_per_second))))
         self._is_busy, self._served[name] = True, self._monotonic()
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
@@ -155,7 +154,7 @@ class Receiver:
         finally:
             self._is_busy = False
         self.transfers_count += 1
-        writer.write(seal(self._key, "carried", number, str(carried), f"{bits_per_second:.0f}"))
+        writer.write(seal(key, "carried", number, str(carried), f"{bits_per_second:.0f}"))
         await writer.drain()
 
     def _refuse(self, name: str, address: str) -> str:

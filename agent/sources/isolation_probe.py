@@ -44,7 +44,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     allowed, blocked: ways such as tcp/22, udp/161, icmp. calls: it connects to our call_port, since nothing may pass inward.
     resolvers, proxies: the hospital's own, which must not carry anything there: questions for `domain`, which is delegated to
-    this responder, and connections to its proxied_port.
+    this responder, and connections to its proxied_port. key: of this prober and this responder alone; else the source's.
     """
 
     zone: str
@@ -57,6 +57,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     domain: str = ""
     proxies: tuple[str, ...] = ()
     proxied_port: Port = 443
+    key: Secret | None = None
 
     def __post_init__(self) -> None:
         read_address(self.address)
@@ -94,7 +95,7 @@ class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True)
     interval_seconds: Seconds = 60.0
     deadline_seconds: Seconds = 50.0
     zone: str
-    key: Secret
+    key: Secret | None = None
     targets: tuple[Target, ...]
     call_port: Port | None = None
     source_address: str = ""
@@ -111,6 +112,8 @@ class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise ValueError(say("targets 至少写一个", "targets needs one entry at least"))
         if self.source_address:
             read_address(self.source_address)
+        if self.key is None and any(target.key is None for target in self.targets):
+            raise ValueError(say("须写 key，或每个对象各写一个", "give key, or one for each target"))
         if self.call_port is None and any(target.calls for target in self.targets):
             raise ValueError(say("有 calls 的对象时须写 call_port", "a target that calls needs call_port to be given"))
 
@@ -126,14 +129,13 @@ class Source:
         self._name = surroundings.asset
         self._called: dict[str, Called] = {}
         self._server: asyncio.Server | None = None
-        self._prober = Prober(b"", self._name, config.timeout_seconds, config.source_address)
+        self._probers: dict[Target, Prober] = {}
 
     async def open(self) -> None:
         """Read the key, and listen for responders that call. Raises SourceError."""
         await self.close()
         config = self._config
-        key = read_key(config.key)
-        self._prober = Prober(key, self._name, config.timeout_seconds, config.source_address)
+        self._probers = {target: self._prober_of(target) for target in config.targets}
         if config.call_port is not None:
             self._server = await asyncio.start_server(
                 self._take_call, config.source_address or None, config.call_port, limit=CONTROL_BYTES
@@ -202,9 +204,15 @@ class Source:
         ]
         return testimony is not None, judged
 
+    def _prober_of(self, target: Target) -> Prober:
+        """Raises SourceError for a key that cannot be used."""
+        secret = target.key or self._config.key
+        assert secret is not None  # noqa: S101 - the configuration saw to it
+        return Prober(read_key(secret), self._name, self._config.timeout_seconds, self._config.source_address)
+
     async def _try_helper(self, target: Target, way: Way, helper: str, pace: "Pace") -> Attempt:
         """One resolver or proxy of the hospital's own."""
-        key, timeout_seconds = self._prober.key, self._prober.timeout_seconds
+        key, timeout_seconds = self._probers[target].key, self._config.timeout_seconds
         async with pace:
             if way.protocol == "dns":
                 return await ask_resolver(key, helper, target.domain, timeout_seconds)
@@ -214,15 +222,15 @@ class Source:
     async def _try(self, target: Target, way: Way, is_allowed: bool, pace: "Pace") -> Attempt:
         """One way; where an answer is due, silence is asked again once: a lost packet is no blocked way."""
         async with pace:
-            attempt = await self._prober.attempt(target.address, way)
+            attempt = await self._probers[target].attempt(target.address, way)
         if attempt.came is Came.SILENCE and is_allowed:
             async with pace:
-                attempt = await self._prober.attempt(target.address, way)
+                attempt = await self._probers[target].attempt(target.address, way)
         return attempt
 
     def _control(self, target: Target) -> Control | None:
         """Where this target's responder can be asked; None when it has not called."""
-        prober = self._prober
+        prober = self._probers[target]
         if not target.calls:
             talk = Dialled(target.address, target.control_port, prober.timeout_seconds, prober.source_address)
             return Control(prober.key, prober.name, talk)

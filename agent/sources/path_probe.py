@@ -17,90 +17,28 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from agent.broker import Secret
-from agent.catalogue import explain_id, is_id
 from agent.errors import SourceError
 from agent.language import say
 from agent.points import Value
 from agent.sources import Reading, Seconds, Surroundings
 from agent.sources._hours import ProbeConfig, is_within, minute_of_day
+from agent.sources._path_targets import Kind, Line, Segment, Target
 from agent.sources._pings import Pings
 from agent.sources._proof import read_key
 from agent.sources._requests import connect, get, read_url, timed, tls_of
 from agent.sources._stream import Direction, Stream, Streamed
 from agent.sources._tally import Tally
 from agent.sources._throughput import Throughput, send
-from agent.sources._ways import read_address
-from agent.sources.isolation_responder import Port
 from agent.sources.path_reflector import PORT as REFLECTOR_PORT
 
 AT_ONCE = 32
 STREAMS_AT_ONCE = 8
 _log = logging.getLogger(__name__)
-
-Kind = Literal["icmp", "tcp", "http", "dns", "stream"]
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is probed. address: of icmp, tcp, dns, stream. port: of tcp; 53 and 7180 where not said. url, statuses, ca: of http.
-
-    throughput: of a stream whose far end has enrolled us: what may be sent, and when; nothing by default.
-    ask: the name that DNS is asked for. service: the service that it stands for; its probe is reported as one of the service too.
-    """
-
-    name: str
-    kind: Kind = "icmp"
-    address: str = ""
-    port: Port | None = None
-    url: str = ""
-    statuses: tuple[int, ...] = (200,)
-    ca: str | None = None
-    ask: str = ""
-    service: str | None = None
-    throughput: Throughput | None = None
-
-    def __post_init__(self) -> None:
-        for key, name in (("name", self.name), ("service", self.service)):
-            if name is not None and not is_id(name):
-                raise ValueError(explain_id(key, name))
-        if self.kind == "http":
-            read_url(self.url)
-        else:
-            read_address(self.address)
-        if self.kind == "tcp" and self.port is None:
-            raise ValueError(say(f"'{self.name}': tcp 须写 port", f"'{self.name}': tcp needs a port"))
-        if self.throughput and self.kind != "stream":
-            text = f"'{self.name}': throughput 只用于 stream", f"'{self.name}': throughput is for a stream"
-            raise ValueError(say(*text))
-        if self.kind == "dns" and not self.ask:
-            raise ValueError(say(f"'{self.name}': dns 须写 ask", f"'{self.name}': dns needs a name to ask for"))
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One provider's way to the partner; live while any of its targets is reachable."""
-
-    provider: str
-    targets: tuple[str, ...]
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A leased or telemedicine line. fallback: targets over 4G/5G or VPN. interface: of this machine, that carries the line."""
-
-    routes: tuple[Route, ...]
-    fallback: tuple[str, ...] = ()
-    interface: str | None = None
-    committed_bits_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
-
-
-class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A network segment. paths: one target behind each way in; gateways: each gateway's own address, as targets."""
-
-    paths: tuple[str, ...]
-    gateways: tuple[str, ...] = ()
 
 
 class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,7 +75,7 @@ class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 text = f"'{target.name}'：一轮放不下 throughput 的 seconds，请放宽 deadline_seconds 与 interval_seconds"
                 english = f"'{target.name}': a round has no room for throughput's seconds; raise deadline_seconds and interval_seconds"
                 raise ValueError(say(text, english))
-        if self.key is None and any(target.kind == "stream" for target in self.targets):
+        if self.key is None and any(target.kind == "stream" and target.key is None for target in self.targets):
             raise ValueError(say("有 stream 对象时须写 key", "a stream needs a key to be given"))
 
     def _round_seconds(self, wanted: Throughput) -> float:
@@ -163,7 +101,7 @@ class Source:
         self._config = config
         self._probe = surroundings.asset
         self._root = surroundings.root
-        self._key = b""
+        self._keys: dict[str, bytes] = {}
         self._requests: dict[str, Callable[[], Awaitable[float | None]]] = {}
         self._apart: set[str] = set()
         self._clock, self._monotonic = surroundings.clock, surroundings.monotonic
@@ -172,7 +110,9 @@ class Source:
 
     async def open(self) -> None:
         """Read keys and certificates. Raises SourceError for one that cannot be used."""
-        self._key = read_key(self._config.key) if self._config.key else b""
+        config = self._config
+        secrets_of = {target.name: target.key or config.key for target in self._of_kind("stream")}
+        self._keys = {name: read_key(secret) for name, secret in secrets_of.items() if secret}
         self._requests = {
             target.name: self._request(target)
             for target in self._config.targets
@@ -223,7 +163,7 @@ class Source:
 
         async def stream(target: Target) -> Fields:
             config = self._config
-            one = Stream(self._key, self._probe, config.stream_packets, config.stream_packet_bytes)
+            one = Stream(self._keys[target.name], self._probe, config.stream_packets, config.stream_packet_bytes)
             port = target.port or REFLECTOR_PORT
             async with places:
                 try:
@@ -248,7 +188,7 @@ class Source:
             self._measured_at[target.name] = self._monotonic()
             place, name = (target.address, target.port or REFLECTOR_PORT), self._probe
             try:
-                sent = await send(self._key, name, place, wanted, self._config.timeout_seconds)
+                sent = await send(self._keys[target.name], name, place, wanted, self._config.timeout_seconds)
             except (SourceError, OSError, TimeoutError) as error:
                 self._tell_of_refusal(target.name, str(error) or say("超时", "no answer in time"))
             else:

@@ -19,7 +19,7 @@ from agent.errors import SourceError
 from agent.language import say
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
 from agent.sources._arrivals import answer, arrivals, listen
-from agent.sources._proof import read_key
+from agent.sources._proof import check_keys, read_keys
 from agent.sources._stream import Reflector
 from agent.sources._throughput import Receiver, Sender
 from agent.sources._ways import read_address
@@ -29,15 +29,17 @@ PORT = 7180
 
 
 class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """addresses: where to listen. senders: agents, by name, that may measure throughput to here; none by default."""
+    """keys: one for each prober, by its agent's name; key: one that all others share. addresses: where to listen. senders: agents, by name, that may measure throughput to here; none by default."""
 
     interval_seconds: Seconds = 60.0
-    key: Secret
+    key: Secret | None = None
+    keys: Mapping[str, Secret] = {}
     port: Port = PORT
     addresses: tuple[str, ...] = ("0.0.0.0", "::")  # noqa: S104 - probes come from everywhere
     senders: Mapping[str, Sender] = {}
 
     def __post_init__(self) -> None:
+        check_keys(self.key, self.keys)
         for text in self.addresses:
             read_address(text)
 
@@ -59,14 +61,14 @@ class Source:
     async def open(self) -> None:
         """Listen. Raises SourceError without a key, or when an address cannot be listened at."""
         await self.close()
-        key = read_key(self._config.key)
-        reflector = self._reflector = Reflector(key, self._monotonic)
+        keys = read_keys(self._config.key, self._config.keys)
+        reflector = self._reflector = Reflector(keys, self._monotonic)
         for address in self._config.addresses:
             opened = self._bind(address)
             self._sockets.append(opened)
             asyncio.get_running_loop().add_reader(opened, _reflect, opened, reflector)
         if self._config.senders:
-            receiver = self._receiver = Receiver(key, self._config.senders, self._monotonic)
+            receiver = self._receiver = Receiver(keys, self._config.senders, self._monotonic)
             for address in self._config.addresses:
                 self._servers.append(await self._serve(address, receiver))
 

@@ -17,8 +17,9 @@ from servers import Daemon
 from agent.broker import Secret
 from agent.language import speaking
 from agent.sources import Reading, Surroundings
+from agent.sources._path_targets import Line, Route, Target
 from agent.sources._throughput import Sender, Throughput
-from agent.sources.path_probe import Config, Line, Route, Source, Target
+from agent.sources.path_probe import Config, Source
 from agent.sources.path_reflector import Config as ReflectorConfig
 from agent.sources.path_reflector import Source as Reflector
 

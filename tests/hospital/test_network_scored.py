@@ -26,8 +26,8 @@ from agent.sources import (
     Surroundings,
     load_source,
 )
-from agent.sources.path_probe import Line, Route, Segment
-from agent.sources.path_probe import Target as PathTarget
+from agent.sources._path_targets import Line, Route, Segment
+from agent.sources._path_targets import Target as PathTarget
 from collector.evaluate import Rules, evaluate, parse_time
 from collector.explain import explain
 from collector.inquiry import Site

@@ -21,10 +21,12 @@ from agent.broker import Secret
 from agent.config import read_config
 from agent.documents import FileMistakes
 from agent.sources import Reading, Surroundings
+from agent.sources._path_targets import Line, Route, Segment, Target
+from agent.sources._proof import Keys
 from agent.sources._stream import Direction, Reflector, Stream, Streamed
 from agent.sources._tally import Tally
 from agent.sources._throughput import Throughput, rate_of
-from agent.sources.path_probe import Config, Line, Route, Segment, Source, Target, of_stream
+from agent.sources.path_probe import Config, Source, of_stream
 
 MS = 1_000_000
 
@@ -278,7 +280,7 @@ class BeginsAnew(asyncio.DatagramProtocol):
     def __init__(self, kept: int) -> None:
         self.kept = kept
         self._transport: asyncio.DatagramTransport | None = None
-        self._reflector = Reflector(self.KEY, time.monotonic)
+        self._reflector = Reflector(Keys(self.KEY), time.monotonic)
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:
         self._transport = transport
@@ -286,7 +288,7 @@ class BeginsAnew(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
         assert self._transport is not None
         if self._reflector.packets_count == self.kept:
-            self.kept, self._reflector = -1, Reflector(self.KEY, time.monotonic)
+            self.kept, self._reflector = -1, Reflector(Keys(self.KEY), time.monotonic)
         self._transport.sendto(self._reflector.hear(data, time.time_ns()) or b"", address)
 
 
