@@ -1,4 +1,4 @@
-"""What the wire said last: the matrix of zones, exposed services, lines; for the pages, never for a score."""
+"""What the wire said last: the matrix of zones, exposed services, lines, neighbours; for the pages, never for a score."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class TriedCell:
 
 @dataclass(frozen=True)
 class Scan:
-    """The last scan from outside. exposed: `address:port` each."""
+    """The last scan from outside. exposed: `address:port` each. udp_silent: UDP ports without a sign of life, closed or not."""
 
     scanner: str
     exposed: Sequence[str]
@@ -36,6 +36,7 @@ class Scan:
     scanned: int
     is_complete: bool
     scanned_at: int
+    udp_silent: int
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,23 @@ class LineNow:
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """A device that another one hears on a link. name: as it calls itself. heard_by: the asset that hears it."""
+
+    name: str
+    heard_by: str
+    is_managed: bool
+    seen_at: int
+
+
+@dataclass(frozen=True)
 class NetworkFacts:
     """All of it, in the order in which it is shown: what is wrong first."""
 
     cells: Sequence[TriedCell] = ()
     scans: Sequence[Scan] = ()
     lines: Sequence[LineNow] = ()
+    neighbours: Sequence[Neighbour] = ()
 
 
 NOTHING_SEEN = NetworkFacts()
@@ -84,6 +96,9 @@ def read_network(store: Store, site: str, now: int) -> NetworkFacts:
         ),
         sorted((_scan(row) for row in latest("exposure_scan")), key=lambda one: one.scanner),
         sorted((_line(row) for row in latest("line")), key=lambda one: (one.line, one.asset)),
+        sorted(
+            (_neighbour(row) for row in latest("neighbour")), key=lambda one: (one.is_managed, one.name, one.heard_by)
+        ),
     )
 
 
@@ -113,6 +128,7 @@ def _scan(row: Latest) -> Scan:
         scanned=int(_number(row.fields, "scanned_count")),
         is_complete=_number(row.fields, "is_complete") == 1.0,
         scanned_at=row.timestamp,
+        udp_silent=int(_number(row.fields, "udp_silent_count")),
     )
 
 
@@ -125,6 +141,15 @@ def _line(row: Latest) -> LineNow:
         live_routes=int(_number(row.fields, "live_routes_count")),
         has_fallback=_number(row.fields, "has_tested_fallback") == 1.0,
         committed=committed if isinstance(committed, float) else None,
+        seen_at=row.timestamp,
+    )
+
+
+def _neighbour(row: Latest) -> Neighbour:
+    return Neighbour(
+        name=str(row.fields.get("system_name") or row.tags["neighbour"]),
+        heard_by=row.tags["asset"],
+        is_managed=_number(row.fields, "is_managed") == 1.0,
         seen_at=row.timestamp,
     )
 
