@@ -105,6 +105,7 @@ EMITTED = {
     "isolation_cell": ("isolation_probe",),
     "isolation_control": ("isolation_probe",),
     "isolation_responder": ("isolation_responder",),
+    "zone_flow": ("zone_flows",),
     "service_probe": ("continuity_probe",),
     "outage": ("continuity_probe",),
     "drill": ("continuity_probe",),
