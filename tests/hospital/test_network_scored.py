@@ -4,6 +4,9 @@ The rounds are real; that they went on like this for weeks is told to the store 
 """
 
 import gzip
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from ipaddress import ip_network
@@ -29,6 +32,7 @@ from agent.sources import (
 )
 from agent.sources._path_targets import Line, Route, Segment
 from agent.sources._path_targets import Target as PathTarget
+from collector.beside import embedded_place, remember_site
 from collector.evaluate import Rules, evaluate, parse_time
 from collector.explain import explain
 from collector.inquiry import Site
@@ -39,6 +43,7 @@ from collector.site_files import read_site_folder
 from collector.snapshot import Commands
 from collector.stores import AppliedBatch
 
+INFRAVITALS = Path(sys.executable).with_name("infravitals")
 AS_OF = parse_time("2026-03-31T00:00:00+08:00")
 WEEK_DAYS, QUARTER_DAYS = 8, 95
 LEAST_COVERAGE = 0.7
@@ -238,7 +243,7 @@ class ScoredHospital:
         }
 
 
-def kept_up(points: Sequence[Point], days: int) -> Iterator[Point]:
+def kept_up(points: Sequence[Point], days: int, as_of: int = AS_OF) -> Iterator[Point]:
     """The same points again and again at the interval of their source, up to as-of; ages grow no further."""
     intervals = {
         point.tags["source"]: int(float(point.fields["interval_seconds"]) * 1000)
@@ -251,8 +256,8 @@ def kept_up(points: Sequence[Point], days: int) -> Iterator[Point]:
         if point.name != "source_round":
             able = {name for field in point.fields for name in measurements[point.name].emitters(field)}
             [source] = [name for name in intervals if name in able]
-        for time in range(AS_OF - days * DAY_MS, AS_OF, intervals[source]):
-            yield Point(point.name, point.tags, point.fields, time)
+        for at in range(as_of - days * DAY_MS, as_of, intervals[source]):
+            yield Point(point.name, point.tags, point.fields, at)
 
 
 def score(rules: Rules, site: Site, points: Mapping[str, Sequence[Point]]) -> Scorecard:
@@ -374,3 +379,37 @@ def test_dead_responder_is_no_isolation_in_the_score_either(
     assert proven.low == 0
     assert {cap.id: cap.state for cap in isolation.caps}["clinical-zone-reached"] == "unknown"
     assert isolation.low <= 40
+
+
+def test_explain_shows_the_matrix_the_holes_and_the_proofs(hospital: ScoredHospital, tmp_path: Path) -> None:
+    """The command of the program on a store of its own, after a month of rounds with a hole that somebody opened."""
+    hole = 'iifname "outside" oifname "medical" tcp dport 22 counter accept'
+    points = hospital.round(hole)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "register.yaml").write_text(REGISTER)
+    place = embedded_place(tmp_path, "hospital")
+    remember_site(place)
+    now = int(time.time() * 1000)
+    with place.store() as store:
+        for asset in ("outside-probe", "office-probe", "outside-scanner"):
+            repeated = list(kept_up(points[asset], 31, now))
+            store.write([AppliedBatch("hospital", asset, "", -1, asset, now, now, repeated, 0, ())])
+    argv = [
+        INFRAVITALS,
+        "--lang",
+        "en",
+        "explain",
+        "hospital.network-security.network-isolation",
+        "--data-dir",
+        tmp_path,
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120)
+    said = done.stdout
+    [breach] = [one for one in points["outside-probe"] if one.fields.get("is_breached")]
+    nonce = str(breach.fields["nonce"])
+    assert "zone-isolation-proven" in said and "The outside reaches a clinical zone" in said
+    assert "outside -> medical  6 cells, 5 as the policy says, 1 open, 0 unproven; last proof" in said
+    assert "office -> dmz  6 cells, 6 as the policy says, 0 open, 0 unproven; last proof" in said
+    [line] = [one for one in said.splitlines() if one.startswith("  hole")]
+    assert "outside -> medical tcp/22  policy blocked, wire reached" in line and line.endswith(nonce)
+    assert "reached from outside (outside-scanner): nothing" in said
