@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -288,3 +289,17 @@ def test_far_end_without_any_key_is_refused() -> None:
         ReflectorConfig()
     with pytest.raises(ValueError, match="key"):
         Config(zone="office", targets=(Target(zone="medical", address="127.0.0.1"),))
+
+
+def test_far_end_in_the_documents_hears_every_way_that_the_prober_there_tries(tmp_path: Path) -> None:
+    """Whoever copies the two examples must not end with cells that nobody can prove."""
+    text = (Path(__file__).parents[3] / "docs" / "isolation.md").read_text("utf-8")
+    path, configs = tmp_path / "agent.yaml", {}
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        path.write_text(block)
+        config = read_config(path)
+        configs[config.agent] = {section.name: section.config for section in config.sources}
+    near, far = configs["outside-probe"]["isolation_probe"], configs["medical-1"]["isolation_responder"]
+    assert isinstance(near, Config) and isinstance(far, ResponderConfig)
+    tried = {way for one in near.targets if one.zone == "medical" for way in (*one.allowed, *one.blocked)}
+    assert "tcp/5432" in tried and tried <= set(far.listen)
