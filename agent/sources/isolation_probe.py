@@ -13,6 +13,7 @@ asked which nonces came. Without both answers nothing counts as blocked. Only th
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar
@@ -21,10 +22,12 @@ import msgspec
 
 from agent.broker import Secret
 from agent.catalogue import explain_id, is_id
+from agent.errors import SourceError
 from agent.language import say
 from agent.sources import Reading, Seconds, Surroundings
 from agent.sources._attempt import Attempt, Came, Prober
 from agent.sources._control import Called, Control, Dialled
+from agent.sources._echo import open_echo
 from agent.sources._hours import ProbeConfig
 from agent.sources._proof import CONTROL_BYTES, read_key
 from agent.sources._verdict import Evidence, Verdict, judge, worst
@@ -36,6 +39,7 @@ AT_ONCE = 64
 ROUND_SHARE = 0.9
 """Of the deadline; a round that overruns it gives nothing at all."""
 
+_log = logging.getLogger(__name__)
 _DOMAIN = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){0,8}")
 
 
@@ -130,16 +134,30 @@ class Source:
         self._called: dict[str, Called] = {}
         self._server: asyncio.Server | None = None
         self._probers: dict[Target, Prober] = {}
+        self._is_told = False
 
     async def open(self) -> None:
         """Read the key, and listen for responders that call. Raises SourceError."""
         await self.close()
         config = self._config
         self._probers = {target: self._prober_of(target) for target in config.targets}
+        self._check_echoes()
         if config.call_port is not None:
             self._server = await asyncio.start_server(
                 self._take_call, config.source_address or None, config.call_port, limit=CONTROL_BYTES
             )
+
+    def _check_echoes(self) -> None:
+        """Say once that cells of icmp cannot be tried from here, and which right is missing; the others can."""
+        ways = [way for target in self._config.targets for way, _ in target.ways() if way.base == "icmp"]
+        try:
+            for is_ipv6 in {way.is_ipv6 for way in ways}:
+                open_echo(is_ipv6).close()
+        except SourceError as error:
+            if not self._is_told:
+                text = say(f"{error}；icmp 的单元无法证实", f"{error}; the cells of icmp stay unproven")
+                _log.warning(text)
+            self._is_told = True
 
     async def collect(self) -> list[Reading]:
         """One round over all targets. Raises nothing that the network may do: that is what is measured."""

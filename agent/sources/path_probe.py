@@ -25,7 +25,7 @@ from agent.broker import Secret
 from agent.errors import SourceError
 from agent.language import say
 from agent.points import Value
-from agent.sources import Reading, Seconds, Surroundings
+from agent.sources import Incomplete, Reading, Seconds, Surroundings
 from agent.sources._hours import ProbeConfig, is_within, minute_of_day
 from agent.sources._path_targets import Kind, Line, Segment, Target
 from agent.sources._pings import Pings
@@ -120,14 +120,18 @@ class Source:
         }
 
     async def collect(self) -> list[Reading]:
-        """One round. Raises SourceError without the right to send echoes; a silent target is no error."""
-        pinged, asked, streamed = await asyncio.gather(self._ping(), self._ask(), self._stream())
-        found: Mapping[str, Fields] = {**pinged, **asked, **streamed}
+        """One round; a silent target is no error. Raises Incomplete with all but the echoes without the right to send them."""
+        pinged, asked, streamed = await asyncio.gather(self._try_ping(), self._ask(), self._stream())
+        refusal = pinged if isinstance(pinged, SourceError) else None
+        found: Mapping[str, Fields] = {**({} if isinstance(pinged, SourceError) else pinged), **asked, **streamed}
         await self._measure_throughput(found)  # after the others, which it would disturb
         readings = [
             Reading("path_probe", found[target.name], {"target": target.name, "probe": self._probe})
             for target in self._config.targets
+            if target.name in found
         ]
+        if refusal:  # lines and segments may rest on echoes: nothing is said about them
+            raise Incomplete(str(refusal), readings) from refusal
         live = {name for name, fields in found.items() if fields["is_reachable"]}
         return [*readings, *self._services(found), *self._lines(live), *self._segments(live)]
 
@@ -136,6 +140,12 @@ class Source:
 
     def _of_kind(self, kind: Kind) -> list[Target]:
         return [target for target in self._config.targets if target.kind == kind]
+
+    async def _try_ping(self) -> dict[str, Fields] | SourceError:
+        try:
+            return await self._ping()
+        except SourceError as error:
+            return error
 
     async def _ping(self) -> dict[str, Fields]:
         targets, config = self._of_kind("icmp"), self._config
