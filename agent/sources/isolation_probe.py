@@ -36,6 +36,9 @@ from agent.sources._ways_out import ask_proxy, ask_resolver
 from agent.sources.isolation_responder import CONTROL_PORT, Port, read_endpoint
 
 AT_ONCE = 64
+SLOW_SECONDS, MOST_SLOW = 0.7, 5
+"""Between ways that are asked once more because they were silent and must not be, and how many of them."""
+
 ROUND_SHARE = 0.9
 """Of the deadline; a round that overruns it gives nothing at all."""
 
@@ -135,6 +138,7 @@ class Source:
         self._server: asyncio.Server | None = None
         self._probers: dict[Target, Prober] = {}
         self._is_told = False
+        self._limited: set[str] = set()
 
     async def open(self) -> None:
         """Read the key, and listen for responders that call. Raises SourceError."""
@@ -204,6 +208,10 @@ class Source:
         here = await control.hello() if control else None
         ways = list(target.ways())
         attempts = await asyncio.gather(*(self._try(target, way, is_allowed, pace) for way, is_allowed in ways))
+        if here:
+            silent = [n for n, (_, is_allowed) in enumerate(ways) if is_allowed and attempts[n].came is Came.SILENCE]
+            for n, attempt in await self._ask_slowly(target, {n: ways[n][0] for n in silent[:MOST_SLOW]}):
+                attempts[n] = attempt
         helped = await asyncio.gather(
             *(self._try_helper(target, way, helper, pace) for way, helper, _ in helpers(target))
         )
@@ -245,6 +253,23 @@ class Source:
             async with pace:
                 attempt = await self._probers[target].attempt(target.address, way)
         return attempt
+
+    async def _ask_slowly(self, target: Target, ways: Mapping[int, Way]) -> list[tuple[int, Attempt]]:
+        """Allowed ways that stayed silent, one by one: those that answer now were held back by a limit on the rate, and it is said."""
+        answered = []
+        for n, way in ways.items():
+            await asyncio.sleep(SLOW_SECONDS)
+            attempt = await self._probers[target].attempt(target.address, way)
+            if attempt.came is not Came.SILENCE:
+                answered.append((n, attempt))
+        if answered and target.zone not in self._limited:
+            self._limited.add(target.zone)
+            text = say(
+                f"{target.zone}：{len(answered)} 个端口只有逐个慢问才应答，途中有设备限速；请调低 probes_per_second",
+                f"{target.zone}: {len(answered)} ways answer only when asked one by one: something on the way limits the rate; lower probes_per_second",
+            )
+            _log.warning(text)
+        return answered
 
     def _control(self, target: Target) -> Control | None:
         """Where this target's responder can be asked; None when it has not called."""

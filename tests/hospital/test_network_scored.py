@@ -413,3 +413,18 @@ def test_explain_shows_the_matrix_the_holes_and_the_proofs(hospital: ScoredHospi
     [line] = [one for one in said.splitlines() if one.startswith("  hole")]
     assert "outside -> medical tcp/22  policy blocked, wire reached" in line and line.endswith(nonce)
     assert "reached from outside (outside-scanner): nothing" in said
+
+
+def test_zone_that_the_register_lacks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "register.yaml").write_text(REGISTER.replace(" dmz: {},", ""))
+    place = embedded_place(tmp_path, "hospital")
+    remember_site(place)
+    tags = {"asset": "office-probe", "from_zone": "office", "to_zone": "dmz", "protocol": "tcp", "port": "22"}
+    now = int(time.time() * 1000)
+    with place.store() as store:
+        cell = Point("isolation_cell", tags, {"is_as_expected": 1.0}, now)
+        store.write([AppliedBatch("hospital", "office-probe", "", -1, "one", now, now, [cell], 0, ())])
+    argv = [INFRAVITALS, "--lang", "en", "register", "check", "--data-dir", tmp_path]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    assert "to_zone 'dmz' stands in the data and not under zones" in done.stdout + done.stderr
