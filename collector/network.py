@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from collector.query import HOUR_MS, Question, Take
 from collector.stores import Latest, Store
 
 LOOK_BACK_MS = 7 * 86_400_000
+MONTH_HOURS = 30 * 24
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,15 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class LineMonth:
+    """The last 30 days of a line, hour by hour. up: mean of the hours that are known. known: the share of hours that are."""
+
+    up: float
+    worst_hour: float
+    known: float
+
+
+@dataclass(frozen=True)
 class LineNow:
     """A line as its prober saw it last. committed: bits per second, None when nobody said."""
 
@@ -50,6 +61,7 @@ class LineNow:
     has_fallback: bool
     committed: float | None
     seen_at: int
+    month: LineMonth | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,7 @@ def read_network(store: Store, site: str, now: int) -> NetworkFacts:
         return [row for row in store.latest(measurement, now - LOOK_BACK_MS) if row.tags["site"] == site]
 
     cells = [_cell(row) for row in latest("isolation_cell")]
+    months = _months(store, site, now)
     return NetworkFacts(
         sorted(
             cells,
@@ -95,7 +108,7 @@ def read_network(store: Store, site: str, now: int) -> NetworkFacts:
             ),
         ),
         sorted((_scan(row) for row in latest("exposure_scan")), key=lambda one: one.scanner),
-        sorted((_line(row) for row in latest("line")), key=lambda one: (one.line, one.asset)),
+        sorted((_line(row, months) for row in latest("line")), key=lambda one: (one.line, one.asset)),
         sorted(
             (_neighbour(row) for row in latest("neighbour")), key=lambda one: (one.is_managed, one.name, one.heard_by)
         ),
@@ -132,7 +145,20 @@ def _scan(row: Latest) -> Scan:
     )
 
 
-def _line(row: Latest) -> LineNow:
+def _months(store: Store, site: str, now: int) -> Mapping[tuple[str, ...], LineMonth]:
+    """By asset and line. The hour that is not over yet is left out."""
+    end, mean = now - now % HOUR_MS, Take("mean")
+    start = end - MONTH_HOURS * HOUR_MS
+    where, per = (("site", (site,)),), ("asset", "line")
+    hours = store.buckets(Question("line", "is_up", where, per, start, end, HOUR_MS, mean, mean))
+    return {
+        key: LineMonth(float(one.values.mean()), float(one.values.min()), len(one.values) / MONTH_HOURS)
+        for key, one in hours.items()
+        if len(one.values)
+    }
+
+
+def _line(row: Latest, months: Mapping[tuple[str, ...], LineMonth]) -> LineNow:
     committed = row.fields.get("committed_bits_per_second")
     return LineNow(
         line=row.tags["line"],
@@ -142,6 +168,7 @@ def _line(row: Latest) -> LineNow:
         has_fallback=_number(row.fields, "has_tested_fallback") == 1.0,
         committed=committed if isinstance(committed, float) else None,
         seen_at=row.timestamp,
+        month=months.get((row.tags["asset"], row.tags["line"])),
     )
 
 

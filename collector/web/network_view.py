@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from agent.catalogue import load
 from agent.language import say
-from collector.network import LineNow, Neighbour, Scan, TriedCell
+from collector.network import LineMonth, LineNow, Neighbour, Scan, TriedCell
 from collector.snapshot import Snapshot
 from collector.web.times import ago
 from collector.web.view import Link, View
@@ -130,4 +130,24 @@ def _unmanaged(neighbours: Sequence[Neighbour], assets: Collection[str], now: in
 def _line(one: LineNow, now: int) -> dict[str, object]:
     word, state = (say("通", "up"), "good") if one.is_up else (say("断", "down"), "bad")
     committed = "—" if one.committed is None else f"{one.committed / 1e6:g} Mbit/s"
-    return {"line": one, "word": word, "state": state, "committed": committed, "when": ago(one.seen_at, now)}
+    return {
+        "line": one,
+        "word": word,
+        "state": state,
+        "committed": committed,
+        "month": _month(one.month),
+        "when": ago(one.seen_at, now),
+    }
+
+
+def _month(month: LineMonth | None) -> str:
+    """How much of it the line was up, the worst hour, and how much of the month is known at all."""
+    if month is None:
+        return "—"
+    up, worst, known = (_percent(share) for share in (month.up, month.worst_hour, month.known))
+    return say(f"{up}，最差一小时 {worst}，已知 {known}", f"{up}, worst hour {worst}, known {known}")
+
+
+def _percent(share: float) -> str:
+    """Never rounded up to 100 %."""
+    return f"{int(share * 100_000) / 1000:g} %"

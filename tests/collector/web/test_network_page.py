@@ -50,6 +50,12 @@ POINTS = [
         },
         AT,
     ),
+    *(  # of the hours before this one two are known: a whole one, and one in which it was down half of the time
+        Point(
+            "line", {"asset": "consult-1", "line": "city-line"}, {"is_up": is_up}, AT - AT % 3_600_000 - back * 60_000
+        )
+        for back, is_up in ((30, 1.0), (10, 1.0), (70, 0.0), (100, 1.0))
+    ),
     Point(
         "neighbour",
         {"asset": "fw-1", "neighbour": "aa:bb"},
@@ -122,7 +128,7 @@ def test_page_shows_policy_against_wire_exposure_and_lines(snapshot: Snapshot, s
     assert "outside → medical udp/161 blocked unproven: the positive control was not seen unproven" in shown
     assert "outside → medical tcp/443 allowed reached as the policy says" in shown
     assert "abcdef01" in shown and "198.51.100.1:5432" in shown
-    assert "city-line consult-1 up 2 100 Mbit/s" in shown
+    assert "city-line consult-1 up 2 100 Mbit/s 75 %, worst hour 50 %, known 0.277 %" in shown
     assert "<b>10.0.0.1</b>" not in body
     assert "UDP silent (no proof of closed) 7" in shown
 
