@@ -10,7 +10,8 @@ TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium 
   iproute2 nftables dnsmasq-base dropbear-bin snmp snmpd lldpd tinyproxy-bin \
   keepalived postgresql mariadb-server galera-4 rsync pacemaker pacemaker-cli-utils corosync libvirt-clients \
   ceph-mon ceph-osd ceph-mgr ceph-common libfaketime \
-  libvirt-daemon-system qemu-system-x86
+  libvirt-daemon-system qemu-system-x86 \
+  iptables memcached
 CHAOS_PACKAGES := mosquitto influxdb
 BENCH_PACKAGES := prometheus-node-exporter mosquitto influxdb iproute2 nftables prometheus-snmp-exporter snmpd
 

@@ -147,7 +147,14 @@ def default_section(name: str, system: str = sys.platform) -> SourceSection:
             f"source '{name}' must be told {keys}; see infravitals-agent sample {name}",
         )
         raise UnusableSource(text)
-    return SourceSection(name, module.Source, module.Config())
+    try:
+        return SourceSection(name, module.Source, module.Config())
+    except ValueError as error:  # of some keys one must be there
+        text = say(
+            f"采集源 '{name}'：{error}；样例：infravitals-agent sample {name}",
+            f"source '{name}': {error}; see infravitals-agent sample {name}",
+        )
+        raise UnusableSource(text) from error
 
 
 def default_state_directory(system: str = sys.platform) -> Path:

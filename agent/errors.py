@@ -5,6 +5,7 @@
     +-- WrongCall               the command line names what is not there: exit code 2
     +-- SourceError             the world is in trouble at one source: expected, go on
     |   +-- NoData              this machine has nothing of the kind: no trouble at all
+    |   |   +-- Off               a probe outside of its hours: nobody looked, as it was told
     |   +-- Incomplete          a round that failed after it had seen something (agent.sources)
     |   +-- NoAnswer, Refused, EndlessWalk, AgentTrouble    an SNMP agent (agent.snmp.troubles)
     +-- LinkError               the broker or the other side is away: expected, go on
@@ -33,6 +34,10 @@ class SourceError(InfravitalsError):
 
 class NoData(SourceError):
     """There is nothing of this kind on this machine; not a failure and not a value."""
+
+
+class Off(NoData):
+    """A probe that keeps still outside of its hours; its rounds say so and are expected to give nothing."""
 
 
 class LinkError(InfravitalsError):

@@ -92,6 +92,13 @@ EXAMPLES: Mapping[str, object] = {
     "path_probe.segments": {"ward-3": {"paths": ["core-sw-1"], "gateways": ["core-sw-1"]}},
     "path_probe.key": {"file": "/etc/infravitals-agent/probe.key"},
     "path_reflector.key": {"file": "/etc/infravitals-agent/probe.key"},
+    "isolation_responder.keys": {"office-1": {"file": "/etc/infravitals-agent/office-1.key"}},
+    "path_reflector.keys": {"consult-1": {"file": "/etc/infravitals-agent/consult-1.key"}},
+    "path_reflector.senders": {"consult-1": {"address": "192.0.2.66"}},
+    "hours": ["01:00-05:00"],
+    "zone_flows.zone": "office",
+    "zone_flows.zones": {"office": ["10.3.0.0/16"], "medical": ["10.1.0.0/16"], "outside": ["0.0.0.0/0"]},
+    "zone_flows.boundaries": ["10.3.0.1"],
     "firewall_rules.boundary": "internet",
     "firewall_rules.strength_level": 3,
     "exposure_scan.addresses": ["198.51.100.10", "198.51.100.11"],
@@ -160,6 +167,24 @@ TEXTS: Mapping[str, Text] = {
     "host_disk.tmpfs": Text("是否采集内存文件系统", "whether to ask file systems in memory"),
     "host_network.include": Text("采集哪些网卡(通配符)", "which interfaces, by shell patterns"),
     "host_network.exclude": Text("不采集哪些网卡", "which interfaces not"),
+    "hours": Text(
+        "只在这些时段探测，按本机时区；缺省一直探测",
+        "probe at these hours only, by the machine's time zone; always by default",
+    ),
+    "keys": Text(
+        "每个探测端各用一个密钥(代理名: 存放处)，比共用的 key 强",
+        "a key for each prober (agent name: where it stands), stronger than the shared key",
+    ),
+    "path_reflector.senders": Text(
+        "谁可以向这里测吞吐(代理名: 地址与上限)；缺省谁都不行",
+        "who may measure throughput to here (agent name: address and caps); nobody by default",
+    ),
+    "exposure_scan.udp": Text("是否也问没有连接的 UDP 服务", "whether UDP services are asked too"),
+    "zone_flows.zone": Text("本机所在的区域", "the zone that this machine stands in"),
+    "zone_flows.zones": Text("各区域的网段，最长前缀优先", "the networks of each zone; the longest prefix wins"),
+    "zone_flows.boundaries": Text(
+        "登记的边界设备在本机路由中的地址", "the registered boundary devices, as this machine's routes name them"
+    ),
     "isolation_probe.zone": Text("本代理所在的区域", "the zone that this agent stands in"),
     "isolation_probe.key": Text(
         "与应答端共用的密钥存放处，file、env、credential 三选一",
@@ -335,6 +360,10 @@ TEXTS: Mapping[str, Text] = {
 """What a key means: `section.key`, else the bare key. A test compares it with the structs."""
 
 
+NEEDED = ("isolation_probe.key", "isolation_responder.key", "path_reflector.key")
+"""May be left out where something else stands for it; a sample that is right as it is has to show it in force."""
+
+
 def write_sample(source: str | None = None) -> str:
     """A whole agent.yaml that `check` accepts, with `source` only or with all that serve this system.
 
@@ -403,7 +432,7 @@ def _write_struct(kind: type[msgspec.Struct], section: str, margin: str, mark: s
             continue
         yield f"{margin}# {explain_key(section, field.name)}"
         inner = field.type
-        begin = margin + (mark if field.required else "#")
+        begin = margin + (mark if field.required or f"{section}.{field.name}" in NEEDED else "#")
         is_section = isinstance(inner, type) and issubclass(inner, msgspec.Struct)
         if is_section and f"{section}.{field.name}" not in EXAMPLES:
             yield f"{begin}{field.name}:"
@@ -416,7 +445,8 @@ def _write_struct(kind: type[msgspec.Struct], section: str, margin: str, mark: s
 
 def _write_value(section: str, field: msgspec.structs.FieldInfo) -> str:
     """The example or the default as YAML; JSON is YAML too."""
-    value = EXAMPLES.get(f"{section}.{field.name}" if section else field.name, field.default)
+    bare = EXAMPLES.get(field.name, field.default)
+    value = EXAMPLES.get(f"{section}.{field.name}", bare)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return msgspec.json.encode(value).decode()

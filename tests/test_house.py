@@ -89,7 +89,7 @@ LINE = (
     {"collector.store_copy"},
     {"collector.snapshot"},
     {"collector.metrics"},
-    {"collector.tables", "collector.explain", "collector.compare"},
+    {"collector.tables", "collector.explain", "collector.explain_network", "collector.compare"},
     {"collector.server", "collector.web"},
     {"collector.answers"},
     {"collector.beside"},

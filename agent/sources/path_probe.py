@@ -4,7 +4,9 @@ Measures: path_probe of each target: is_reachable, rtt_seconds; of echoes and st
 reorder_ratio, duplicate_ratio and one_way_delay_seconds (half the round trip, but for streams with `one_way`). line: is_up
 (any route), live_routes_count (of different providers), has_tested_fallback, committed_bits_per_second (what the line's own
 interface runs at, or was promised if that is less); of lines between sites redundant_group[group, kind link]: members_count,
-healthy_count, is_healthy, is_redundant. quorum[cluster]: is_witness_reachable, of targets that are a cluster's witness. network_segment: live_paths_count, has_redundant_gateway. service_probe: is_up, latency_seconds of targets that name a service.
+healthy_count, is_healthy, is_redundant. quorum[cluster]: is_witness_reachable, of targets that are a cluster's witness.
+throughput_bits_per_second of streams with `throughput`, in its hours. network_segment: live_paths_count, has_redundant_gateway.
+service_probe: is_up, latency_seconds of targets that name a service.
 Needs: CAP_NET_RAW or the agent's group in net.ipv4.ping_group_range for echoes; the package dnspython for DNS; for streams a
 `path_reflector` with the same key at the far end. `one_way` needs both clocks disciplined to a fraction of the delay.
 Reference: RFC 3550 (jitter), RFC 4737 (reordering), RFC 5357 and 8762 (streams); docs/paths.md.
@@ -26,13 +28,15 @@ from agent.broker import Secret
 from agent.errors import SourceError
 from agent.language import say
 from agent.points import Value
-from agent.sources import Reading, Seconds, SourceConfig, Surroundings
-from agent.sources._path_settings import Kind, Line, Segment, Target
+from agent.sources import Incomplete, Reading, Seconds, Surroundings
+from agent.sources._hours import ProbeConfig, is_within, minute_of_day
+from agent.sources._path_targets import Kind, Line, Segment, Target
 from agent.sources._pings import Pings
 from agent.sources._proof import read_key
 from agent.sources._requests import connect, get, read_url, timed, tls_of
 from agent.sources._stream import Direction, Stream, Streamed
 from agent.sources._tally import Tally
+from agent.sources._throughput import Throughput, send
 from agent.sources.path_reflector import PORT as REFLECTOR_PORT
 
 AT_ONCE = 32
@@ -40,7 +44,7 @@ STREAMS_AT_ONCE = 8
 _log = logging.getLogger(__name__)
 
 
-class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """packets and spacing_seconds: of echoes; stream_*: of streams. per_second: echoes a second at most."""
 
     interval_seconds: Seconds = 15.0
@@ -59,6 +63,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
     one_way: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names = [target.name for target in self.targets]
         for name in names:
             if names.count(name) > 1:
@@ -66,8 +71,19 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
         for used in self._used():
             if used not in names:
                 raise ValueError(say(f"没有名为 '{used}' 的对象", f"there is no target '{used}'"))
-        if self.key is None and any(target.kind == "stream" for target in self.targets):
+        for target in self.targets:
+            if target.throughput and self._round_seconds(target.throughput) > min(
+                self.deadline_seconds, self.interval_seconds
+            ):
+                text = f"'{target.name}'：一轮放不下 throughput 的 seconds，请放宽 deadline_seconds 与 interval_seconds"
+                english = f"'{target.name}': a round has no room for throughput's seconds; raise deadline_seconds and interval_seconds"
+                raise ValueError(say(text, english))
+        if self.key is None and any(target.kind == "stream" and target.key is None for target in self.targets):
             raise ValueError(say("有 stream 对象时须写 key", "a stream needs a key to be given"))
+
+    def _round_seconds(self, wanted: Throughput) -> float:
+        """How long a round with a stream and a transfer may take."""
+        return self.stream_packets * self.stream_spacing_seconds + wanted.seconds + 2 * self.timeout_seconds
 
     def _used(self) -> Sequence[str]:
         routes = [name for line in self.lines.values() for route in line.routes for name in route.targets]
@@ -88,14 +104,19 @@ class Source:
         self._config = config
         self._probe = surroundings.asset
         self._root = surroundings.root
-        self._key = b""
+        self._keys: dict[str, bytes] = {}
         self._requests: dict[str, Callable[[], Awaitable[float | str]]] = {}
         self._reasons: dict[str, str] = {}
         self._apart: set[str] = set()
+        self._clock, self._monotonic = surroundings.clock, surroundings.monotonic
+        self._measured_at: dict[str, float] = {}
+        self._refused: set[str] = set()
 
     async def open(self) -> None:
         """Read keys and certificates. Raises SourceError for one that cannot be used."""
-        self._key = read_key(self._config.key) if self._config.key else b""
+        config = self._config
+        secrets_of = {target.name: target.key or config.key for target in self._of_kind("stream")}
+        self._keys = {name: read_key(secret) for name, secret in secrets_of.items() if secret}
         self._requests = {
             target.name: self._request(target)
             for target in self._config.targets
@@ -103,10 +124,12 @@ class Source:
         }
 
     async def collect(self) -> list[Reading]:
-        """One round. Raises SourceError without the right to send echoes; a silent target is no error."""
+        """One round; a silent target is no error. Raises Incomplete with all but the echoes without the right to send them."""
         self._reasons.clear()
-        pinged, asked, streamed = await asyncio.gather(self._ping(), self._ask(), self._stream())
-        found: Mapping[str, Fields] = {**pinged, **asked, **streamed}
+        pinged, asked, streamed = await asyncio.gather(self._try_ping(), self._ask(), self._stream())
+        refusal = pinged if isinstance(pinged, SourceError) else None
+        found: Mapping[str, Fields] = {**({} if isinstance(pinged, SourceError) else pinged), **asked, **streamed}
+        await self._measure_throughput(found)  # after the others, which it would disturb
         readings = [
             Reading(
                 "path_probe",
@@ -115,7 +138,10 @@ class Source:
                 remark=self._explain(target, found[target.name]),
             )
             for target in self._config.targets
+            if target.name in found
         ]
+        if refusal:  # lines and segments may rest on echoes: nothing is said about them
+            raise Incomplete(str(refusal), readings) from refusal
         live = {name for name, fields in found.items() if fields["is_reachable"]}
         made_of_them = (self._services(found), self._witnesses(found), self._lines(live), self._segments(live))
         return [*readings, *(reading for some in made_of_them for reading in some)]
@@ -133,6 +159,12 @@ class Source:
 
     def _of_kind(self, kind: Kind) -> list[Target]:
         return [target for target in self._config.targets if target.kind == kind]
+
+    async def _try_ping(self) -> dict[str, Fields] | SourceError:
+        try:
+            return await self._ping()
+        except SourceError as error:
+            return error
 
     async def _ping(self) -> dict[str, Fields]:
         targets, config = self._of_kind("icmp"), self._config
@@ -163,7 +195,7 @@ class Source:
 
         async def stream(target: Target) -> Fields:
             config = self._config
-            one = Stream(self._key, self._probe, config.stream_packets, config.stream_packet_bytes)
+            one = Stream(self._keys[target.name], self._probe, config.stream_packets, config.stream_packet_bytes)
             port = target.port or REFLECTOR_PORT
             async with places:
                 try:
@@ -177,6 +209,34 @@ class Source:
             return of_stream(streamed, config.one_way)
 
         return dict(zip((one.name for one in targets), await asyncio.gather(*map(stream, targets)), strict=True))
+
+    async def _measure_throughput(self, found: Mapping[str, Fields]) -> None:
+        """Of the first target for which it is time: one a round. What cannot be measured is said once."""
+        due = [
+            (target, target.throughput)
+            for target in self._of_kind("stream")
+            if target.throughput and found[target.name]["is_reachable"] and self._is_due(target.name, target.throughput)
+        ]
+        for target, wanted in due[:1]:
+            self._measured_at[target.name] = self._monotonic()
+            place, name = (target.address, target.port or REFLECTOR_PORT), self._probe
+            try:
+                sent = await send(self._keys[target.name], name, place, wanted, self._config.timeout_seconds)
+            except (SourceError, OSError, TimeoutError) as error:
+                self._tell_of_refusal(target.name, str(error) or say("超时", "no answer in time"))
+            else:
+                self._refused.discard(target.name)
+                found[target.name]["throughput_bits_per_second"] = sent
+
+    def _is_due(self, name: str, wanted: Throughput) -> bool:
+        before = self._measured_at.get(name)
+        is_time = before is None or self._monotonic() - before >= wanted.every_seconds
+        return is_time and is_within(wanted.hours, minute_of_day(self._clock()))
+
+    def _tell_of_refusal(self, name: str, why: str) -> None:
+        if name not in self._refused:
+            self._refused.add(name)
+            _log.warning(say(f"{name} 的吞吐无法测量：{why}", f"the throughput of {name} cannot be measured: {why}"))
 
     def _request(self, target: Target) -> Callable[[], Awaitable[float | str]]:
         """What one tcp, http or dns target is asked."""

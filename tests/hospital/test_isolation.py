@@ -20,6 +20,7 @@ from isolation_hospital import (
 from namespaces import Network
 from servers import until
 
+from agent.language import speaking
 from agent.sources import Reading
 from agent.sources._attempt import Attempt, Came
 from agent.sources._ways import Way
@@ -266,6 +267,31 @@ def test_after_failover_the_standby_firewall_s_hole_is_found(tmp_path: Path) -> 
     assert not any(fields["is_as_expected"] for fields in cells(during).values())
     assert breached(after) == unexpected(after) == {("office", "medical", "tcp", "5432")}
     assert controls(during) == {("office", "medical"): False} and controls(after) == {("office", "medical"): True}
+
+
+def test_rate_limit_on_the_way_is_named_and_no_blocked_way(
+    hospital: IsolationHospital, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The firewall lets all through, but only a few new flows a second: asked slowly the ways answer."""
+    hospital.put_in_force(
+        'iifname "office" oifname "dmz" ct state new limit rate over 1/second burst 1 packets counter drop\n'
+        'iifname "office" oifname "dmz" counter accept'
+    )
+    target = Target(
+        zone="dmz", address=hospital.addresses["dmz"], allowed=("tcp/22", "tcp/443", "tcp/5432", "udp/53", "udp/161")
+    )
+    with speaking("en"), hospital.probing("office", [target]) as probe:
+        readings = hospital.network["office"].do(probe.collect())
+    assert unexpected(readings) == set()
+    assert "dmz: " in caplog.text and "limits the rate" in caplog.text
+
+
+def test_way_that_is_closed_is_no_rate_limit(hospital: IsolationHospital, caplog: pytest.LogCaptureFixture) -> None:
+    hospital.put_in_force('iifname "office" oifname "dmz" tcp dport 443 counter drop')
+    with hospital.probing("office", hospital.targets("office", ["dmz"])) as probe:
+        readings = hospital.network["office"].do(probe.collect())
+    assert unexpected(readings) == {("office", "dmz", "tcp", "443")}
+    assert caplog.records == []
 
 
 SCENARIOS = [
