@@ -97,6 +97,9 @@ class Allowance:
 class V3Side(Protocol):
     """The engine that opens v3 messages; it is loaded only for configured users."""
 
+    @property
+    def refused(self) -> int: ...
+
     def feed(self, data: bytes, peer: Peer) -> bool: ...
 
     def add_user(self, user: Opened, engine_id: bytes | None = None) -> None: ...
@@ -250,8 +253,10 @@ class Source:
             for user in self._users:
                 self._engine.add_user(user, engine_id)
         self._v3_peer = peer
+        before = self._engine.refused
         if not self._engine.feed(data, peer):
             self._counts["garbled"] += 1
+        self._counts["refused"] += self._engine.refused - before
 
     def _take_v3(self, variables: list[Binding]) -> None:
         self._take(variables, self._assets[self._v3_peer[0]])

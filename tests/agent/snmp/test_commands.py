@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from replayed import WALKS
-from servers import until
-from snmpd import AUTH_PASSWORD, COMMUNITY, PRIV_PASSWORD, Snmpd, free_udp_port, users
+from servers import program, until
+from snmpd import AUTH_PASSWORD, AUTHS, COMMUNITY, PRIV_PASSWORD, PRIVS, Snmpd, free_udp_port, users
 
 from agent.snmp.walkfile import read_walk
 
@@ -115,6 +115,28 @@ def test_walk_is_scrubbed_and_can_be_replayed(snmpd: Snmpd, tmp_path: Path) -> N
             process.send_signal(signal.SIGINT)
             until(lambda: process.poll() is not None)
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize(("auth", "priv"), [("sha1", "des"), ("sha256", "aes128"), ("sha512", "aes256")])
+def test_replay_answers_net_snmp_s_own_manager_enciphered(auth: str, priv: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(AUTH_PASSWORD)
+    (tmp_path / "p").write_text(PRIV_PASSWORD)
+    words = ["--v3", "ward", "--auth", auth, "--auth-password", tmp_path / "a", "--priv", priv]
+    words += ["--priv-password", tmp_path / "p", "--listen", "127.0.0.1:0", "--lang", "en"]
+    argv = [sys.executable, "-m", "agent.cli", "snmp", "replay", str(WALKS / "built_h3c.snmprec"), *map(str, words)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            [(host, port)] = re.findall(r"answering on (.*):(\d+);", process.stdout.readline())
+            asked = [program("snmpget", "snmp"), "-v3", "-u", "ward", "-l", "authPriv", "-a", AUTHS[auth]]
+            asked += ["-A", AUTH_PASSWORD, "-x", PRIVS[priv], "-X", PRIV_PASSWORD, "-On", "-Oq", f"{host}:{port}"]
+            done = subprocess.run(
+                [*asked, "1.3.6.1.2.1.1.2.0"], capture_output=True, text=True, env={"MIBS": ""}, timeout=60
+            )
+        finally:
+            process.send_signal(signal.SIGINT)
+            until(lambda: process.poll() is not None)
+    assert done.stdout.split()[1].startswith(".1.3.6.1.4.1.25506."), done.stderr
 
 
 def test_profile_check_names_mistakes_with_their_line(tmp_path: Path) -> None:
