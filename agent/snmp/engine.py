@@ -148,15 +148,9 @@ class Engine:
         """Answer GET, GETNEXT and GETBULK of every user with what `device` knows."""
         _Responder(self._engine, SnmpContext(self._engine), device, self._levels)
 
-    def take_notifications(self, take: Callable[[list[Binding]], None]) -> None:
-        """Give the variables of every trap and inform to `take`; informs are confirmed."""
-
-        def received(
-            _engine: object, _state: object, _context: object, _name: object, pairs: Any, _own: object
-        ) -> None:
-            take([_binding(name, held) for name, held in pairs])
-
-        self._receiver = _Receiver(self._engine, received, self._levels)
+    def take_notifications(self, take: Callable[[list[Binding], int | None], None]) -> None:
+        """Give the variables of every trap and inform to `take`, with the request id of an inform; informs are confirmed."""
+        self._receiver = _Receiver(self._engine, take, self._levels)
 
 
 def _level_of(user: Opened) -> int:
@@ -167,20 +161,28 @@ def _level_of(user: Opened) -> int:
 class _Receiver(NotificationReceiver):  # type: ignore[misc]  # the library has no types
     """Takes notifications of a user on his own level only: one without his key could come from anybody who knows his name."""
 
-    def __init__(self, engine: SnmpEngine, take: Callable[..., None], levels: Mapping[str, int]) -> None:
-        super().__init__(engine, take)
-        self._levels = levels
+    def __init__(
+        self, engine: SnmpEngine, take: Callable[[list[Binding], int | None], None], levels: Mapping[str, int]
+    ) -> None:
+        super().__init__(engine, self._received)
+        self._levels, self._give = levels, take
+        self._inform: int | None = None
         self.refused = 0
+
+    def _received(self, *about: Any) -> None:
+        self._give([_binding(name, held) for name, held in about[4]], self._inform)
 
     def process_pdu(self, *about: Any) -> None:
         """One notification; an inform below the level is refused by name, as a view would, a trap dropped."""
         engine, _, _, name, level = about[:5]
+        pdu, size, state = about[8:]
+        is_inform = pdu.tagSet == rfc1905.InformRequestPDU.tagSet
         if int(level) >= self._levels.get(str(name), 0):
+            self._inform = int(v2c.apiPDU.get_request_id(pdu)) if is_inform else None
             super().process_pdu(*about)
             return
         self.refused += 1
-        pdu, size, state = about[8:]
-        if pdu.tagSet == rfc1905.InformRequestPDU.tagSet:
+        if is_inform:
             refusal = v2c.apiPDU.get_response(pdu)
             v2c.apiPDU.set_error_status(refusal, AUTHORIZATION_ERROR)
             engine.message_dispatcher.return_response_pdu(engine, *about[1:8], refusal, size, state, {})

@@ -133,14 +133,14 @@ async def _is_answering(session: Session) -> bool:
 
 
 async def test_lost_answers_are_asked_for_again(snmpd: Snmpd) -> None:
-    async with spoiled(snmpd, lambda data, number: [] if number % 2 == 0 else [data]) as port:
+    async with spoiled(snmpd.port, lambda data, number: [] if number % 2 == 0 else [data]) as port:
         session = Session("127.0.0.1", port, PUBLIC, Patience(0.1, 2))
         assert await ask(session) == b"ward-switch"
         assert session.effort.retries == 1
 
 
 async def test_doubled_and_late_answers_are_not_taken_for_others(snmpd: Snmpd) -> None:
-    async with spoiled(snmpd, lambda data, _: [data, data], delay_seconds=0.02) as port:
+    async with spoiled(snmpd.port, lambda data, _: [data, data], delay_seconds=0.02) as port:
         session = Session("127.0.0.1", port, PUBLIC, QUICK)
         await session.open()
         for _ in range(5):
@@ -150,7 +150,7 @@ async def test_doubled_and_late_answers_are_not_taken_for_others(snmpd: Snmpd) -
 
 
 async def test_an_answer_to_another_question_is_none(snmpd: Snmpd, english: None) -> None:
-    async with spoiled(snmpd, lambda data, _: [_with_another_id(data)]) as port:
+    async with spoiled(snmpd.port, lambda data, _: [_with_another_id(data)]) as port:
         with pytest.raises(NoAnswer):
             await ask(Session("127.0.0.1", port, PUBLIC, Patience(0.05, 1)))
 
@@ -182,7 +182,7 @@ async def test_an_answer_from_another_address_is_none(snmpd: Snmpd) -> None:
 
 
 async def test_garbage_has_its_sentence(snmpd: Snmpd, english: None) -> None:
-    async with spoiled(snmpd, lambda _, __: [b"\xff\x00 no SNMP"]) as port:
+    async with spoiled(snmpd.port, lambda _, __: [b"\xff\x00 no SNMP"]) as port:
         with pytest.raises(NoAnswer, match="only bytes that are no SNMP"):
             await ask(Session("127.0.0.1", port, PUBLIC, Patience(0.05, 1)))
 
@@ -269,7 +269,7 @@ async def test_numbers_of_all_widths_are_right() -> None:
 
 
 async def test_repetitions_shrink_when_long_answers_do_not_come_through(snmpd: Snmpd) -> None:
-    async with spoiled(snmpd, lambda data, _: [data] if len(data) < 400 else []) as port:
+    async with spoiled(snmpd.port, lambda data, _: [data] if len(data) < 400 else []) as port:
         session = Session("127.0.0.1", port, PUBLIC, Patience(0.03, 0))
         await session.open()
         walked = await session.walk("1.3.6.1.2.1.1.9.1.3")

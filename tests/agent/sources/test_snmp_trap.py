@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from declared import undeclared
 from servers import program, until_async
-from snmpd import AUTH_PASSWORD, AUTHS, COMMUNITY, PRIV_PASSWORD, PRIVS, free_udp_port, user
+from snmpd import AUTH_PASSWORD, AUTHS, COMMUNITY, PRIV_PASSWORD, PRIVS, free_udp_port, spoiled, user
 from snmpnet import Net
 
 from agent import language
@@ -181,8 +181,7 @@ async def test_traps_and_informs_of_every_level_and_mix_of_keys_are_opened(tmp_p
         for auth, priv in LEVELS:
             words, part = v3_words(auth, priv), ["1.3.6.1.2.1.31.1.1.1.1.7", "s", v3_name(auth, priv)]
             await send("snmptrap", *words, "-e", "0x8000000001020304", where, "", LINK_DOWN, *part)
-            confirmed = await send("snmpinform", *words, "-r", "0", where, "", "1.3.6.1.6.3.1.1.5.4", *part)
-            assert confirmed == 0, part
+            assert await send("snmpinform", *words, where, "", "1.3.6.1.6.3.1.1.5.4", *part) == 0, part
         readings = await gather(source, least=2 * len(LEVELS))
     told = {(part, name) for _, name, part, _ in events(readings)}
     assert told == {(v3_name(*level), name) for level in LEVELS for name in ("linkDown", "linkUp")}
@@ -207,6 +206,21 @@ async def test_a_v3_notification_with_a_wrong_key_cipher_or_level_is_no_event(tm
         readings = await gather(source)
     assert [name for _, name, _, _ in events(readings)] == ["linkUp"]
     assert counts(readings)["refused"] >= 2 and "garbled" not in counts(readings)
+
+
+async def test_a_v3_inform_whose_confirmation_got_lost_is_taken_once(tmp_path: Path) -> None:
+    answers: list[bytes] = []
+
+    def lose_the_second(answer: bytes, number: int) -> list[bytes]:
+        answers.append(answer)
+        return [] if number == 1 else [answer]  # the first one tells our engine's id
+
+    async with listening(v3_credentials(tmp_path)) as (source, port), spoiled(port, lose_the_second) as before:
+        words = v3_words(None, None)
+        assert await send("snmpinform", *words, f"127.0.0.1:{before}", "", LINK_DOWN, *INTERFACE) == 0
+        readings = await gather(source)
+    assert len(answers) == 3 and len(events(readings)) == 1
+    assert counts(readings)["received"] == 3
 
 
 def test_v3_privacy_without_its_ciphers_is_one_sentence(monkeypatch: pytest.MonkeyPatch, english: None) -> None:
