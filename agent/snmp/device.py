@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from agent.errors import SourceError
 from agent.language import say
 from agent.points import Value as FieldValue
+from agent.snmp.bridges import shape_arp, shape_bridge, shape_bridge_ports, shape_fdb
 from agent.snmp.client import Session, Walked
 from agent.snmp.decode import Uptime, Value, read_number
 from agent.snmp.entities import shape_sensors
@@ -27,7 +28,7 @@ CLOCKS = (UPTIME, ENGINE_BOOTS, ENGINE_SECONDS, HOST_UPTIME)
 
 CHOOSE_SECONDS, CHOOSE_SOON_SECONDS = 3600.0, 15.0
 """How often it is asked again which profiles fit: cards and licences come and go. Sooner after a start, four times later with
-each look: a device that has just booted does not know all its tables yet."""
+each look: a device that has just booted does not know all its tables yet. What it did not know is asked for no more until then."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,10 @@ _SHAPES: Mapping[Shape, Callable[[Look], Iterator[Reading]]] = {
     "entity_sensor": shape_sensors,
     "lag": shape_bundles,
     "neighbour": shape_neighbours,
+    "bridge": shape_bridge,
+    "bridge_ports": shape_bridge_ports,
+    "arp": shape_arp,
+    "fdb": shape_fdb,
 }
 
 
@@ -62,8 +67,8 @@ class Device:
     """A target as it is known by now.
 
     budget_seconds: how long a round may take. names: the profiles that the configuration prescribes; none: those that fit.
-    managed: system names of the devices that are polled, in small letters. engines: which target has which v3 engine id,
-    shared by all targets of a section.
+    managed: names and addresses of the devices that are polled. engines: which target has which v3 engine id, addresses: which
+    station has which, both shared by all targets of a section.
     """
 
     def __init__(
@@ -77,10 +82,11 @@ class Device:
         parts: Parts | None = None,
         managed: frozenset[str] = frozenset(),
         engines: dict[bytes, str] | None = None,
+        addresses: dict[str, str] | None = None,
         trends: Trends | None = None,
     ) -> None:
         self.session = session
-        self.memory = Memory(managed, parts=parts or Parts())
+        self.memory = Memory(managed, session.host, {} if addresses is None else addresses, parts=parts or Parts())
         self.chosen: tuple[Profile, ...] = ()
         self.object_id = ""
         self._known = profiles
@@ -95,6 +101,8 @@ class Device:
         self._trends = trends or Trends()
         self._engines = {} if engines is None else engines
         self._scalars_at: dict[str, float] = {}
+        self._unknown: set[str] = set()
+        self._answered: set[str] = set()
 
     async def look(self, target: str) -> list[Reading]:
         """One round. Raises Incomplete with what was seen when a table failed or the device fell silent on the way."""
@@ -180,11 +188,21 @@ class Device:
         await self._read_scalars(this)
         for profile in self.chosen:
             for name, table in profile.file.tables.items():
-                rows = self._scalar_rows(this, table) if table.is_scalar else await self._read_table(this, table)
-                if rows.rows or rows.is_whole:
-                    found += self._shape(rows, f"{profile.name}/{name}", this.at_seconds)
+                found += await self._read(this, table, f"{profile.name}/{name}")
         if this.troubles:
             raise Incomplete(say("；", "; ").join(dict.fromkeys(this.troubles)), found)
+        return found
+
+    async def _read(self, this: _Round, table: Table, key: str) -> list[Reading]:
+        """What one table gives. One that the device does not know, and never knew, is left alone for a while."""
+        if key in self._unknown:
+            return []
+        seen = self._scalar_rows(this, table) if table.is_scalar else await self._read_table(this, table)
+        if not seen.rows and not seen.is_whole:
+            return []
+        found = list(self._shape(seen, key, this.at_seconds))
+        if not seen.rows and not found:
+            self._unknown.add(key)
         return found
 
     def _read_clocks(self, clocks: Mapping[str, Value]) -> list[Reading]:
@@ -219,6 +237,7 @@ class Device:
         if self._chosen_at is not None:
             self._choose_seconds = min(CHOOSE_SECONDS, 4 * self._choose_seconds)
         self.chosen, self.object_id, self._chosen_at = tuple(chosen), object_id, now
+        self._unknown.clear()
 
     def _fitting(self, object_id: str) -> list[Profile]:
         return [profile for profile in self._known.values() if profile.fits(object_id)]
@@ -240,10 +259,14 @@ class Device:
             if self._is_due(column, this.at_seconds)
         }
         this.scalars.update(await self.session.get(list(due)))
+        self._answered |= this.scalars.keys()
+        self._unknown |= due.keys() - self._answered
         for oid in due:
             self._scalars_at[oid] = this.at_seconds
 
     def _is_due(self, column: Column, now: float) -> bool:
+        if column.oid in self._unknown:
+            return False
         before = self._scalars_at.get(column.oid)
         return before is None or column.every_seconds is None or now - before >= column.every_seconds
 
@@ -255,13 +278,13 @@ class Device:
         """The table's rows: columns that change every time first, then those whose rows are not known yet."""
         read: dict[str, Walked] = {}
         for name, column in table.columns.items():
-            if column.every_seconds is None and not (column.unless and read.get(column.unless, _NOTHING).rows):
+            if column.every_seconds is None and not _is_spared(column, read):
                 read[name] = await self._walk(this, column)
         instances = dict.fromkeys(instance for walked in read.values() for instance in walked.rows)
         is_whole = all(walked.is_whole for walked in read.values())
         if not read or instances:
             for name, column in table.columns.items():
-                if column.every_seconds is not None:
+                if column.every_seconds is not None and not _is_spared(column, read):
                     read[name] = await self._keep(this, column, frozenset(instances))
         rows: dict[str, dict[str, Value]] = {instance: {} for instance in instances}
         is_all_kept = all(column.every_seconds is not None for column in table.columns.values())
@@ -275,7 +298,8 @@ class Device:
                     row = rows[instance] = {}
                 row[name] = value + 2**32 if is_unsigned and isinstance(value, int) and value < 0 else value
         kept = {name: walked.rows for name, walked in read.items() if table.columns[name].every_seconds is not None}
-        return Seen(table, rows, is_whole, kept)
+        read_at = [self._kept[table.columns[name].oid].at_seconds for name in kept]
+        return Seen(table, rows, is_whole, kept, max(read_at, default=0.0))
 
     async def _walk(self, this: _Round, column: Column) -> Walked:
         """A column of this round; one that fails while the device answers costs only what needs it."""
@@ -307,7 +331,10 @@ class Device:
             yield from shape_roles(look, roles, number)
 
 
-_NOTHING = Walked({}, is_whole=True)
+def _is_spared(column: Column, read: Mapping[str, Walked]) -> bool:
+    """Whether another column gave already what this one would."""
+    other = read.get(column.unless) if column.unless else None
+    return other is not None and bool(other.rows)
 
 
 def merge(readings: list[Reading]) -> list[Reading]:

@@ -27,15 +27,24 @@ REDUNDANT_KINDS = Literal[
     "psu", "fan", "controller", "raid", "nic", "path", "disk", "lag", "gateway", "stack", "firewall", "link"
 ]
 ROLE_KINDS = Literal["vrrp", "hsrp", "stack", "firewall", "cluster", "database"]
-Shape = Literal["interface", "entity_sensor", "lag", "neighbour"]
+Shape = Literal["interface", "entity_sensor", "lag", "neighbour", "bridge", "bridge_ports", "arp", "fdb"]
 
 SHAPE_COLUMNS: Mapping[Shape, tuple[str, ...]] = {
     "interface": ("name", "oper_status", "admin_status", "in_octets", "out_octets"),
     "entity_sensor": ("name", "type", "scale", "precision", "value", "status"),
     "lag": ("name", "attached", "actor_state"),
     "neighbour": ("chassis", "system_name"),
+    "bridge": ("changes", "age", "root", "own"),
+    "bridge_ports": ("state",),
+    "arp": ("physical", "media"),
+    "fdb": ("status", "old_status"),
 }
 """What a shape's arithmetic needs by these names; it takes more when it is there."""
+
+_STATIONS: Mapping[str, tuple[str, ...]] = {
+    "neighbour": ("is_managed", "system_name"),
+    "neighbour_list": ("neighbours_count", "unmanaged_count", "is_complete"),
+}
 
 SHAPE_SIGNALS: Mapping[Shape, Mapping[str, tuple[str, ...]]] = {
     "interface": {
@@ -55,6 +64,19 @@ SHAPE_SIGNALS: Mapping[Shape, Mapping[str, tuple[str, ...]]] = {
     "entity_sensor": {"sensor": ("value_celsius", "is_healthy")},
     "lag": {"redundant_group": ("members_count", "healthy_count", "is_redundant", "is_healthy")},
     "neighbour": {"neighbour": ("is_managed", "system_name")},
+    "bridge": {
+        "bridge": (
+            "topology_changes_count",
+            "topology_age_seconds",
+            "root_changes_count",
+            "is_root",
+            "root",
+            "vlans_count",
+        )
+    },
+    "bridge_ports": {"bridge": ("forwarding_ports_count", "blocking_ports_count", "broken_ports_count")},
+    "arp": _STATIONS,
+    "fdb": _STATIONS,
 }
 """What a shape emits."""
 
@@ -266,7 +288,7 @@ def _check_names(
     document: Document, path: tuple[str | int, ...], names: "tuple[str, ...] | list[str]", template: str, table: Table
 ) -> Iterator[Mistake]:
     for name in (*names, *columns_of(template)):
-        if name not in table.columns:
+        if name not in table.columns and not name.startswith("#"):
             yield document.mistake(path, _explain_column(name, table))
 
 

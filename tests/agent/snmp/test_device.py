@@ -220,6 +220,30 @@ async def test_table_that_comes_later_is_found_soon_and_then_looked_for_seldom()
         assert sum(n > min(asked) for n in asked) < 20
 
 
+async def test_tables_and_variables_that_a_device_never_knew_are_asked_for_seldom() -> None:
+    async with replayed("built_cisco") as bench:
+        for table in ("9.9.388", "9.9.807", "9.9.42", "9.9.176"):
+            bench.replayed.drop(f"1.3.6.1.4.1.{table}")
+        asked = []
+        for _ in range(4):
+            before = bench.device.session.effort.requests
+            await bench.round(seconds=1)
+            asked.append(bench.device.session.effort.requests - before)
+        assert asked[1] < asked[0] - 4 and asked[2:] == asked[1:3]
+        bench.replayed.put("1.3.6.1.4.1.9.9.388.1.3.1.1.3.41", ber.INTEGER, 2)
+        fields = await bench.fields("redundant_group", seconds=3600, group="vss-links", kind="link")
+    assert fields["is_healthy"] is False
+
+
+async def test_variable_that_was_answered_once_is_asked_for_in_every_round() -> None:
+    async with replayed("built_panos") as bench:
+        assert await bench.fields("role_group", kind="firewall")
+        bench.replayed.drop("1.3.6.1.4.1.25461.2.1.2.1.11.0")
+        assert not await bench.fields("role_group", seconds=1, kind="firewall")
+        bench.replayed.put("1.3.6.1.4.1.25461.2.1.2.1.11.0", ber.OCTETS, b"passive")
+        assert await bench.fields("role_group", seconds=1, kind="firewall") == {"is_master": False}
+
+
 async def test_poll_tells_what_the_round_cost() -> None:
     async with replayed(switch()) as bench:
         readings = await bench.round()
