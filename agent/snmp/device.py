@@ -130,17 +130,22 @@ class Device:
             is_silent = isinstance(trouble, NoAnswer)
             raise Incomplete(str(trouble), self._poll(target, retries, rows, is_answering=not is_silent)) from trouble
         readings = merge(found + self._poll(target, retries, rows))
-        readings = [self._with_trend(one) if one.name == "storage_pool" else one for one in readings]
+        controllers = _count_controllers(readings)
+        readings = [self._complete(one, controllers) if one.name == "storage_pool" else one for one in readings]
         self._save()
         return readings
 
-    def _with_trend(self, pool: Reading) -> Reading:
-        """A pool with when it will be full."""
-        used, size = pool.fields.get("used_bytes"), pool.fields.get("size_bytes")
+    def _complete(self, pool: Reading, controllers: float | None) -> Reading:
+        """A pool with when it will be full, and whether two controllers or more serve it."""
+        fields = dict(pool.fields)
+        used, size = fields.get("used_bytes"), fields.get("size_bytes")
         if not isinstance(used, float) or not isinstance(size, float):
-            return pool
-        seconds = self._trends.time_to_full(pool.tags["pool"], used, size)
-        fields = pool.fields if seconds is None else {**pool.fields, "time_to_full_seconds": seconds}
+            used, size = fields.get("used_ratio"), 1.0
+        if isinstance(used, float):
+            seconds = self._trends.time_to_full(pool.tags["pool"], used, size)
+            fields |= {} if seconds is None else {"time_to_full_seconds": seconds}
+        if controllers is not None:
+            fields["is_dual_controller"] = controllers > 1
         return Reading(pool.name, fields, pool.tags)
 
     def _save(self) -> None:
@@ -335,6 +340,15 @@ def _is_spared(column: Column, read: Mapping[str, Walked]) -> bool:
     """Whether another column gave already what this one would."""
     other = read.get(column.unless) if column.unless else None
     return other is not None and bool(other.rows)
+
+
+def _count_controllers(readings: list[Reading]) -> float | None:
+    """How many controllers an array has; None where its profile does not tell."""
+    for one in readings:
+        if one.name == "redundant_group" and one.tags["kind"] == "controller":
+            count = one.fields.get("members_count")
+            return count if isinstance(count, float) else None
+    return None
 
 
 def merge(readings: list[Reading]) -> list[Reading]:

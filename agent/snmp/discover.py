@@ -11,7 +11,7 @@ from agent.language import say
 from agent.snmp.client import Patience, Session
 from agent.snmp.credentials import Opened
 from agent.snmp.decode import read_text
-from agent.snmp.profile import Profile
+from agent.snmp.profile import Profile, is_below
 from agent.snmp.troubles import NoAnswer, Refused
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -118,9 +118,15 @@ class Search:
 
 
 def guess_class(object_id: str, profiles: Mapping[str, Profile]) -> str | None:
-    """What the profile of its maker calls such a device."""
-    classes = [one.file.asset_class for one in profiles.values() if one.file.asset_class and one.fits(object_id)]
-    return classes[0] if classes else None
+    """What the profile of its maker calls such a device: the one that names most of its object id."""
+    fitting = [
+        (len(prefix), one.file.asset_class)
+        for one in profiles.values()
+        if one.file.asset_class
+        for prefix in one.file.select
+        if prefix != "*" and is_below(object_id, prefix)
+    ]
+    return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
 
 def draft_register(found: Iterable[Found], agent: str) -> dict[str, object]:

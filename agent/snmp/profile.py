@@ -98,7 +98,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a field comes from columns: states, or (column - all of less) * by / over * times + plus.
 
-    share_with: the value's share of itself and that column. ignore: raw values that mean "not known". is_rate: per second since the round before.
+    at_least: the greater of the value and that column. share_with: the value's share of itself and that column. ignore: raw values that mean "not known". is_rate: per second since the round before.
     """
 
     column: str | None = None
@@ -108,6 +108,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     by: str | None = None
     over: str | None = None
     share_with: str | None = None
+    at_least: str | None = None
     times: float = 1.0
     plus: float = 0.0
     ignore: tuple[float, ...] = ()
@@ -117,7 +118,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every row is a reading. lost: what a row that vanished while its device answers is said to be.
 
-    mean: all rows are one reading, the mean of them. is_newest: of rows with the same tags only the last is meant.
+    mean, most: all rows are one reading, the mean or the greatest of them. is_newest: of rows with the same tags only the last is meant.
     """
 
     signal: str
@@ -126,6 +127,7 @@ class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     where: Mapping[str, tuple[Raw, ...]] = {}
     lost: Mapping[str, float] = {}
     mean: bool = False
+    most: bool = False
     is_newest: bool = False
 
 
@@ -186,10 +188,11 @@ class Profile(msgspec.Struct, frozen=True):
 
     def fits(self, object_id: str) -> bool:
         """Whether a device with this sysObjectID may answer it."""
-        return any(_is_below(object_id, prefix) for prefix in self.file.select)
+        return any(is_below(object_id, prefix) for prefix in self.file.select)
 
 
-def _is_below(object_id: str, prefix: str) -> bool:
+def is_below(object_id: str, prefix: str) -> bool:
+    """Whether a prefix of `select` means this sysObjectID."""
     if prefix == "*":
         return True
     return f"{object_id}.".startswith(prefix if prefix.endswith(".") else f"{prefix}.")
@@ -230,7 +233,8 @@ def emitted(profile: Profile) -> set[tuple[str, str]]:
             fields = ("masters_count", "members_count") if roles.members else ("is_master",)
             found |= {("role_group", field) for field in fields} | {("role_change", "became_master")}
             found |= {("role_group", "priority_count")} if roles.priority else set()
-        found |= {("storage_pool", "time_to_full_seconds") for rows in table.rows if rows.signal == "storage_pool"}
+        for field in ("time_to_full_seconds", "is_dual_controller"):
+            found |= {("storage_pool", field) for rows in table.rows if rows.signal == "storage_pool"}
         for signal, names in SHAPE_SIGNALS[table.shape].items() if table.shape else ():
             found |= {(signal, name) for name in names}
     return found
@@ -279,7 +283,7 @@ def _check_rows(
         if (rule.column is None) == (rule.constant is None):
             text = say("column 与 constant 写且只写一个", "give exactly one of column and constant")
             yield document.mistake((*path, "fields", field), text)
-        names = [name for name in (rule.column, *rule.less, rule.by, rule.over, rule.share_with) if name]
+        names = [name for name in (rule.column, *rule.less, rule.by, rule.over, rule.share_with, rule.at_least) if name]
         yield from _check_names(document, (*path, "fields", field), names, "", table)
     yield from _check_names(document, path, [*rows.where], "".join(rows.tags.values()), table)
 

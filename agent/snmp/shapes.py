@@ -83,13 +83,14 @@ def shape_rows(look: Look, rows: Rows, number: int) -> Iterator[Reading]:
     """Readings of all rows; and of those that were there before and have vanished."""
     found: dict[str, Reading] = {}
     taken: set[tuple[str, ...]] = set()
+    is_one = rows.mean or rows.most
     for instance, cells in look.seen.rows.items():
         if not is_wanted(instance, cells, rows.where):
             continue
         tags = {tag: fill(template, instance, cells) for tag, template in rows.tags.items()}
         if rows.is_newest:
             found = {key: one for key, one in found.items() if one.tags != tags}
-        elif tags and not rows.mean and tuple(tags.values()) in taken:  # two things of one name are still two things
+        elif tags and not is_one and tuple(tags.values()) in taken:  # two things of one name are still two things
             last = next(tag for tag, template in rows.tags.items() if "{" in template or len(rows.tags) == 1)
             tags[last] = f"{tags[last]} #{instance}"
         taken.add(tuple(tags.values()))
@@ -100,8 +101,8 @@ def shape_rows(look: Look, rows: Rows, number: int) -> Iterator[Reading]:
         }
         if fields and all(tags.values()):
             found[instance] = Reading(rows.signal, fields, tags)
-    if rows.mean:
-        yield from _mean(found, rows)
+    if is_one:
+        yield from _as_one(found, rows)
         return
     yield from found.values()
     if rows.lost:
@@ -111,12 +112,12 @@ def shape_rows(look: Look, rows: Rows, number: int) -> Iterator[Reading]:
             yield Reading(rows.signal, dict(rows.lost), lost)
 
 
-def _mean(found: Mapping[str, Reading], rows: Rows) -> Iterator[Reading]:
+def _as_one(found: Mapping[str, Reading], rows: Rows) -> Iterator[Reading]:
     fields: dict[str, FieldValue] = {}
     for name in rows.fields:
         values = [value for reading in found.values() if isinstance(value := reading.fields.get(name), float)]
         if values:
-            fields[name] = sum(values) / len(values)
+            fields[name] = max(values) if rows.most else sum(values) / len(values)
     if fields:
         yield Reading(rows.signal, fields, dict(rows.tags))
 
@@ -237,7 +238,14 @@ def _compute(look: Look, rule: Rule, instance: str, cells: Row, name: str) -> Fi
 def _arithmetic(rule: Rule, value: float, cells: Row) -> float | None:
     steps = [(name, _subtract) for name in rule.less]
     steps += [
-        (name, step) for name, step in ((rule.by, _multiply), (rule.over, _divide), (rule.share_with, _share)) if name
+        (name, step)
+        for name, step in (
+            (rule.at_least, _greater),
+            (rule.by, _multiply),
+            (rule.over, _divide),
+            (rule.share_with, _share),
+        )
+        if name
     ]
     for name, apply in steps:
         other = read_number(cells[name]) if name in cells else None
@@ -258,6 +266,10 @@ def _multiply(value: float, other: float) -> float | None:
 
 def _divide(value: float, other: float) -> float | None:
     return value / other if other else None
+
+
+def _greater(value: float, other: float) -> float | None:
+    return max(value, other)
 
 
 def _share(value: float, other: float) -> float | None:

@@ -13,6 +13,8 @@ from replayed import WALKS
 from servers import program, until
 from snmpd import AUTH_PASSWORD, AUTHS, COMMUNITY, PRIV_PASSWORD, PRIVS, Snmpd, free_udp_port, users
 
+from agent.snmp.discover import guess_class
+from agent.snmp.profile import load_profiles
 from agent.snmp.walkfile import read_walk
 
 
@@ -179,6 +181,19 @@ def test_discover_asks_only_what_is_allowed_and_writes_a_register(config: Path, 
         2,
         "10.0.0.0/8 is outside of what snmp_device.discover.ranges allows",
     )
+
+
+@pytest.mark.parametrize(
+    ("object_id", "asset_class"),
+    [
+        ("1.3.6.1.4.1.2011.2.91", "storage"),
+        ("1.3.6.1.4.1.2011.2.235", "server"),
+        ("1.3.6.1.4.1.2011.2.23.92", "network"),
+        ("1.3.6.1.4.1.99999.1", None),
+    ],
+)
+def test_class_of_a_device_is_that_of_the_profile_that_knows_most_of_it(object_id: str, asset_class: str) -> None:
+    assert guess_class(object_id, load_profiles()) == asset_class
 
 
 def test_discover_that_finds_nobody_says_what_to_check(config: Path, tmp_path: Path) -> None:
