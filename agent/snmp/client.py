@@ -132,7 +132,7 @@ class Session:
         self._wire: socket.socket | None = None
         self._repetitions, self._most_repetitions = FIRST_REPETITIONS, MOST_REPETITIONS
         self._spoke_at = 0.0
-        self._was_discovered = False
+        self._was_discovered = self._has_spoken = False
         self._heard_garbage = False
         self._refused_at_once = False
 
@@ -180,14 +180,28 @@ class Session:
             try:
                 walked = await self._walk(column, repetitions)
             except NoAnswer:
-                if repetitions <= 4 or self._refused_at_once:
+                if repetitions == 1 or not await self._answers_shortly(column):
                     raise
-                self._repetitions = self._most_repetitions = (
-                    repetitions // 4
-                )  # an answer that long may never get through
+                # an answer that long may never get through
+                self._repetitions = self._most_repetitions = max(1, repetitions // 4)
                 continue
             self.effort.rows += len(walked.rows)
             return walked
+
+    async def _answers_shortly(self, column: str) -> bool:
+        """Whether an agent that gave no long answer gives a short one; not asked of one that never spoke or is not there."""
+        if not self._has_spoken or self._refused_at_once:
+            return False
+        step = GetIter(column)
+        try:
+            await self._exchange(
+                lambda agent: agent.send_get_next(step),
+                lambda agent: agent.recv_get_next(step),
+                self.patience.timeout_seconds,
+            )
+        except (TimeoutError, SnmpAuthError, SourceError):
+            return False
+        return True
 
     async def _walk(self, column: str, repetitions: int) -> Walked:
         rows: dict[str, Value] = {}
@@ -271,7 +285,7 @@ class Session:
         except OSError as error:
             raise NoAnswer(explain_unsendable(self.where, error)) from error
         answer = await self._receive(agent, receive, seconds)
-        self._spoke_at = asyncio.get_running_loop().time()
+        self._spoke_at, self._has_spoken = asyncio.get_running_loop().time(), True
         took = self._spoke_at - began
         if self.effort.fastest_seconds is None or took < self.effort.fastest_seconds:
             self.effort.fastest_seconds = took

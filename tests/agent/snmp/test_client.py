@@ -270,8 +270,31 @@ async def test_numbers_of_all_widths_are_right() -> None:
 
 async def test_repetitions_shrink_when_long_answers_do_not_come_through(snmpd: Snmpd) -> None:
     async with spoiled(snmpd.port, lambda data, _: [data] if len(data) < 400 else []) as port:
-        session = Session("127.0.0.1", port, PUBLIC, Patience(0.03, 0))
+        session = Session("127.0.0.1", port, PUBLIC, Patience(0.1, 0))
         await session.open()
+        assert await session.get([NAME])
         walked = await session.walk("1.3.6.1.2.1.1.9.1.3")
         session.close()
         assert len(walked.rows) >= 5 and walked.is_whole
+
+
+async def test_a_walk_of_a_silent_agent_gives_up_as_soon_as_its_sentence_says(snmpd: Snmpd, english: None) -> None:
+    """Shorter answers are tried only where somebody answers at all."""
+    session = snmpd.session(Opened(community="another"))
+    await session.open()
+    with pytest.raises(NoAnswer, match=r"v2c no answer in 1400 ms \(3 attempts\)"):
+        await session.walk(COLUMN)
+    assert session.effort.requests == 3
+    session.close()
+
+
+async def test_an_agent_that_dies_in_a_walk_is_asked_once_more_and_shortly(tmp_path: Path) -> None:
+    with Snmpd(tmp_path) as snmpd:
+        async with spoiled(snmpd.port, lambda data, number: [data] if number == 0 else []) as port:
+            session = Session("127.0.0.1", port, PUBLIC, QUICK)
+            await session.open()
+            await session.get([NAME])
+            with pytest.raises(NoAnswer):
+                await session.walk(COLUMN)
+            assert session.effort.requests == 1 + 3 + 1
+            session.close()
