@@ -285,26 +285,22 @@ class Device:
         for name, column in table.columns.items():
             if column.every_seconds is None and not _is_spared(column, read):
                 read[name] = await self._walk(this, column)
-        instances = dict.fromkeys(instance for walked in read.values() for instance in walked.rows)
+        instances: dict[str, None] = {}
+        for walked in read.values():
+            instances.update(dict.fromkeys(walked.rows))
         is_whole = all(walked.is_whole for walked in read.values())
+        kept: dict[str, Mapping[str, Value]] = {}
         if not read or instances:
+            wanted = frozenset(instances)
             for name, column in table.columns.items():
                 if column.every_seconds is not None and not _is_spared(column, read):
-                    read[name] = await self._keep(this, column, frozenset(instances))
-        rows: dict[str, dict[str, Value]] = {instance: {} for instance in instances}
-        is_all_kept = all(column.every_seconds is not None for column in table.columns.values())
-        for name, walked in read.items():
-            is_unsigned = table.columns[name].kind == "unsigned"
-            for instance, value in walked.rows.items():
-                row = rows.get(instance)
-                if row is None:
-                    if not is_all_kept:
-                        continue  # a name of something that is no longer there, or that is none of this table's
-                    row = rows[instance] = {}
-                row[name] = value + 2**32 if is_unsigned and isinstance(value, int) and value < 0 else value
-        kept = {name: walked.rows for name, walked in read.items() if table.columns[name].every_seconds is not None}
+                    read[name] = await self._keep(this, column, wanted)
+                    kept[name] = read[name].rows
+        if len(kept) == len(read):
+            for walked in read.values():
+                instances.update(dict.fromkeys(walked.rows))
         read_at = [self._kept[table.columns[name].oid].at_seconds for name in kept]
-        return Seen(table, rows, is_whole, kept, max(read_at, default=0.0))
+        return Seen(table, _join(table, read, list(instances)), is_whole, kept, max(read_at, default=0.0))
 
     async def _walk(self, this: _Round, column: Column) -> Walked:
         """A column of this round; one that fails while the device answers costs only what needs it."""
@@ -334,6 +330,26 @@ class Device:
             yield from shape_group(look, group, number)
         for number, roles in enumerate(seen.table.roles):
             yield from shape_roles(look, roles, number)
+
+
+def _join(table: Table, read: Mapping[str, Walked], instances: list[str]) -> dict[str, dict[str, Value]]:
+    """Columns as rows. Most columns have all rows in the same order, and those are joined at once."""
+    alike: dict[str, Mapping[str, Value]] = {}
+    others: dict[str, Mapping[str, Value]] = {}
+    for name, walked in read.items():
+        is_alike = table.columns[name].kind != "unsigned" and list(walked.rows) == instances
+        (alike if is_alike else others)[name] = walked.rows
+    if alike:
+        cells = zip(*(column.values() for column in alike.values()), strict=True)
+        rows = {instance: dict(zip(alike, row, strict=True)) for instance, row in zip(instances, cells, strict=True)}
+    else:
+        rows = {instance: {} for instance in instances}
+    for name, column in others.items():
+        is_unsigned = table.columns[name].kind == "unsigned"
+        for instance, value in column.items():
+            if instance in rows:  # else a name of something that is no longer there, or that is none of this table's
+                rows[instance][name] = value + 2**32 if is_unsigned and isinstance(value, int) and value < 0 else value
+    return rows
 
 
 def _is_spared(column: Column, read: Mapping[str, Walked]) -> bool:
