@@ -4,8 +4,9 @@ RFC 2863: ifSpeed ends at 4.3 Gb/s, ifHighSpeed goes on in Mb/s; a discontinuity
 """
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from agent.points import Value as FieldValue
 from agent.snmp.decode import read_number, read_text
@@ -98,6 +99,8 @@ class _Counting(NamedTuple):
 
     columns: tuple[str, ...]
     bits: tuple[int, ...]
+    pick: Callable[[Row], tuple[Any, ...]] | None
+    """Takes all of them from a row that has them."""
     octets: tuple[tuple[int | None, int | None], ...]
     """In and out: the place of the wide counter and of the narrow one."""
     packets: tuple[int, ...]
@@ -113,6 +116,7 @@ class _Counting(NamedTuple):
         return _Counting(
             columns,
             (64, *(bits for _, bits in counting)),
+            operator.itemgetter(*columns) if counting else None,
             tuple((place.get(f"{way}_octets"), place.get(f"{way}_octets_32")) for way in ("in", "out")),
             tuple(place[name] for name in _PACKETS if name in place),
             tuple((field, tuple(place[name] for name in names if name in place)) for field, names in _BAD),
@@ -128,8 +132,7 @@ def _add_rates(
     fields: dict[str, FieldValue],
 ) -> None:
     """What the counters tell; nothing after a discontinuity of this one interface."""
-    get = cells.get
-    counts = tuple([value if isinstance(value := get(column), int) else None for column in counting.columns])
+    counts = _read_counts(cells, counting)
     grown = look.memory.counters.row_growth((look.key, instance), counts, look.at_seconds, counting.bits)
     if grown is None or grown[0][0]:
         return
@@ -149,6 +152,17 @@ def _add_rates(
             if bad:
                 lost = sum(bad)
                 fields[field] = lost / (lost + good) if lost else 0.0
+
+
+def _read_counts(cells: Row, counting: _Counting) -> tuple[int | None, ...]:
+    """What the row's counters say; nearly always there are all of them, and all are numbers."""
+    try:
+        counts: tuple[int | None, ...] = counting.pick(cells) if counting.pick else ()
+        if set(map(type, counts)) == {int}:
+            return counts
+    except KeyError:
+        pass
+    return tuple([value if isinstance(value := cells.get(column), int) else None for column in counting.columns])
 
 
 def _bit_rate(
