@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -103,6 +104,7 @@ class Device:
         self._scalars_at: dict[str, float] = {}
         self._unknown: set[str] = set()
         self._answered: set[str] = set()
+        self._reading = ""
 
     async def look(self, target: str) -> list[Reading]:
         """One round. Raises Incomplete with what was seen when a table failed or the device fell silent on the way."""
@@ -117,8 +119,8 @@ class Device:
         except TimeoutError as trouble:
             is_answering = effort.fastest_seconds is not None
             text = say(
-                f"{self.session.where}：{self._budget_seconds:g} 秒内没有读完",
-                f"{self.session.where}: not read within {self._budget_seconds:g} s",
+                f"{self.session.where}：{self._budget_seconds:g} 秒内没有读完，读到 {self._reading or '-'}",
+                f"{self.session.where}: not read within {self._budget_seconds:g} s, it was at {self._reading or '-'}",
             )
             raise Incomplete(text, self._poll(target, retries, rows, is_answering=is_answering)) from trouble
         except Incomplete as trouble:
@@ -185,6 +187,7 @@ class Device:
         return found
 
     async def _gather(self) -> list[Reading]:
+        self._reading = ""
         await self.session.open()
         clocks = await self.session.get((*CLOCKS, OBJECT_ID))
         found = self._read_clocks(clocks)
@@ -202,6 +205,7 @@ class Device:
         """What one table gives. One that the device does not know, and never knew, is left alone for a while."""
         if key in self._unknown:
             return []
+        self._reading = key
         seen = self._scalar_rows(this, table) if table.is_scalar else await self._read_table(this, table)
         if not seen.rows and not seen.is_whole:
             return []
@@ -305,11 +309,16 @@ class Device:
     async def _walk(self, this: _Round, column: Column) -> Walked:
         """A column of this round; one that fails while the device answers costs only what needs it."""
         if column.oid not in this.walked:
+            began = time.monotonic()
             try:
                 this.walked[column.oid] = await self.session.walk(column.oid)
             except (AgentTrouble, EndlessWalk) as trouble:
-                this.troubles.append(say(f"{column.symbol}：{trouble}", f"{column.symbol}: {trouble}"))
+                what, took = f"{self._reading} {column.symbol}", round(1000 * (time.monotonic() - began))
+                this.troubles.append(say(f"{what}({took} 毫秒)：{trouble}", f"{what} ({took} ms): {trouble}"))
                 this.walked[column.oid] = Walked({}, is_whole=False)
+            except NoAnswer as trouble:
+                what = f"{self._reading} {column.symbol}"
+                raise NoAnswer(say(f"{what}：{trouble}", f"{what}: {trouble}")) from trouble
         return this.walked[column.oid]
 
     async def _keep(self, this: _Round, column: Column, instances: frozenset[str]) -> Walked:

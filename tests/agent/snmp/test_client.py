@@ -298,3 +298,14 @@ async def test_an_agent_that_dies_in_a_walk_is_asked_once_more_and_shortly(tmp_p
                 await session.walk(COLUMN)
             assert session.effort.requests == 1 + 3 + 1
             session.close()
+
+
+async def test_wide_counters_do_not_exist_for_version_1_and_narrow_ones_do(snmpd: Snmpd) -> None:
+    """RFC 3584 4.2.2.1: an agent passes over Counter64 in a v1 walk, and the tables behind it are not lost."""
+    session = snmpd.session(Opened(version="1", community=COMMUNITY))
+    await session.open()
+    for column in ("6", "10"):
+        assert (await session.walk(f"1.3.6.1.2.1.31.1.1.1.{column}")).rows == {}
+    assert (await session.walk("1.3.6.1.2.1.2.2.1.10")).rows
+    assert (await session.walk("1.3.6.1.2.1.31.1.1.1.15")).rows
+    session.close()
