@@ -118,7 +118,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every row is a reading. lost: what a row that vanished while its device answers is said to be.
 
-    mean, most: all rows are one reading, the mean or the greatest of them. is_newest: of rows with the same tags only the last is meant.
+    mean, most: all rows are one reading, the mean or the greatest of them. is_newest: of rows with the same tags only the last is
+    meant. is_whole: only rows that give all fields are meant.
     """
 
     signal: str
@@ -129,6 +130,7 @@ class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     mean: bool = False
     most: bool = False
     is_newest: bool = False
+    is_whole: bool = False
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

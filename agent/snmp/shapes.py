@@ -99,7 +99,7 @@ def shape_rows(look: Look, rows: Rows, number: int) -> Iterator[Reading]:
             for name, rule in rows.fields.items()
             if (value := _compute(look, rule, instance, cells, name)) is not None
         }
-        if fields and all(tags.values()):
+        if fields and all(tags.values()) and not (rows.is_whole and len(fields) < len(rows.fields)):
             found[instance] = Reading(rows.signal, fields, tags)
     if is_one:
         yield from _as_one(found, rows)
