@@ -11,7 +11,7 @@ import pkgutil
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, ClassVar, Protocol
@@ -58,8 +58,7 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return {LOCAL: self}
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """What a source saw: a point before the runner gives it time, asset and rounding.
 
     asset: only where the reading is about another thing than the agent's own asset (a gateway's target).
@@ -69,7 +68,7 @@ class Reading:
 
     name: str
     fields: Mapping[str, Value]
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = {}
     asset: str | None = None
     timestamp: int | None = None
     remark: str = ""
