@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random as randomness
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from agent.errors import InfravitalsError, LinkError, NameTaken, SpoolError
 from agent.language import say
@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 LONGEST_WAIT_SECONDS = 60.0
 TAKEN_WAIT_SECONDS = 300.0
 """How long to leave the broker to another agent of our name: two that dial at once end each other's sessions for ever."""
+ASK_AGAIN_SECONDS = 3.0
+"""When a session that was asked to end is asked again; a farewell takes less."""
 _READ_AT_ONCE = 4
 """Batches read from the spool in one go: a quarter of a megabyte each at worst."""
 
@@ -79,7 +81,7 @@ class Publisher:
         while True:
             is_taken = False
             try:
-                await self._serve()
+                await _in_own_task(self._serve())
             except* NameTaken as group:
                 is_taken = True
                 self._begin_sharing(_first(group))
@@ -202,6 +204,24 @@ class Publisher:
             logger.warning(
                 "%s: %s", self._name, say("同名的采集代理不再出现", "no other agent with this name shows up any more")
             )
+
+
+async def _in_own_task(work: Coroutine[None, None, None]) -> None:
+    """Await `work`, which ends with us: what it loses of a cancellation cannot be lost here.
+
+    A TaskGroup of Python 3.11 that is ending because of a child's error forgets that it was cancelled meanwhile, and so does
+    asyncio.wait_for when what it awaits completes.
+    """
+    task = asyncio.create_task(work, name="session")
+    try:
+        await asyncio.wait({task})
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=ASK_AGAIN_SECONDS)
+        if not task.cancelled():
+            task.exception()  # seen, also when our own cancellation comes before it
+    task.result()
 
 
 def _first(group: BaseExceptionGroup[InfravitalsError]) -> str:
