@@ -93,7 +93,7 @@ def check_start(plan: Plan, by: Sequence[str], code: str, now: datetime) -> None
 def describe(plan: Plan) -> list[str]:
     """Everything that `run` will do, a line each."""
     lines = [
-        say(f"演练 {plan.drill}:{plan.reason}", f"drill {plan.drill}: {plan.reason}"),
+        say(f"演练 {plan.drill}：{plan.reason}", f"drill {plan.drill}: {plan.reason}"),
         say(
             f"窗口 {plan.window.begins.isoformat()} 至 {plan.window.ends.isoformat()}",
             f"window {plan.window.begins.isoformat()} to {plan.window.ends.isoformat()}",

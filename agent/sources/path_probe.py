@@ -68,9 +68,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         else:
             read_address(self.address)
         if self.kind == "tcp" and self.port is None:
-            raise ValueError(say(f"'{self.name}': tcp 须写 port", f"'{self.name}': tcp needs a port"))
+            raise ValueError(say(f"'{self.name}'：tcp 须写 port", f"'{self.name}': tcp needs a port"))
         if self.kind == "dns" and not self.ask:
-            raise ValueError(say(f"'{self.name}': dns 须写 ask", f"'{self.name}': dns needs a name to ask for"))
+            raise ValueError(say(f"'{self.name}'：dns 须写 ask", f"'{self.name}': dns needs a name to ask for"))
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -235,7 +235,7 @@ class Source:
             return
         self._apart.add(name)
         text = say(
-            f"{name}: 两端时钟相差超过时延，单向时延改取往返的一半；请校准两端时钟",
+            f"{name}：两端时钟相差超过时延，单向时延改取往返的一半；请校准两端时钟",
             f"{name}: the two clocks are further apart than the delay, so half the round trip counts; set both clocks",
         )
         _log.warning(text)

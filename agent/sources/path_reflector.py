@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from agent.broker import Secret
 from agent.errors import SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
 from agent.sources._arrivals import answer, arrivals, listen
@@ -83,7 +84,7 @@ class Source:
         try:
             return listen(address, port)
         except OSError as error:
-            why = error.strerror
+            why = explain_system(error)
             text = say(
                 f"无法在 {address} 的 UDP {port} 上监听：{why}", f"cannot listen at UDP {port} of {address}: {why}"
             )
