@@ -19,10 +19,11 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.broker import Broker, tls_context
-from agent.errors import LinkError, NameTaken, NotAllowed
+from agent.errors import LinkError, LoginRefused, NameTaken, NotAllowed
 from agent.language import say
 from agent.link import Delivery, Session
 from agent.mqtt_trouble import (
+    BAD_LOGIN,
     NO_ANSWER,
     NOT_AUTHORIZED,
     TAKEN_OVER,
@@ -244,7 +245,7 @@ class Connection:
         kind = NotAllowed if code.value == NOT_AUTHORIZED else LinkError
         return kind(
             say(
-                f"MQTT 服务器 {where} 不允许用户 {self._broker.username} {what} {topic}:{reason}",
+                f"MQTT 服务器 {where} 不允许用户 {self._broker.username} {what} {topic}：{reason}",
                 f"the MQTT broker {where} does not let user {self._broker.username} {what} {topic}: {reason}",
             )
         )
@@ -271,7 +272,7 @@ async def connect(
             await client.__aenter__()
     except MqttError as error:
         client.abandon()
-        raise LinkError(_explain(error, broker)) from error
+        raise _refusal(error, broker) from error
     except BaseException:
         client.abandon()
         raise
@@ -315,14 +316,16 @@ def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call]  # paho leaves this one constructor untyped
 
 
-def _explain(error: MqttError, broker: Broker) -> str:
+def _refusal(error: MqttError, broker: Broker) -> LinkError:
     code = error.rc if isinstance(error, MqttCodeError) else None
+    kind = LinkError
     if isinstance(code, ReasonCode):
         reason = explain_login(code.value, broker.username)
+        kind = LoginRefused if code.value in (BAD_LOGIN, NOT_AUTHORIZED) else LinkError
     else:
         reason = explain_dialling(error.__context__, broker.host, broker.tls is not None)
-    return say(
-        f"无法连接 MQTT 服务器 {broker.where}:{reason}", f"cannot reach the MQTT broker {broker.where}: {reason}"
+    return kind(
+        say(f"无法连接 MQTT 服务器 {broker.where}：{reason}", f"cannot reach the MQTT broker {broker.where}: {reason}")
     )
 
 

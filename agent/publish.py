@@ -6,7 +6,8 @@ import random as randomness
 import time
 from collections.abc import Callable, Coroutine
 
-from agent.errors import InfravitalsError, LinkError, NameTaken, SpoolError
+from agent.broker import SAY_AGAIN_SECONDS
+from agent.errors import InfravitalsError, LinkError, MissingSecret, NameTaken, SpoolError
 from agent.language import say
 from agent.link import Link, Session
 from agent.refusals import Refusals
@@ -62,7 +63,7 @@ class Publisher:
         self._settled = asyncio.Event()
         self._is_connected = False
         self._attempts = 0
-        self._told: set[str] = set()
+        self._told: dict[str, float] = {}
         self._is_name_shared = False
         self._session_since = 0.0
         self._refusals = Refusals(self._name, monotonic)
@@ -84,9 +85,10 @@ class Publisher:
                 await _in_own_task(self._serve())
             except* NameTaken as group:
                 is_taken = True
-                self._begin_sharing(_first(group))
+                self._begin_sharing(str(_first(group)))
             except* (LinkError, SpoolError) as group:
-                self._begin_trouble(_first(group))
+                trouble = _first(group)
+                self._begin_trouble(str(trouble), is_repeated=isinstance(trouble, MissingSecret))
             chance = self._random()
             if is_taken:
                 await asyncio.sleep(self._taken_wait_seconds * (1 + chance) / 2)
@@ -179,10 +181,12 @@ class Publisher:
             self._news.set()
         raise LinkError(say("连接已关闭", "the connection was closed"))
 
-    def _begin_trouble(self, text: str) -> None:
-        """Log each different trouble once until a receipt ends them all."""
-        if text not in self._told:
-            self._told.add(text)
+    def _begin_trouble(self, text: str, *, is_repeated: bool = False) -> None:
+        """Log each different trouble once until a receipt ends them all; again and again, but rarely, what a person has to mend."""
+        now = self._monotonic()
+        told = self._told.get(text)
+        if told is None or (is_repeated and now - told >= SAY_AGAIN_SECONDS):
+            self._told[text] = now
             logger.warning("%s: %s", self._name, text)
 
     def _end_trouble(self) -> None:
@@ -224,9 +228,9 @@ async def _in_own_task(work: Coroutine[None, None, None]) -> None:
     task.result()
 
 
-def _first(group: BaseExceptionGroup[InfravitalsError]) -> str:
-    """The sentence of the first trouble; the others of a session follow from it."""
+def _first(group: BaseExceptionGroup[InfravitalsError]) -> BaseException:
+    """The first trouble; the others of a session follow from it."""
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
-    return str(found)
+    return found
