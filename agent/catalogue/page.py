@@ -145,7 +145,7 @@ def main(arguments: Sequence[str], page: Path = PAGE) -> str | None:
             page.write_text(text, "utf-8")
         elif page.read_text("utf-8") != text:
             return say(
-                f"{page}:1：与目录不一致，请运行 {COMMAND}", f"{page}:1: differs from the catalogue; run {COMMAND}"
+                f"{page}:1: 与目录不一致，请运行 {COMMAND}", f"{page}:1: differs from the catalogue; run {COMMAND}"
             )
     except InfravitalsError as error:
         return str(error)
