@@ -12,7 +12,7 @@ TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium 
   ceph-mon ceph-osd ceph-mgr ceph-common libfaketime \
   libvirt-daemon-system qemu-system-x86 \
   iptables memcached
-CHAOS_PACKAGES := mosquitto influxdb
+CHAOS_PACKAGES := mosquitto influxdb openssl
 BENCH_PACKAGES := prometheus-node-exporter mosquitto influxdb iproute2 nftables prometheus-snmp-exporter snmpd
 
 .PHONY: up test check bench chaos lock pages clean

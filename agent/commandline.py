@@ -56,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         for pattern, chinese in _COMPLAINTS:
             if match := re.fullmatch(pattern, message, re.DOTALL):
                 message = say(chinese.format(*match.groups()), message)
-        self.exit(WRONG, say(f"{self.prog}:{message}(见 --help)\n", f"{self.prog}: {message}; see --help\n"))
+        self.exit(WRONG, say(f"{self.prog}：{message}(见 --help)\n", f"{self.prog}: {message}; see --help\n"))
 
 
 def end_well(command: Callable[[], int]) -> int:
@@ -89,6 +89,26 @@ def find_language(arguments: Sequence[str]) -> language.Language | None:
         if argument.startswith("--lang") and word in ("zh", "en"):
             return "zh" if word == "zh" else "en"
     return None
+
+
+class _Version(argparse.Action):
+    """Prints the version and ends; it is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(version_words())
+        parser.exit(OK)
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """`--version`, as every program has it; the command `version` does the same."""
+    parser.add_argument("--version", action=_Version, nargs=0, help=say("打印版本", "print the version"))
+
+
+def version_words() -> str:
+    """What both programs say of their version."""
+    from importlib.metadata import version
+
+    return f"infravitals {version('infravitals')}"
 
 
 def add_format(parser: argparse.ArgumentParser, formats: tuple[str, ...]) -> None:

@@ -237,7 +237,7 @@ def _check_part(document: Document) -> Iterator[Mistake]:
         yield document.mistake((key,), text)
     section = document.value.get("sources")
     if section is not None and not isinstance(section, dict):
-        text = say("'sources': 此处应为键值对", "'sources': expected keys and values here")
+        text = say("'sources'：此处应为键值对", "'sources': expected keys and values here")
         yield document.mistake(("sources",), text)
 
 
@@ -277,7 +277,7 @@ def _read_section(document: Document, name: str, value: Any, system: str) -> Sou
     config: SourceConfig = msgspec.convert(value, module.Config)
     if config.interval_seconds < LEAST_INTERVAL_SECONDS:
         text = say(
-            f"'interval_seconds': 最短为 {LEAST_INTERVAL_SECONDS:g} 秒，实际是 {config.interval_seconds:g}",
+            f"'interval_seconds'：最短为 {LEAST_INTERVAL_SECONDS:g} 秒，实际是 {config.interval_seconds:g}",
             f"'interval_seconds': at least {LEAST_INTERVAL_SECONDS:g} s, found {config.interval_seconds:g}",
         )
         raise FileMistakes([document.mistake((*path, "interval_seconds"), text)])

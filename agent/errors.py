@@ -10,6 +10,8 @@
     |   +-- NoAnswer, Refused, EndlessWalk, AgentTrouble    an SNMP agent (agent.snmp.troubles)
     +-- LinkError               the broker or the other side is away: expected, go on
     |   +-- UnfitSecret         what stands in a secret's place is none: refuse to start, exit code 2
+    |   +-- MissingSecret       what names a secret leads nowhere: it may be mounted yet, go on and say so again and again
+    |   +-- LoginRefused        the broker does not know this user, password or certificate
     |   +-- NameTaken           somebody else is connected under our name: go on, but rarely
     |   +-- NotAllowed          the broker's access control forbids a publish or a subscription
     +-- SpoolError              the agent's own disk cannot keep a batch
@@ -46,6 +48,14 @@ class LinkError(InfravitalsError):
 
 class UnfitSecret(LinkError):
     """A password or token is empty, out of an example, or of several lines."""
+
+
+class MissingSecret(LinkError):
+    """The file, variable or credential of a secret is not there or cannot be read."""
+
+
+class LoginRefused(LinkError):
+    """The broker answered the login with 0x86 or 0x87: MQTT 5's bad user name or password, and mosquitto's word for it."""
 
 
 class NameTaken(LinkError):

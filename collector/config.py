@@ -134,7 +134,7 @@ def _find_mistakes(document: Document) -> Iterator[Mistake]:
     host = page.get("host") if isinstance(page, dict) else None
     if isinstance(host, str) and host not in LOOPBACK:
         text = say(
-            f"'host': 页面目前只能在本机提供(127.0.0.1),不能是 '{host}'；远程查看请用 SSH 转发端口",
+            f"'host'：页面目前只能在本机提供(127.0.0.1),不能是 '{host}'；远程查看请用 SSH 转发端口",
             f"'host': the page is served on this machine alone for now (127.0.0.1), not on '{host}'; forward the port by SSH to look from afar",
         )
         yield document.mistake(("page", "host"), text)

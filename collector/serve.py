@@ -10,9 +10,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
-from agent.broker import Broker, refuse_unfit
+from agent.broker import SAY_AGAIN_SECONDS, Broker, refuse_unfit
 from agent.certificates import certificates_of
-from agent.errors import LinkError
+from agent.errors import LinkError, MissingSecret
 from agent.language import say
 from agent.link import Delivery
 from agent.logs import set_up_logging
@@ -131,7 +131,7 @@ class Connecting:
         self._monotonic = monotonic
         self._began_at: float | None = None
         self._attempts = self._short = 0
-        self._is_told = False
+        self._is_told, self._told_at = False, 0.0
 
     @property
     def longest_wait_seconds(self) -> float:
@@ -158,8 +158,9 @@ class Connecting:
             self._short += 1
         self._began_at = None
         self._attempts = min(self._attempts + 1, 10)
-        if not self._is_told:
-            self._is_told = True
+        is_due = isinstance(error, MissingSecret) and self._monotonic() - self._told_at >= SAY_AGAIN_SECONDS
+        if not self._is_told or is_due:
+            self._is_told, self._told_at = True, self._monotonic()
             log.warning(say("消息服务器不可用，会继续重试：%s", "the broker is away, trying on: %s"), error)
         if self._short == MOST_SHORT:
             text = say(

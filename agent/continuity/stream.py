@@ -15,6 +15,7 @@ from agent.continuity.prober import Pace, Prober, Steady
 from agent.continuity.reach import Reach
 from agent.continuity.tokens import Token
 from agent.errors import SourceError
+from agent.foreign_words import explain, explain_system
 from agent.language import say
 
 MAX_REMEMBERED = 4000
@@ -172,7 +173,10 @@ class Stream:
                     self._waiting.append(entry)
                     continue
                 _log.warning(
-                    say(f"{self.name}：无法读回令牌：{error}", f"{self.name}: tokens cannot be read back: {error}")
+                    say(
+                        f"{self.name}：无法读回令牌：{explain(error)}",
+                        f"{self.name}: tokens cannot be read back: {explain(error)}",
+                    )
                 )
                 findings.append(Finding(entry.outage, None))
         return findings
@@ -195,7 +199,7 @@ class Stream:
             part.replace(self._file)
         except OSError as error:
             if not self._is_forgetful:
-                file, why = self._file, error.strerror
+                file, why = self._file, explain_system(error)
                 _log.warning(say(f"无法写入 {file}：{why}", f"cannot write {file}: {why}"))
             self._is_forgetful = True
 
@@ -222,5 +226,7 @@ def _read_memory(file: Path | None) -> _Memory:
     try:
         return msgspec.json.decode(file.read_bytes(), type=_Memory)
     except (OSError, msgspec.DecodeError) as error:
-        _log.warning(say(f"{file} 读不出，重新开始：{error}", f"{file} cannot be read, starting anew: {error}"))
+        _log.warning(
+            say(f"{file} 读不出，重新开始：{explain(error)}", f"{file} cannot be read, starting anew: {explain(error)}")
+        )
         return _Memory()

@@ -16,6 +16,7 @@ from agent.continuity.tokens import Token
 from agent.drills.plan import Argv, Plan
 from agent.drills.records import Record, TokenLog, replay
 from agent.errors import SourceError
+from agent.foreign_words import explain
 from agent.language import say
 from agent.sources import Surroundings
 from agent.table import NEVER_SECONDS, show_seconds
@@ -172,7 +173,10 @@ class Conductor:
             present = await self._reach.read_back(min(numbers), max(numbers))
         except (SourceError, OSError, TimeoutError) as error:
             self._tell(
-                say(f"无法读回令牌，丢失未知：{error}", f"tokens cannot be read back, the loss is unknown: {error}")
+                say(
+                    f"无法读回令牌，丢失未知：{explain(error)}",
+                    f"tokens cannot be read back, the loss is unknown: {explain(error)}",
+                )
             )
             return None
         whole = measure_loss(good, present)
@@ -185,7 +189,12 @@ class Conductor:
             try:
                 await self._reach.forget()
             except (SourceError, OSError, TimeoutError) as error:
-                self._tell(say(f"演练的令牌没有删去：{error}", f"the drill's tokens were not deleted: {error}"))
+                self._tell(
+                    say(
+                        f"演练的令牌没有删去：{explain(error)}",
+                        f"the drill's tokens were not deleted: {explain(error)}",
+                    )
+                )
 
     def _record(
         self, began_at: float, people: Sequence[str], digest: str, lost: tuple[tuple[int, ...], float] | None

@@ -16,6 +16,7 @@ import msgspec
 from agent.continuity.outages import Outage, OutageWatch, Rule
 from agent.continuity.tokens import Token
 from agent.errors import SourceError
+from agent.foreign_words import explain, explain_system
 from agent.language import say
 
 SILENT_SECONDS = 60.0
@@ -74,7 +75,7 @@ class TokenLog:
             raise SourceError(text) from error
         except OSError as error:
             raise SourceError(
-                say(f"无法写入 {folder}：{error.strerror}", f"cannot write to {folder}: {error.strerror}")
+                say(f"无法写入 {folder}：{explain_system(error)}", f"cannot write to {folder}: {explain_system(error)}")
             ) from error
 
     def add(self, token: Token) -> None:
@@ -143,7 +144,7 @@ def find_doubts(folder: Path, record: Record) -> list[str]:
             return [say("令牌日志已被改动：摘要不符", "the token log was changed: its digest differs")]
         tokens = read_tokens(folder, record.drill)
     except (OSError, msgspec.DecodeError) as error:
-        return [say(f"令牌日志读不出：{error}", f"the token log cannot be read: {error}")]
+        return [say(f"令牌日志读不出：{explain(error)}", f"the token log cannot be read: {explain(error)}")]
     doubts = []
     if replay(tokens, record.rule) != record.outages:
         doubts.append(say("按令牌日志重算，中断与记录不符", "the outages are not those that the token log gives"))

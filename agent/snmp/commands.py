@@ -15,6 +15,7 @@ from agent.commandline import OK
 from agent.config import read_config
 from agent.documents import FileMistakes, Mistake, nearest, write_document
 from agent.errors import SourceError, WrongCall
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Point
 from agent.readings import Settler
@@ -197,7 +198,9 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, "utf-8")
     except OSError as error:
-        raise WrongCall(say(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}")) from error
+        raise WrongCall(
+            say(f"无法写入 {path}：{explain_system(error)}", f"cannot write {path}: {explain_system(error)}")
+        ) from error
 
 
 def _write_new(path: Path, text: str) -> None:
@@ -209,7 +212,9 @@ def _write_new(path: Path, text: str) -> None:
         text = say(f"{path} 已存在，不会覆盖；请另选文件名", f"{path} is there already and stays; choose another name")
         raise WrongCall(text) from error
     except OSError as error:
-        raise WrongCall(say(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}")) from error
+        raise WrongCall(
+            say(f"无法写入 {path}：{explain_system(error)}", f"cannot write {path}: {explain_system(error)}")
+        ) from error
 
 
 def replay(parsed: argparse.Namespace) -> int:
@@ -227,7 +232,10 @@ async def _serve(device: Replayed, community: str, host: str, port: int, user: O
     try:
         transport = await serve_replay(device, community, host, port, user)
     except OSError as error:
-        text = say(f"无法监听 {host}:{port}：{error.strerror}", f"cannot listen on {host}:{port}: {error.strerror}")
+        text = say(
+            f"无法监听 {host}:{port}：{explain_system(error)}",
+            f"cannot listen on {host}:{port}: {explain_system(error)}",
+        )
         raise WrongCall(text) from error
     host, port = transport.get_extra_info("sockname")[:2]
     print(say(f"在 {host}:{port} 应答，Ctrl-C 结束", f"answering on {host}:{port}; Ctrl-C ends it"), flush=True)

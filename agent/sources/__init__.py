@@ -19,6 +19,7 @@ from typing import Annotated, ClassVar, Protocol
 import msgspec
 
 from agent.errors import NoData, SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Value
 
@@ -109,7 +110,7 @@ async def run_command(argv: Sequence[str], timeout_seconds: float) -> Output:
         raise NoData(say(f"本机没有 {argv[0]}", f"{argv[0]} is not on this machine")) from error
     except OSError as error:
         raise SourceError(
-            say(f"无法运行 {argv[0]}:{error.strerror}", f"cannot run {argv[0]}: {error.strerror}")
+            say(f"无法运行 {argv[0]}：{explain_system(error)}", f"cannot run {argv[0]}: {explain_system(error)}")
         ) from error
     try:
         async with asyncio.timeout(timeout_seconds):

@@ -46,12 +46,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         else:
             read_address(self.address)
         if self.kind == "tcp" and self.port is None:
-            raise ValueError(say(f"'{self.name}': tcp 须写 port", f"'{self.name}': tcp needs a port"))
+            raise ValueError(say(f"'{self.name}'：tcp 须写 port", f"'{self.name}': tcp needs a port"))
         if self.throughput and self.kind != "stream":
-            text = f"'{self.name}': throughput 只用于 stream", f"'{self.name}': throughput is for a stream"
+            text = f"'{self.name}'：throughput 只用于 stream", f"'{self.name}': throughput is for a stream"
             raise ValueError(say(*text))
         if self.kind == "dns" and not self.ask:
-            raise ValueError(say(f"'{self.name}': dns 须写 ask", f"'{self.name}': dns needs a name to ask for"))
+            raise ValueError(say(f"'{self.name}'：dns 须写 ask", f"'{self.name}': dns needs a name to ask for"))
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import SplitResult, urlsplit
 
 from agent.errors import SourceError
+from agent.foreign_words import explain
 from agent.language import say
 
 HEAD_BYTES = 16384
@@ -57,7 +58,9 @@ def tls_of(url: SplitResult, ca: str | None) -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context(cafile=ca)
     except (OSError, ValueError) as error:
-        text = say(f"无法使用证书文件 {ca}：{error}", f"the certificates in {ca} cannot be used: {error}")
+        text = say(
+            f"无法使用证书文件 {ca}：{explain(error)}", f"the certificates in {ca} cannot be used: {explain(error)}"
+        )
         raise SourceError(text) from error
 
 

@@ -20,6 +20,7 @@ import msgspec
 
 from agent.catalogue import explain_id, is_id
 from agent.errors import NoData, SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Value
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
@@ -172,7 +173,9 @@ class Hits:
             whole.write_bytes(msgspec.json.encode(known))
             whole.replace(self._path)
         except OSError as error:
-            text = say(f"无法写入 {self._path}：{error.strerror}", f"cannot write {self._path}: {error.strerror}")
+            text = say(
+                f"无法写入 {self._path}：{explain_system(error)}", f"cannot write {self._path}: {explain_system(error)}"
+            )
             raise SourceError(text) from error
 
 

@@ -22,6 +22,7 @@ import msgspec
 
 from agent.broker import Secret
 from agent.errors import SourceError
+from agent.foreign_words import explain
 from agent.language import say
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
 from agent.sources._arrivals import answer, arrivals, listen
@@ -157,8 +158,8 @@ class Source:
             return
         self._told.add(where)
         text = say(
-            f"无法监听 {where}：{error}；探测到此的单元无法证实",
-            f"cannot listen on {where}: {error}; cells that end there stay unproven",
+            f"无法监听 {where}：{explain(error)}；探测到此的单元无法证实",
+            f"cannot listen on {where}: {explain(error)}; cells that end there stay unproven",
         )
         _log.warning(text)
 

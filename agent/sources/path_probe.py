@@ -26,6 +26,7 @@ import msgspec
 
 from agent.broker import Secret
 from agent.errors import SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Value
 from agent.sources import Incomplete, Reading, Seconds, Surroundings
@@ -203,7 +204,7 @@ class Source:
                         target.address, port, config.stream_spacing_seconds, config.timeout_seconds
                     )
                 except OSError as error:  # no route, or a rule of our own: not reachable from here
-                    self._reasons[target.name] = error.strerror or type(error).__name__
+                    self._reasons[target.name] = explain_system(error)
                     return {"is_reachable": False, "loss_ratio": 1.0}
             self._tell_of_clocks(target.name, streamed)
             return of_stream(streamed, config.one_way)
@@ -259,7 +260,7 @@ class Source:
             return
         self._apart.add(name)
         text = say(
-            f"{name}: 两端时钟相差超过时延，单向时延改取往返的一半；请校准两端时钟",
+            f"{name}：两端时钟相差超过时延，单向时延改取往返的一半；请校准两端时钟",
             f"{name}: the two clocks are further apart than the delay, so half the round trip counts; set both clocks",
         )
         _log.warning(text)

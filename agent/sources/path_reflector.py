@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from agent.broker import Secret
 from agent.errors import SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
 from agent.sources._arrivals import answer, arrivals, listen
@@ -114,7 +115,7 @@ class Source:
 
 
 def _cannot_listen(protocol: str, address: str, port: int, error: OSError) -> SourceError:
-    why = error.strerror
+    why = explain_system(error)
     return SourceError(
         say(
             f"无法在 {address} 的 {protocol} {port} 上监听：{why}；请换端口或停掉占用它的程序",

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Protocol
 import msgspec
 
 from agent.catalogue import explain_id, is_id
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.snmp import ber
 from agent.snmp.ber import Binding, Malformed
@@ -67,7 +68,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
         try:
             ipaddress.ip_address(self.listen)
         except ValueError:
-            mistakes.append(say(f"listen: '{self.listen}' 不是地址", f"listen: '{self.listen}' is no address"))
+            mistakes.append(say(f"listen：'{self.listen}' 不是地址", f"listen: '{self.listen}' is no address"))
         if mistakes:
             raise ValueError(say("；", "; ").join(mistakes))
 
@@ -330,8 +331,8 @@ def _listen(address: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         text = say(
-            f"无法监听 UDP {address}:{port}：{error.strerror}；端口 1024 以下需要特权，或另写 port",
-            f"cannot listen on UDP {address}:{port}: {error.strerror}; ports below 1024 take a privilege, or set port",
+            f"无法监听 UDP {address}:{port}：{explain_system(error)}；端口 1024 以下需要特权，或另写 port",
+            f"cannot listen on UDP {address}:{port}: {explain_system(error)}; ports below 1024 take a privilege, or set port",
         )
         raise SourceError(text) from error
     return listening

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from agent.errors import InfravitalsError
+from agent.foreign_words import explain_system
 from agent.language import say
 from collector.web.app import Latest, create_app
 
@@ -107,7 +108,7 @@ def _explain(port: int, error: OSError | OverflowError) -> str:
             f"网页端口 {HOST}:{port} 已被其他程序占用，请换一个：up 用 --port，serve 用 collector.yaml 的 page.port",
             f"the page's port {HOST}:{port} is taken by another program; choose another: --port of up, page.port in the collector.yaml of serve",
         )
-    what = error.strerror if isinstance(error, OSError) else str(error)
+    what = explain_system(error) if isinstance(error, OSError) else str(error)
     return say(
         f"无法在 {HOST}:{port} 提供网页：{what}，请换一个：up 用 --port，serve 用 collector.yaml 的 page.port",
         f"cannot serve the page on {HOST}:{port}: {what}; choose another: --port of up, page.port in the collector.yaml of serve",

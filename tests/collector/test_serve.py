@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from servers import answers, free_port, until
 
-from agent.errors import LinkError
+from agent.broker import SAY_AGAIN_SECONDS
+from agent.errors import LinkError, MissingSecret
 from agent.language import speaking
 from collector.serve import LONGEST_WAIT_SECONDS, MOST_SHORT, STEADY_SECONDS, Connecting
 
@@ -47,6 +48,14 @@ def test_trouble_is_said_once_when_it_begins_and_once_when_it_ends(caplog: pytes
     broker.connect(STEADY_SECONDS)
     broker.fail()
     assert caplog.messages == [AWAY, BACK, AWAY]
+
+
+def test_secret_that_is_not_there_is_said_again_every_hour(caplog: pytest.LogCaptureFixture) -> None:
+    broker = Broker()
+    for _ in range(10):
+        broker.news.ended(MissingSecret("no password file"))
+        broker.now += SAY_AGAIN_SECONDS / 4
+    assert caplog.messages == ["the broker is away, trying on: no password file"] * 3
 
 
 def test_waits_grow_until_somebody_is_there() -> None:
