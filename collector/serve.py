@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 
-from agent.broker import Broker, refuse_unfit
+from agent.broker import Broker, Tls, refuse_unfit
 from agent.certificates import certificates_of
 from agent.errors import LinkError
 from agent.language import say
@@ -16,11 +16,13 @@ from agent.link import Delivery
 from agent.logs import set_up_logging
 from agent.mqtt import deliveries
 from collector.beside import Place, place_of, read_site, refuse_second, remember_site
-from collector.config import CollectorConfig
+from collector.config import CollectorConfig, PageConfig
 from collector.intake import Intake
 from collector.metrics import Meters
 from collector.ruleset import load_rules
 from collector.service import Service, stop_on_signals
+from collector.web.guard import Keys
+from collector.web.serving import Entrance
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ def run(config: CollectorConfig) -> int:
 
 async def _run(intake: Intake, named: Place, config: CollectorConfig) -> None:
     stop = stop_on_signals()
-    service = Service(intake, named, config.page.port)
+    service = Service(intake, named, config.page.port, entrance_of(config.page))
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(service.run(_follow_broker(config)), name="service")
         looking = group.create_task(_watch_certificates(config.broker, intake.meters), name="certificates")
@@ -67,6 +69,15 @@ async def _run(intake: Intake, named: Place, config: CollectorConfig) -> None:
         log.info(say("正在结束", "ending"))
         serving.cancel()
         looking.cancel()
+
+
+def entrance_of(page: PageConfig) -> Entrance:
+    """How the page is reached. Raises LinkError or UnfitSecret for a token that is not there or none."""
+    token = page.metrics_token.read(key="page.metrics_token") if page.metrics_token else None
+    keys = Keys(page.password_scrypt, token) if page.password_scrypt else None
+    names = ("*",) if page.behind_proxy and not page.names else page.names
+    tls = page.tls or Tls()
+    return Entrance(page.host, names, keys, tls.certificate, tls.key)
 
 
 async def _watch_certificates(broker: Broker, meters: Meters) -> None:

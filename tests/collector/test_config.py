@@ -76,7 +76,7 @@ shared_group: x
     assert "key 'host' is missing" in found[1]
     assert "unknown key 'hots'; did you mean 'host'?" in found[2]
     assert "unknown key 'memroy_bytes'; did you mean 'memory_bytes'?" in found[3]
-    assert "on this machine alone for now (127.0.0.1), not on '0.0.0.0'" in found[5]
+    assert "on '0.0.0.0' the page needs a password and a certificate" in found[5]
     assert "knows no zone 'Asia/Shangai'" in found[7]
     assert "unknown key 'shared_group'; did you mean 'share_group'?" in found[8]
 
