@@ -12,7 +12,7 @@ from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, en
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError, UnfitSecret, WrongCall
 from agent.language import say
-from collector import doctor_cli, drill_cli, ledger_cli, site_cli, store_cli
+from collector import doctor_cli, drill_cli, ledger_cli, setup_cli, site_cli, store_cli
 from collector.evidence_cli import add_commands, add_rules_commands
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def build_parser() -> Parser:
     add_format(score, ("table", "json"))
     _add_rules(add("rules", _no_command, "查看、检查、测试评分规则", "list, check, test and explain the rules"))
     site_cli.add_commands(add, _default_data())
+    setup_cli.add_commands(add, _no_command)
     store_cli.add_commands(add, _no_command)
     drill_cli.add_commands(add)
     check = add("check", _check_config, "检查 collector.yaml，不打开任何连接", "check a collector.yaml; opens nothing")
