@@ -15,6 +15,7 @@ from agent.language import say
 from agent.link import Delivery
 from agent.logs import set_up_logging
 from agent.mqtt import deliveries
+from agent.notify import feed_watchdog, tell
 from collector.beside import Place, place_of, read_site, refuse_second, remember_site
 from collector.config import CollectorConfig, PageConfig
 from collector.intake import Intake
@@ -65,8 +66,12 @@ async def _run(intake: Intake, named: Place, config: CollectorConfig) -> None:
         looking = group.create_task(_watch_certificates(config.broker, intake.meters), name="certificates")
         await service.page.started.wait()
         log.info(say("采集中心已启动，网页 %s", "the collector runs, its page is %s"), service.page.url)
+        feeding = group.create_task(feed_watchdog(lambda: intake.threads.write(int)), name="watchdog")
+        tell("READY=1")
         await stop.wait()
+        tell("STOPPING=1")
         log.info(say("正在结束", "ending"))
+        feeding.cancel()
         serving.cancel()
         looking.cancel()
 

@@ -44,7 +44,7 @@ def make_site(folder: Path, wanted: SiteMade, agent: str, now: datetime, notice:
         _make_collector(placer, wanted)
         _make_database(placer, wanted)
         if not agent_names(folder):
-            add_agent(placer, wanted, agent, state_directory=f"../../{wanted.data}/agents/{agent}")
+            add_agent(placer, wanted, agent, here=f"../../{wanted.data}/agents/{agent}")
     return placer
 
 
