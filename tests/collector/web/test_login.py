@@ -1,8 +1,11 @@
 """The page behind its password: nobody sees a figure without it, tries are bounded, certificates are taken up as they change."""
 
 import http.client
+import json
 import re
 import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from servers import Authority, program, until
+from servers import Authority, Daemon, answers, free_port, program, until
 
 from agent import language
 from agent.documents import FileMistakes
@@ -20,6 +23,7 @@ from collector.snapshot import Snapshot
 from collector.web.guard import MOST_FAILURES, WAIT_SECONDS, Guard, Keys
 from collector.web.serving import Entrance, PageError, PageServer
 
+ROOT = Path(__file__).parent.parent.parent.parent
 PASSWORD, TOKEN = "canary-page-3141-of-this-test", "canary-token-2718-of-this-test"
 KEYS = Keys(hash_password(PASSWORD), TOKEN)
 
@@ -182,6 +186,44 @@ def test_page_has_tls_and_takes_up_a_renewed_certificate(
 
 def shown_certificate(port: int) -> str:
     return ssl.get_server_certificate(("127.0.0.1", port))
+
+
+def test_real_prometheus_scrapes_it_as_the_shipped_file_says(
+    serving: Callable[..., Any], snapshot: Snapshot, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    issued = authority.issue("page")
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    entrance = Entrance(keys=KEYS, certificate=str(issued.certificate), key=str(issued.key))
+    with serving(snapshot, entrance).running() as server:
+        text = (ROOT / "deploy" / "prometheus" / "prometheus-site.yaml").read_text("utf-8")
+        for shipped, here in (
+            ("/etc/prometheus/infravitals.token", f"{tmp_path}/token"),
+            ("/etc/prometheus/infravitals-ca.pem", str(authority.certificate)),
+            ("mqtt.hospital.local:8650", f"127.0.0.1:{server.port}"),
+            ("scrape_interval: 60s", "scrape_interval: 1s"),
+            ("rule_files: [infravitals.rules.yaml]\n", ""),
+        ):
+            assert shipped in text
+            text = text.replace(shipped, here)
+        (tmp_path / "prometheus.yaml").write_text(text)
+        port = free_port()
+        argv = [program("prometheus", "prometheus"), f"--config.file={tmp_path}/prometheus.yaml"]
+        argv += [f"--storage.tsdb.path={tmp_path}/tsdb", f"--web.listen-address=127.0.0.1:{port}"]
+        with Daemon(argv, tmp_path, lambda: answers(port)):
+            until(lambda: targets(port), 40)
+            until(lambda: targets(port)[0]["health"] != "unknown", 40)
+            assert (targets(port)[0]["health"], targets(port)[0]["lastError"]) == ("up", "")
+
+
+def targets(port: int) -> list[dict[str, str]]:
+    """What Prometheus says of what it scrapes."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/targets", timeout=5) as answer:
+            return list(json.loads(answer.read())["data"]["activeTargets"])
+    except urllib.error.HTTPError as error:  # 503 while it starts
+        error.close()
+        return []
 
 
 def test_certificate_of_no_use_is_one_sentence(tmp_path: Path) -> None:
