@@ -12,7 +12,7 @@ from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, en
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError, UnfitSecret, WrongCall
 from agent.language import say
-from collector import doctor_cli, drill_cli, ledger_cli, setup_cli, site_cli, store_cli
+from collector import backup_cli, doctor_cli, drill_cli, ledger_cli, setup_cli, site_cli, store_cli
 from collector.evidence_cli import add_commands, add_rules_commands
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def build_parser() -> Parser:
     add_commands(add, _add_place, _add_as_of, _time)
     ledger_cli.add_command(add, _add_place)
     doctor_cli.add_command(add, _add_place)
+    backup_cli.add_commands(add, _add_place)
     completion = add("completion", _completion, "打印 shell 补全脚本", "print a shell completion script")
     completion.add_argument("shell", choices=SHELLS)
     add("version", _version, "打印版本", "print the version")

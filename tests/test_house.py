@@ -92,6 +92,7 @@ LINE = (
     {"collector.setup"},
     {"collector.serve", "collector.once", "collector.up"},
     {
+        "collector.backup_cli",
         "collector.cli",
         "collector.evidence_cli",
         "collector.ledger_cli",

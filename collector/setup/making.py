@@ -2,7 +2,9 @@
 
 import contextlib
 import fcntl
+import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -125,7 +127,11 @@ def _make_collector(placer: Placer, made: SiteMade) -> None:
         group = f"infravitals-{secrets.token_hex(16)}"
         return written.collector_configuration(made, group, hash_password(password)).encode()
 
-    placer.keep_or_make(at.COLLECTOR, text)
+    found = placer.keep_or_make(at.COLLECTOR, text)
+    if at.PAGE_PASSWORD in placer.made and at.COLLECTOR in placer.kept:  # restored without its secrets
+        fresh = hash_password((placer.folder / at.PAGE_PASSWORD).read_text("ascii").strip())
+        line = f"  password_scrypt: {json.dumps(fresh)}"
+        placer.put(at.COLLECTOR, re.sub(r"(?m)^  password_scrypt: .*$", lambda _: line, found.decode()).encode())
     placer.keep_or_make("site/site.yaml", lambda: written.site_file(made).encode(), 0o644)
     placer.make_folder(placer.folder / made.data)
 

@@ -378,6 +378,10 @@ class Store:
         """Write a record of its own, read it back and take it away."""
         probe(self._open)
 
+    def save_copy(self, path: str) -> bool:
+        """Nothing: what it holds is the server's, and so is its backup."""
+        return False
+
     @contextmanager
     def copying(self, site: str) -> Iterator[Copying]:
         """One site while it is copied; what the writer remembers is read anew afterwards."""

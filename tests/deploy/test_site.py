@@ -260,6 +260,8 @@ def test_page_is_followed_word_for_word(hospital: Hospital) -> None:
     before = certificate(page)
     follow("site renew")
     until(lambda: certificate(page) != before, 60)
+    saved, restored, status = follow("infravitals backup")
+    assert "the data are InfluxDB's" in saved and "every digest agrees" in restored and "✕" not in status
     assert page.ask("/")[1]["location"] == "/login?next=/"  # the restart forgot the session
 
     assert set(machines["his-db-1"].end()) == {0}
