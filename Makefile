@@ -9,7 +9,7 @@ DATA ?= data
 TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl prometheus util-linux \
   iproute2 nftables dnsmasq-base dropbear-bin snmp snmpd lldpd tinyproxy-bin \
   keepalived postgresql mariadb-server galera-4 rsync pacemaker pacemaker-cli-utils corosync libvirt-clients \
-  systemd
+  systemd docker-compose
 CHAOS_PACKAGES := mosquitto influxdb
 BENCH_PACKAGES := prometheus-node-exporter mosquitto influxdb iproute2 nftables prometheus-snmp-exporter snmpd
 

@@ -163,7 +163,8 @@ def _wanted(options: argparse.Namespace) -> "SiteMade":
     told = {key: value for key, value in said.items() if value is not None}
     if (options.dir / MADE).exists():
         return msgspec.structs.replace(find_site(options.dir), **told)
-    return SiteMade(**{"hosts": (socket.getfqdn(),), "owner": _owner(options.dir), **told})
+    inside = {"page_address": "0.0.0.0"} if options.influx == "2" else {}  # noqa: S104 - of a container, with password and TLS
+    return SiteMade(**{"hosts": (socket.getfqdn(),), "owner": _owner(options.dir), **inside, **told})
 
 
 _SAID = ("influx", "page_address", "broker_port", "influx_port", "grafana_port", "page_port", "title")
@@ -190,8 +191,8 @@ def next_steps(folder: Path, made: "SiteMade") -> str:
     home = shlex.quote(str(folder))
     if made.influx == "2":
         return say(
-            f"\n接下来：\n  SITE={home} docker compose -f deploy/compose/compose.yaml up -d\n  infravitals site add-agent 名称 --dir {home}",
-            f"\nnext:\n  SITE={home} docker compose -f deploy/compose/compose.yaml up -d\n  infravitals site add-agent NAME --dir {home}",
+            f"\n接下来：\n  docker compose --env-file {home}/compose.env -f deploy/compose/compose.yaml up -d\n  infravitals site add-agent 名称 --dir {home}",
+            f"\nnext:\n  docker compose --env-file {home}/compose.env -f deploy/compose/compose.yaml up -d\n  infravitals site add-agent NAME --dir {home}",
         )
     from collector.setup.agents import agent_names
 

@@ -44,7 +44,7 @@ def make_site(folder: Path, wanted: SiteMade, agent: str, now: datetime, notice:
         _make_secrets(placer, wanted)
         _make_broker(placer, wanted)
         _make_collector(placer, wanted)
-        _make_database(placer, wanted)
+        _make_database(placer, wanted, agent)
         if not agent_names(folder):
             add_agent(placer, wanted, agent, here=f"../../{wanted.data}/agents/{agent}")
     return placer
@@ -136,15 +136,26 @@ def _make_collector(placer: Placer, made: SiteMade) -> None:
     placer.make_folder(placer.folder / made.data)
 
 
-def _make_database(placer: Placer, made: SiteMade) -> None:
+def _make_database(placer: Placer, made: SiteMade, agent: str) -> None:
     folder = placer.folder
     if made.influx == "1":
         placer.keep_or_make("influxdb/influxdb.conf", lambda: written.influx_configuration(folder, made).encode())
     else:
-        placer.keep_or_make("influxdb/influxdb.env", lambda: written.influx_environment().encode())
+        _make_containers(placer, made, agent)
     placer.keep_or_make("grafana/grafana.ini", lambda: written.grafana_configuration(folder, made).encode())
     source = "grafana/provisioning/datasources/infravitals.yaml"
     placer.keep_or_make(source, lambda: written.grafana_source(folder, made).encode())
+
+
+def _make_containers(placer: Placer, made: SiteMade, agent: str) -> None:
+    """What the compose file reads, and the folders that its services write: made here, or they would be root's."""
+    folder = placer.folder
+    placer.keep_or_make("influxdb/influxdb.env", lambda: written.influx_environment().encode())
+    owner = folder.stat()
+    whose = f"{owner.st_uid}:{owner.st_gid}"
+    placer.keep_or_make("compose.env", lambda: written.compose_environment(folder, made, agent, whose).encode())
+    for name in ("collector", "grafana", "influxdb2", "influxdb2-config", f"agents/{agent}"):
+        placer.make_folder(folder / made.data / name)
 
 
 @contextlib.contextmanager

@@ -88,6 +88,21 @@ INFLUXD_REPORTING_DISABLED=true
 """
 
 
+def compose_environment(folder: Path, made: SiteMade, agent: str, owner: str) -> str:
+    """compose.env: what deploy/compose/compose.yaml has to be told. owner: uid:gid of whose the site is."""
+    return f"""# docker compose --env-file {folder.absolute()}/compose.env -f deploy/compose/compose.yaml up -d
+COMPOSE_PROJECT_NAME=infravitals
+SITE={folder.absolute()}
+SITE_HOST={made.hosts[0]}
+OWNER={owner}
+AGENT={agent}
+BROKER_PORT={made.broker_port}
+INFLUX_PORT={made.influx_port}
+GRAFANA_PORT={made.grafana_port}
+PAGE_PORT={made.page_port}
+"""
+
+
 def grafana_configuration(folder: Path, made: SiteMade) -> str:
     """grafana.ini: a random administrator, nobody else, nothing told to anybody."""
     home = folder.absolute()
@@ -141,12 +156,8 @@ datasources:
       dbName: {DATABASE}
       httpMode: POST
     secureJsonData:
-      password: $__file{{{_grafana_secret(folder, made)}}}
+      password: $__file{{{folder.absolute()}/{GRAFANA_READER}}}
 """
-
-
-def _grafana_secret(folder: Path, made: SiteMade) -> str:
-    return "/run/secrets/grafana-reader" if made.influx == "2" else f"{folder.absolute()}/{GRAFANA_READER}"
 
 
 def collector_configuration(made: SiteMade, share_group: str, password_scrypt: str) -> str:
