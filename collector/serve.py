@@ -6,10 +6,10 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
-from agent.broker import Broker, Tls, refuse_unfit
-from agent.certificates import certificates_of
+from agent.broker import Tls, refuse_unfit
+from agent.certificates import Certificate, certificates_of, read_expiry
 from agent.errors import LinkError
 from agent.language import say
 from agent.link import Delivery
@@ -63,7 +63,7 @@ async def _run(intake: Intake, named: Place, config: CollectorConfig) -> None:
     service = Service(intake, named, config.page.port, entrance_of(config.page))
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(service.run(_follow_broker(config)), name="service")
-        looking = group.create_task(_watch_certificates(config.broker, intake.meters), name="certificates")
+        looking = group.create_task(_watch_certificates(config, intake.meters), name="certificates")
         await service.page.started.wait()
         log.info(say("采集中心已启动，网页 %s", "the collector runs, its page is %s"), service.page.url)
         feeding = group.create_task(feed_watchdog(lambda: intake.threads.write(int)), name="watchdog")
@@ -85,14 +85,21 @@ def entrance_of(page: PageConfig) -> Entrance:
     return Entrance(page.host, names, keys, tls.certificate, tls.key)
 
 
-async def _watch_certificates(broker: Broker, meters: Meters) -> None:
+async def _watch_certificates(config: CollectorConfig, meters: Meters) -> None:
     """Tell the meters when certificates end, for ever; what cannot be seen now stays as it was seen last."""
-    while broker.tls is not None:
+    while config.broker.tls is not None or config.page.tls is not None:
         try:
-            meters.certificates = await asyncio.to_thread(lambda: tuple(certificates_of(broker)))
+            meters.certificates = await asyncio.to_thread(lambda: tuple(_certificates(config)))
         except LinkError as error:
             log.debug("certificates: %s", error)
         await asyncio.sleep(CERTIFICATES_SECONDS if meters.certificates else LONGEST_WAIT_SECONDS)
+
+
+def _certificates(config: CollectorConfig) -> Iterator[Certificate]:
+    yield from certificates_of(config.broker)
+    page = config.page.tls.certificate if config.page.tls else None
+    if page is not None:
+        yield Certificate("page", read_expiry(page))
 
 
 async def _follow_broker(config: CollectorConfig) -> AsyncIterator[Delivery]:

@@ -119,6 +119,10 @@ def _add_agents(below: "Add") -> None:
         "give an agent its identity and rights, as one bundle",
     )
     new.add_argument("agent", type=_id, metavar=name, help=say("采集代理的名称", "the agent's name"))
+    about = say(
+        "server:采集本机(默认)；gateway:轮询设备", "server: measures its own machine (default); gateway: polls devices"
+    )
+    new.add_argument("--role", choices=("server", "gateway"), default="server", help=about)
     about = say("它存放缓存的目录(默认该系统的惯例)", "where it keeps its spool (the usual place of its system)")
     new.add_argument("--state-directory", metavar=say("目录", "DIR"), help=about)
     gone = below("remove-agent", _remove, "撤销一个采集代理", "revoke an agent")
@@ -229,7 +233,7 @@ def _add(options: argparse.Namespace) -> int:
     made = find_site(options.dir)
     refuse_wrong_clock(datetime.fromtimestamp(time.time(), UTC))
     with locked(options.dir):
-        bundle = add_agent(Placer(options.dir), made, options.agent, options.state_directory)
+        bundle = add_agent(Placer(options.dir), made, options.agent, options.role, options.state_directory)
     print(say(f"已建 {bundle}", f"made {bundle}"))
     _tell_reload(options.dir)
     print(

@@ -32,11 +32,16 @@ def agent_names(folder: Path) -> list[str]:
 
 
 def add_agent(
-    placer: Placer, made: SiteMade, name: str, state_directory: str | None = None, here: str | None = None
+    placer: Placer,
+    made: SiteMade,
+    name: str,
+    role: str = "server",
+    state_directory: str | None = None,
+    here: str | None = None,
 ) -> Path:
     """Make an agent's folder, its bundle and its rights; gives the bundle. Raises NameInUse.
 
-    One that a kill left half-made is finished. state_directory: where it keeps its spool, None for the system's usual place;
+    One that a kill left half-made is finished. role: of `written.SOURCES`. state_directory: where it keeps its spool, None for the system's usual place;
     here: the same for one that is run from the folder itself, not from the bundle.
     """
     bundle = f"{AGENTS}/{name}.tar"
@@ -50,15 +55,15 @@ def add_agent(
     home = f"{AGENTS}/{name}"
     authority = read_text(placer.folder / at.AUTHORITY).encode()
     password = placer.keep_or_make(f"{home}/{PASSWORD}", lambda: f"{new_secret()}\n".encode())
-    carried = written.agent_configuration(made, name, state_directory).encode()
-    own = written.agent_configuration(made, name, here).encode() if here else carried
+    carried = written.agent_configuration(made, name, role, state_directory).encode()
+    own = written.agent_configuration(made, name, role, here).encode() if here else carried
     kept = placer.keep_or_make(f"{home}/agent.yaml", lambda: own)
     texts = {
         "agent.yaml": carried if here else kept,
         "ca.pem": placer.keep_or_make(f"{home}/ca.pem", lambda: authority, 0o644),
         PASSWORD: password,
     }
-    let_in(placer, f"{made.site}/{name}", password.decode("ascii").strip())
+    let_in(placer, f"{made.site}/{name}", password.decode().strip())
     placer.put(bundle, pack(name, texts))  # last: it says that the agent is whole
     return placer.folder / bundle
 

@@ -72,7 +72,7 @@ def _write(placer: Placer, lines: list[str]) -> None:
 def reload_broker(folder: Path) -> bool:
     """Tell the running broker of this folder to read its files again; False where none runs that we may tell."""
     try:
-        pid = int((folder / BROKER_PID).read_text("ascii").strip())
+        pid = int((folder / BROKER_PID).read_text("utf-8").strip())
         if b"mosquitto" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             return False  # the number belongs to another program by now
         os.kill(pid, signal.SIGHUP)

@@ -19,7 +19,7 @@ from collector.setup import written
 from collector.setup.agents import add_agent, agent_names
 from collector.setup.authority import Pair, is_issued_by, is_pair, issue, make_authority, new_key, refuse_wrong_clock
 from collector.setup.broker_users import let_in, new_secret
-from collector.setup.placing import PART, Placer, unwritable
+from collector.setup.placing import PART, Placer, read_text, unwritable
 from collector.setup.site import NoSite, SiteMade, find_site
 
 LOCK = ".lock"
@@ -117,19 +117,19 @@ def _make_broker(placer: Placer, made: SiteMade) -> None:
     folder = placer.folder
     placer.keep_or_make(at.BROKER_CONF, lambda: written.broker_configuration(folder, made).encode(), 0o644)
     placer.keep_or_make(at.RIGHTS, lambda: written.broker_rights(made).encode())
-    password = (folder / at.COLLECTOR_PASSWORD).read_text("ascii").strip()
+    password = read_text(folder / at.COLLECTOR_PASSWORD).strip()
     let_in(placer, "collector", password)
 
 
 def _make_collector(placer: Placer, made: SiteMade) -> None:
     def text() -> bytes:
-        password = (placer.folder / at.PAGE_PASSWORD).read_text("ascii").strip()
+        password = read_text(placer.folder / at.PAGE_PASSWORD).strip()
         group = f"infravitals-{secrets.token_hex(16)}"
         return written.collector_configuration(made, group, hash_password(password)).encode()
 
     found = placer.keep_or_make(at.COLLECTOR, text)
     if at.PAGE_PASSWORD in placer.made and at.COLLECTOR in placer.kept:  # restored without its secrets
-        fresh = hash_password((placer.folder / at.PAGE_PASSWORD).read_text("ascii").strip())
+        fresh = hash_password(read_text(placer.folder / at.PAGE_PASSWORD).strip())
         line = f"  password_scrypt: {json.dumps(fresh)}"
         placer.put(at.COLLECTOR, re.sub(r"(?m)^  password_scrypt: .*$", lambda _: line, found.decode()).encode())
     placer.keep_or_make("site/site.yaml", lambda: written.site_file(made).encode(), 0o644)

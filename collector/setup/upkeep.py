@@ -69,8 +69,8 @@ def _is_lasting(folder: Path, certificate: str, key: str, authority: Pair, now: 
 
 def examine(folder: Path, made: SiteMade, now: datetime) -> Iterator[Finding]:
     """Everything about a site that can be told from its folder."""
-    for name in (at.AUTHORITY, at.BROKER, at.PAGE):
-        yield _certificate(folder, name, now)
+    for name, key in ((at.AUTHORITY, at.AUTHORITY_KEY), (at.BROKER, at.BROKER_KEY), (at.PAGE, at.PAGE_KEY)):
+        yield _certificate(folder, name, key, now)
     yield _configuration(folder)
     yield _user(folder, "collector", at.COLLECTOR_PASSWORD)
     for name in agent_names(folder):
@@ -83,9 +83,13 @@ def examine(folder: Path, made: SiteMade, now: datetime) -> Iterator[Finding]:
         yield Finding(line, "bad", text)
 
 
-def _certificate(folder: Path, name: str, now: datetime) -> Finding:
+def _certificate(folder: Path, name: str, key: str, now: datetime) -> Finding:
     try:
-        term = term_of(_bytes(folder / name))
+        certificate = _bytes(folder / name)
+        term = term_of(certificate)
+        if not is_pair(Pair(certificate, _bytes(folder / key))):
+            text = say("证书与私钥不配套；请运行 site renew", "certificate and key are not of one pair; run site renew")
+            return Finding(name, "bad", text)
     except InfravitalsError as error:
         return Finding(name, "bad", str(error))
     days = (term.ends - now).days

@@ -209,9 +209,31 @@ def _store(made: SiteMade) -> str:
 """
 
 
-def agent_configuration(made: SiteMade, name: str, state_directory: str | None) -> str:
+SOURCES = {
+    "server": [
+        "host_clock",
+        "host_cpu",
+        "host_disk",
+        "host_inventory",
+        "host_memory",
+        "host_network",
+        "host_raid",
+        "host_uptime",
+    ],
+    "gateway": ["host_clock", "host_cpu", "host_disk", "host_memory", "host_network", "host_uptime"],
+}
+"""Role of an agent -> what it gathers without being told more."""
+
+_GATEWAY = """
+  # 设备写在 conf.d/*.yaml，样例：infravitals-agent sample snmp_device
+  # devices go to conf.d/*.yaml; for a sample: infravitals-agent sample snmp_device
+"""
+
+
+def agent_configuration(made: SiteMade, name: str, role: str, state_directory: str | None) -> str:
     """agent.yaml with the sources that need nothing said; every path in it is taken from where it stands."""
     state = f"\nstate_directory: {json.dumps(state_directory, ensure_ascii=False)}\n" if state_directory else ""
+    sources = "".join(f"  {source}: {{}}\n" for source in SOURCES[role])
     return f"""# 采集代理，由 infravitals site add-agent 写出；更多采集源见 infravitals-agent sources
 # An agent, written by infravitals site add-agent; infravitals-agent sources lists more to gather
 site: {made.site}
@@ -225,15 +247,7 @@ broker:
   password: {{credential: broker-password}}
 
 sources:
-  host_clock: {{}}
-  host_cpu: {{}}
-  host_disk: {{}}
-  host_inventory: {{}}
-  host_memory: {{}}
-  host_network: {{}}
-  host_raid: {{}}
-  host_uptime: {{}}
-"""
+{sources}{_GATEWAY if role == "gateway" else ""}"""
 
 
 def site_file(made: SiteMade) -> str:

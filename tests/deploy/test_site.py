@@ -27,6 +27,11 @@ LASTING = ("mosquitto -c", "influxd ", "infravitals serve", "infravitals-agent r
 """What runs until it is ended; every other command of the page ends by itself."""
 NAME, SWITCH = "mqtt.hospital.local", "core-switch-1.hospital.local"
 MACHINES = ("his-db-1", "his-db-2", "gateway-1", "switch")
+SCRAPE = (
+    f"python -c \"import ssl, urllib.request as u; t = open('hospital/collector/credentials/metrics-token').read().strip(); "
+    f"c = ssl.create_default_context(cafile='hospital/ca/ca.pem'); "
+    f"print(u.urlopen(u.Request('https://{NAME}:8650/metrics', headers={{'Authorization': 'Bearer ' + t}}), context=c).read().decode())\""
+)
 COMMUNITY = "canary-community-of-this-test"
 
 
@@ -211,6 +216,18 @@ def rows(hospital: Hospital, query: str) -> list[list[object]]:
     return center.network[center.name].call(call)
 
 
+def written_by_grafana(hospital: Hospital) -> int:
+    """The status of a write by the identity that may only read."""
+    password = (hospital.site / "grafana" / "influx.password").read_text().strip()
+
+    def call() -> int:
+        headers = urllib3.make_headers(basic_auth=f"grafana:{password}")
+        address = "http://127.0.0.1:8086/write?db=infravitals"
+        return urllib3.request("POST", address, body=b"score low=100", headers=headers, retries=False).status
+
+    return hospital.center.network[hospital.center.name].call(call)
+
+
 def agents_with_data(hospital: Hospital) -> set[object]:
     return {row[1] for row in rows(hospital, 'SHOW TAG VALUES FROM "source_round" WITH KEY = "agent"')}
 
@@ -238,12 +255,15 @@ def test_page_is_followed_word_for_word(hospital: Hospital) -> None:
     until(lambda: agents_with_data(hospital) == {"collector-1", "his-db-1", "his-db-2", "gateway-1"}, 120)
     until(lambda: polled_interfaces(hospital), 120)
 
+    assert written_by_grafana(hospital) == 403
     page = Page(machines["his-db-1"], hospital.site)
     assert page.ask("/")[1]["location"] == "/login?next=/"
     assert page.ask("/api/scorecard")[0] == 401
     page.log_in()
     until(lambda: page.ask("/api/scorecard")[0] == 200, 60)
     until(lambda: completeness(page).get("provisional"), 60)
+    metrics = hospital.center.run(SCRAPE)
+    assert 'infravitals_certificate_expiry_timestamp_seconds{role="page"}' in metrics
     assert b"his-db-1" in page.ask("/agents")[2]
 
     doctor, score, status = follow("infravitals doctor")

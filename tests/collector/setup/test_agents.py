@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from servers import Daemon, answers, free_port, program, until, until_async
+from unprivileged import open_folder, run_unprivileged
 
 from agent import language
 from agent.certificates import ask_expiry
@@ -18,12 +20,12 @@ from agent.mqtt import MqttLink
 from agent.wire import Address
 from collector.cli import main
 from collector.setup.agents import NameInUse, add_agent, agent_names
-from collector.setup.authority import AuthorityError
+from collector.setup.authority import AuthorityError, new_key
 from collector.setup.broker_users import reload_broker
 from collector.setup.making import make_site
 from collector.setup.placing import Placer
 from collector.setup.site import SiteMade
-from collector.setup.upkeep import renew
+from collector.setup.upkeep import examine, renew
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +170,89 @@ def test_agent_that_a_kill_left_half_made_is_told_and_finished(
     assert run("add-agent", "half", broker=broker) == 0
     assert run("status", broker=broker) == 0
     until(lambda: asyncio.run(broker.lets_in("half")))
+
+
+def everything_is_of(folder: Path, user: int) -> bool:
+    return {path.stat().st_uid for path in folder.rglob("*")} == {user}
+
+
+@pytest.mark.parametrize("starter", [["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], []])
+def test_site_of_an_ordinary_user_is_run_by_that_user_and_root_may_add_to_it(starter: list[str]) -> None:
+    with open_folder() as home:
+        home.chmod(0o777)
+        port = free_port()
+        site = home / "hospital"
+        words = ["--name", "north", "--host", "localhost", "--agent", "first", "--broker-port", port]
+        code, _, complaints = run_unprivileged("site", "init", "--dir", site, *words)
+        assert code == 0, complaints
+        assert everything_is_of(site, 65534)
+        for word in starter[:1]:
+            program(word, "util-linux")
+        argv = [*starter, program("mosquitto", "mosquitto"), "-c", site / "mosquitto" / "mosquitto.conf"]
+        with Daemon(argv, home, lambda: answers(port)) as broker:
+            until(lambda: " running" in broker.log.read_text())
+            assert main(["site", "add-agent", "second", "--dir", str(site), "--lang", "en"]) == 0
+            assert everything_is_of(site, 65534)
+            for name in ("first", "second"):
+                link = MqttLink(read_config(site / "agents" / name / "agent.yaml").broker, Address("north", name))
+                until(lambda: asyncio.run(can_send(link)))  # noqa: B023 - called before the next one
+
+
+async def can_send(link: MqttLink) -> bool:
+    try:
+        async with link.session() as session:
+            await session.send(b"{}", "boot-a", 0, 0)
+    except LinkError:
+        return False
+    return True
+
+
+def killed_after(folder: Path, made: SiteMade, name: str, number: int) -> None:
+    """Add an agent in a process that ends as by kill -9 when `number` files are in place."""
+    child = os.fork()
+    if child == 0:
+        left = [number]
+
+        def count(path: str) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+
+        add_agent(Placer(folder, count), made, name)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_agent_killed_at_any_write_is_finished_by_the_same_command(tmp_path: Path) -> None:
+    made = SiteMade(site="north", hosts=("localhost",))
+    make_site(tmp_path / "site", made, "first", datetime.now(UTC), lambda name: None)
+    for number in range(5):
+        name = f"killed-{number}"
+        killed_after(tmp_path / "site", made, name, number)
+        assert name not in agent_names(tmp_path / "site")
+        add_agent(Placer(tmp_path / "site"), made, name)
+    assert [one for one in examine(tmp_path / "site", made, datetime.now(UTC)) if one.state == "bad"] == []
+
+
+def test_pair_that_a_kill_left_half_renewed_is_told_and_mended(tmp_path: Path) -> None:
+    made = SiteMade(site="north", hosts=("localhost",))
+    make_site(tmp_path, made, "first", datetime.now(UTC), lambda name: None)
+    (tmp_path / "mosquitto" / "certs" / "broker.key").write_bytes(new_key())
+    [found] = [one for one in examine(tmp_path, made, datetime.now(UTC)) if one.state == "bad"]
+    assert found.text == "certificate and key are not of one pair; run site renew"
+    assert renew(Placer(tmp_path), made, datetime.now(UTC), all_of_them=False) == ["mosquitto/certs/broker.pem"]
+    assert [one for one in examine(tmp_path, made, datetime.now(UTC)) if one.state != "good"] == []
+
+
+def test_gateway_is_told_where_its_devices_go(broker: SiteBroker) -> None:
+    assert run("add-agent", "gateway-1", "--role", "gateway", broker=broker) == 0
+    path = broker.site / "agents" / "gateway-1" / "agent.yaml"
+    assert "infravitals-agent sample snmp_device" in path.read_text()
+    assert {section.name for section in read_config(path).sources} == {
+        "host_clock",
+        "host_cpu",
+        "host_disk",
+        "host_memory",
+        "host_network",
+        "host_uptime",
+    }
