@@ -288,7 +288,7 @@ def test_the_wheel_holds_rules_catalogue_and_pages_and_no_tests(tmp_path: Path) 
     [wheel] = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
     due = {f"collector/rules/{path.relative_to(ROOT / 'rules')}" for path in ROOT.glob("rules/**/*.yaml")}
-    due |= {f"collector/{path.relative_to(ROOT)}" for path in ROOT.glob("deploy/mosquitto/*")}
+    due |= {f"collector/{path.relative_to(ROOT)}" for path in ROOT.glob("deploy/**/*") if path.is_file()}
     due |= {
         str(path.relative_to(ROOT))
         for pattern in (

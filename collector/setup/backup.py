@@ -32,6 +32,7 @@ MANIFEST = "manifest.json"
 FORM = 1
 CHUNK_BYTES = 1024 * 1024
 MOST_MANIFEST_BYTES = 16 * 1024 * 1024
+LEFT_SECONDS = 3600.0
 GZIP = b"\x1f\x8b"
 DATA, SITE = "data/collector", "site"
 REWRITTEN = (
@@ -39,6 +40,8 @@ REWRITTEN = (
     "influxdb/influxdb.conf",
     "grafana/grafana.ini",
     "grafana/provisioning/datasources/infravitals.yaml",
+    "grafana/provisioning/dashboards/infravitals.yaml",
+    "compose.env",
 )
 """Files of a site that hold its folder's name."""
 
@@ -91,6 +94,7 @@ def back_up(
     """Write the archive `target`, for its owner alone, whole or not at all. Raises InTheWay, StoreError or CannotPlace."""
     if target.exists():
         raise InTheWay(say(f"{target} 已存在，不会覆盖", f"{target} is there already and is not written over"))
+    sweep(place.data_directory)
     staged = place.data_directory / f"{PART}backup-{secrets.token_hex(4)}"
     try:
         staged.mkdir(mode=0o700)
@@ -102,6 +106,14 @@ def back_up(
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return manifest
+
+
+def sweep(data_directory: Path) -> None:
+    """Take away what a backup left there that was killed an hour ago or earlier."""
+    for left in data_directory.glob(f"{PART}backup-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def home_of(config: CollectorConfig | None) -> Path | None:

@@ -145,6 +145,8 @@ def _make_database(placer: Placer, made: SiteMade, agent: str) -> None:
     placer.keep_or_make("grafana/grafana.ini", lambda: written.grafana_configuration(folder, made).encode())
     source = "grafana/provisioning/datasources/infravitals.yaml"
     placer.keep_or_make(source, lambda: written.grafana_source(folder, made).encode())
+    for name, text in written.grafana_pages(written.shipped_folder() / "grafana", folder):
+        placer.keep_or_make(name, text.encode)
 
 
 def _make_containers(placer: Placer, made: SiteMade, agent: str) -> None:

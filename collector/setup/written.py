@@ -1,6 +1,7 @@
 """The texts of a site's configuration files; what is secret in them is named by its file, never written."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from collector.setup.site import (
@@ -16,13 +17,19 @@ from collector.setup.site import (
 
 ORGANISATION = "hospital"
 SHIPPED_SITE = "my-hospital"
+GRAFANA_HOME = "/var/lib/grafana/infravitals/"
+"""Where the shipped files say that dashboards lie."""
+
+
+def shipped_folder() -> Path:
+    """`deploy/`, which lies in the installed package, or beside it in a checkout."""
+    inside = Path(__file__).parent.parent / "deploy"
+    return inside if inside.is_dir() else Path(__file__).parent.parent.parent / "deploy"
 
 
 def shipped(name: str) -> str:
-    """A file of `deploy/`, which lies in the installed package, or beside it in a checkout."""
-    inside = Path(__file__).parent.parent / "deploy"
-    folder = inside if inside.is_dir() else Path(__file__).parent.parent.parent / "deploy"
-    return (folder / name).read_text("utf-8")
+    """A file of `deploy/`."""
+    return (shipped_folder() / name).read_text("utf-8")
 
 
 def broker_configuration(folder: Path, made: SiteMade) -> str:
@@ -146,6 +153,7 @@ apiVersion: 1
 datasources:
   - name: Infravitals
     uid: infravitals
+    orgId: 1
     type: influxdb
     access: proxy
     isDefault: true
@@ -153,11 +161,22 @@ datasources:
     url: http://{"influxdb" if made.influx == "2" else "127.0.0.1"}:{made.influx_port}
     user: {GRAFANA_USER}
     jsonData:
+      version: InfluxQL
       dbName: {DATABASE}
       httpMode: POST
+      timeInterval: 15s
+      maxSeries: 10000
     secureJsonData:
       password: $__file{{{folder.absolute()}/{GRAFANA_READER}}}
 """
+
+
+def grafana_pages(shipped_grafana: Path, folder: Path) -> Iterator[tuple[str, str]]:
+    """Dashboards and alert rules as they are shipped, as (name, text); what says where they lie says it for this site."""
+    for below in ("provisioning/dashboards", "provisioning/alerting", "dashboards"):
+        for path in sorted((shipped_grafana / below).rglob("*.*")):
+            text = path.read_text("utf-8").replace(GRAFANA_HOME, f"{folder.absolute()}/grafana/")
+            yield f"grafana/{path.relative_to(shipped_grafana)}", text
 
 
 def collector_configuration(made: SiteMade, share_group: str, password_scrypt: str) -> str:

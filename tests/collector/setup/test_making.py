@@ -12,6 +12,7 @@ from servers import program
 
 from agent import language
 from agent.config import read_config as read_agent
+from agent.documents import read_document
 from agent.secrets import explain_unfit
 from collector.cli import main
 from collector.config import read_config
@@ -21,6 +22,7 @@ from collector.setup.making import make_site
 from collector.setup.placing import CannotPlace
 from collector.setup.site import NoSite, SiteMade
 from collector.setup.upkeep import examine
+from collector.setup.written import grafana_pages, shipped_folder
 
 SITE = SiteMade(site="north", hosts=("mqtt.hospital.local", "10.1.2.3"))
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
@@ -190,3 +192,33 @@ def test_command_says_what_is_next_and_that_nothing_is_left_to_do(
     assert "✓ mosquitto/certs/broker.pem: 7" in capsys.readouterr().out
     assert main(["site", "add-agent", "x", "--dir", str(tmp_path), "--lang", "en"]) == 2
     assert f"there is no site in {tmp_path}; run infravitals site init" in capsys.readouterr().err
+
+
+def test_dashboards_and_alerts_lie_where_the_site_s_grafana_looks(tmp_path: Path) -> None:
+    shipped = tmp_path / "shipped"
+    for name, text in (
+        ("provisioning/dashboards/infravitals.yaml", "path: /var/lib/grafana/infravitals/dashboards/zh\n"),
+        ("provisioning/alerting/infravitals.yaml", "groups: []\n"),
+        ("provisioning/datasources/infravitals.yaml", "datasources: []\n"),
+        ("dashboards/zh/readiness.json", "{}"),
+    ):
+        (shipped / name).parent.mkdir(parents=True)
+        (shipped / name).write_text(text)
+    assert dict(grafana_pages(shipped, tmp_path / "site")) == {
+        "grafana/provisioning/dashboards/infravitals.yaml": f"path: {tmp_path}/site/grafana/dashboards/zh\n",
+        "grafana/provisioning/alerting/infravitals.yaml": "groups: []\n",
+        "grafana/dashboards/zh/readiness.json": "{}",
+    }
+
+
+def test_everything_that_is_shipped_for_grafana_is_in_the_site(tmp_path: Path) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    shipped = shipped_folder() / "grafana"
+    due = {name for name, _ in grafana_pages(shipped, tmp_path)} | {"grafana/grafana.ini", f"grafana/{SOURCE}"}
+    assert {name for name in digests(tmp_path) if name.startswith("grafana/") and not name.endswith(".password")} == due
+    source = read_document(tmp_path / "grafana" / SOURCE).value["datasources"][0]
+    assert (source["uid"], source["user"], source["jsonData"]["dbName"]) == ("infravitals", "grafana", "infravitals")
+    assert source["secureJsonData"]["password"] == f"$__file{{{tmp_path}/grafana/influx.password}}"
+
+
+SOURCE = "provisioning/datasources/infravitals.yaml"
