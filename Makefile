@@ -11,7 +11,8 @@ TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium 
   keepalived postgresql mariadb-server galera-4 rsync pacemaker pacemaker-cli-utils corosync libvirt-clients \
   ceph-mon ceph-osd ceph-mgr ceph-common libfaketime \
   libvirt-daemon-system qemu-system-x86 \
-  iptables memcached
+  iptables memcached \
+  systemd docker-compose
 CHAOS_PACKAGES := mosquitto influxdb openssl
 BENCH_PACKAGES := prometheus-node-exporter mosquitto influxdb iproute2 nftables prometheus-snmp-exporter snmpd
 

@@ -6,7 +6,7 @@ Sources may also stand in `conf.d/*.yaml` beside the file, each with a `sources:
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ from agent.errors import InfravitalsError
 from agent.language import say
 from agent.logs import LogConfig
 from agent.rounds import Watch
+from agent.settled import settle
 from agent.sources import Source, SourceConfig, Surroundings, load_source
 from agent.sources import names as source_names
 
@@ -116,7 +117,9 @@ def read_config(path: Path, system: str = sys.platform) -> AgentConfig:
         files.mistakes.append(main.mistake(("sources",), text))
     if files.mistakes or main is None:
         raise FileMistakes(files.mistakes)
-    return _settle(msgspec.convert(main.value, AgentFile), tuple(files.sections.values()), system)
+    folder = path.parent
+    sections = tuple(replace(section, config=settle(section.config, folder)) for section in files.sections.values())
+    return _settle(settle(msgspec.convert(main.value, AgentFile), folder), sections, folder, system)
 
 
 def read_sources(path: Path, system: str = sys.platform) -> tuple[SourceSection, ...]:
@@ -125,7 +128,7 @@ def read_sources(path: Path, system: str = sys.platform) -> tuple[SourceSection,
     files.read(path, _check_part)
     if files.mistakes:
         raise FileMistakes(files.mistakes)
-    return tuple(files.sections.values())
+    return tuple(replace(section, config=settle(section.config, path.parent)) for section in files.sections.values())
 
 
 def default_sources(system: str = sys.platform) -> tuple[SourceSection, ...]:
@@ -162,15 +165,15 @@ def default_state_directory(system: str = sys.platform) -> Path:
     return Path(STATE_DIRECTORIES.get(system, "/var/lib/infravitals-agent"))
 
 
-def _settle(file: AgentFile, sources: tuple[SourceSection, ...], system: str) -> AgentConfig:
-    state = Path(file.state_directory) if file.state_directory else default_state_directory(system)
+def _settle(file: AgentFile, sources: tuple[SourceSection, ...], folder: Path, system: str) -> AgentConfig:
+    state = folder / file.state_directory if file.state_directory else default_state_directory(system)
     return AgentConfig(
         site=file.site,
         agent=file.agent,
         asset=file.asset or file.agent,
         broker=file.broker,
         state_directory=state,
-        spool_path=Path(file.spool.path) if file.spool.path else state / "spool.sqlite",
+        spool_path=folder / file.spool.path if file.spool.path else state / "spool.sqlite",
         spool=file.spool,
         log=file.log,
         sources=sources,

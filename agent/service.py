@@ -14,6 +14,7 @@ from agent.foreign_words import explain_system
 from agent.language import say
 from agent.logs import set_up_logging
 from agent.mqtt import MqttLink
+from agent.notify import feed_watchdog, tell
 from agent.points import Point
 from agent.publish import Publisher
 from agent.rounds import in_thread
@@ -54,7 +55,11 @@ async def _serve(config: AgentConfig) -> None:
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(publisher.run(), name="publisher")
             running = group.create_task(runner.run(), name="runner")
+            feeding = group.create_task(feed_watchdog(partial(_prove_spool, spool)), name="watchdog")
+            tell("READY=1")
             await stop.wait()
+            tell("STOPPING=1")
+            feeding.cancel()
             _log.info(say("正在结束", "ending"))
             running.cancel()
             await asyncio.wait({running})
@@ -64,6 +69,12 @@ async def _serve(config: AgentConfig) -> None:
             publishing.cancel()
     finally:
         spool.close()
+
+
+async def _prove_spool(spool: Spool) -> None:
+    """Returns when the spool answers, were it with trouble: a full disk is told elsewhere and no restart mends it."""
+    with contextlib.suppress(SpoolError):
+        await in_thread(spool.state, "spool")
 
 
 def _stop_on_signals() -> asyncio.Event:

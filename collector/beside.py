@@ -259,6 +259,26 @@ def ask_probe(place: Place) -> None:
     _ask_or_do(place, "probe", _Plain(current()), lambda: _probe_file(place))
 
 
+class _SaveQuestion(msgspec.Struct):
+    path: str
+    language: Language
+
+
+def ask_save(place: Place, path: Path) -> bool:
+    """Have the store saved into a new file as of now; False where a server has the data. Raises NoCollector or StoreError."""
+    question = _SaveQuestion(str(path.absolute()), current())
+    return bool(_ask_or_do(place, "save", question, lambda: _save_file(place, question.path)))
+
+
+def _save_file(place: Place, path: str) -> bytes:
+    with place.store() as store:
+        return _saved(store, path)
+
+
+def _saved(store: Store, path: str) -> bytes:
+    return b"saved" if store.save_copy(path) else b""
+
+
 def _probe_file(place: Place) -> bytes:
     with place.store() as store:
         store.probe()
@@ -341,6 +361,11 @@ def make_handlers(place_now: Callable[[], Place], threads: StoreThreads, rules: 
             await threads.write(threads.store.probe)
         return Reply(b"", 0)
 
+    async def save(arguments: Mapping[str, object]) -> Reply:
+        question = msgspec.convert(arguments, _SaveQuestion)
+        with speaking(question.language):
+            return Reply(await threads.read(_saved, threads.store, question.path), 0)
+
     async def hello(arguments: Mapping[str, object]) -> Reply:
         return Reply(f"pid {os.getpid()}, {url}".encode(), 0)
 
@@ -353,4 +378,5 @@ def make_handlers(place_now: Callable[[], Place], threads: StoreThreads, rules: 
         return reply
 
     of_the_store = {name: answering(answer) for name, answer in ANSWERS.items()}
-    return {"score": score, "quarantine": quarantine, "seen": seen, "probe": probe, "hello": hello, **of_the_store}
+    own = {"score": score, "quarantine": quarantine, "seen": seen, "probe": probe, "save": save, "hello": hello}
+    return {**own, **of_the_store}

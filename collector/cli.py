@@ -23,7 +23,7 @@ from agent.commandline import (
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError, UnfitSecret, WrongCall
 from agent.language import say
-from collector import demo_cli, doctor_cli, drill_cli, ledger_cli, site_cli, store_cli
+from collector import backup_cli, demo_cli, doctor_cli, drill_cli, ledger_cli, setup_cli, site_cli, store_cli
 from collector.evidence_cli import add_commands, add_rules_commands
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def build_parser() -> Parser:
     add_format(score, ("table", "json"))
     _add_rules(add("rules", _no_command, "查看、检查、测试评分规则", "list, check, test and explain the rules"))
     site_cli.add_commands(add, _default_data())
+    setup_cli.add_commands(add, _no_command)
     store_cli.add_commands(add, _no_command)
     drill_cli.add_commands(add)
     demo_cli.add_command(add)
@@ -116,6 +117,7 @@ def build_parser() -> Parser:
     add_commands(add, _add_place, _add_as_of, _time)
     ledger_cli.add_command(add, _add_place)
     doctor_cli.add_command(add, _add_place)
+    backup_cli.add_commands(add, _add_place)
     completion = add("completion", _completion, "打印 shell 补全脚本", "print a shell completion script")
     completion.add_argument("shell", choices=SHELLS)
     add("version", _version, "打印版本", "print the version")

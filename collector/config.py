@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import msgspec
 
-from agent.broker import Broker, Secret
+from agent.broker import Broker, Secret, Tls
 from agent.catalogue import explain_id, is_id
 from agent.documents import Document, FileMistakes, Mistake, find_mistakes, nearest, read_document
 from agent.language import say
 from agent.logs import LogConfig
+from agent.settled import settle
+from collector.page_password import is_hash
 from collector.site_times import explain_zone, find_zone
 from collector.stores import load_store
 from collector.stores import names as store_names
@@ -26,10 +28,19 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class PageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the page is served: on the loopback alone."""
+    """Where the page is served, and who may see it: beyond the loopback only with a password and TLS, or behind a proxy.
+
+    names: hosts that it answers to. password_scrypt: the password's hash, as `site init` writes it. metrics_token: what
+    Prometheus shows. behind_proxy: a proxy in front of it asks who comes.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8650
+    names: tuple[str, ...] = ()
+    password_scrypt: str | None = None
+    metrics_token: Secret | None = None
+    tls: Tls | None = None
+    behind_proxy: bool = False
 
 
 _IN_MEMORY = ":memory:"
@@ -91,7 +102,7 @@ def read_config(path: Path) -> CollectorConfig:
     mistakes = sorted(_find_mistakes(document), key=lambda mistake: mistake.line)
     if mistakes:
         raise FileMistakes(mistakes)
-    return _settle(msgspec.convert(document.value, CollectorFile), path)
+    return _settle(settle(msgspec.convert(document.value, CollectorFile), path.parent), path)
 
 
 def _settle(file: CollectorFile, path: Path) -> CollectorConfig:
@@ -102,7 +113,7 @@ def _settle(file: CollectorFile, path: Path) -> CollectorConfig:
         site=file.site,
         broker=file.broker,
         data_directory=directory,
-        store=_settle_store(file.store, directory),
+        store=_settle_store(file.store, folder, directory),
         share_group=file.share_group,
         receive_maximum=file.receive_maximum,
         page=file.page,
@@ -113,8 +124,8 @@ def _settle(file: CollectorFile, path: Path) -> CollectorConfig:
     )
 
 
-def _settle_store(section: Mapping[str, Any], directory: Path) -> StoreSection:
-    config = msgspec.convert(_without_kind(section), load_store(section["kind"]).Config)
+def _settle_store(section: Mapping[str, Any], folder: Path, directory: Path) -> StoreSection:
+    config = settle(msgspec.convert(_without_kind(section), load_store(section["kind"]).Config), folder)
     place = getattr(config, "path", None)
     if isinstance(place, str) and place != _IN_MEMORY:
         config = msgspec.structs.replace(config, path=str(directory / place))
@@ -131,14 +142,29 @@ def _find_mistakes(document: Document) -> Iterator[Mistake]:
     if isinstance(zone, str) and find_zone(zone) is None:
         yield document.mistake(("time_zone",), explain_zone(zone))
     page = document.value.get("page")
-    host = page.get("host") if isinstance(page, dict) else None
-    if isinstance(host, str) and host not in LOOPBACK:
+    if isinstance(page, dict):
+        yield from _find_page_mistakes(document, page)
+    yield from _find_store_mistakes(document, document.value.get("store"))
+
+
+def _find_page_mistakes(document: Document, page: Mapping[str, object]) -> Iterator[Mistake]:
+    host, kept, tls = page.get("host"), page.get("password_scrypt"), page.get("tls")
+    if isinstance(kept, str) and not is_hash(kept):
         text = say(
-            f"'host'：页面目前只能在本机提供(127.0.0.1),不能是 '{host}'；远程查看请用 SSH 转发端口",
-            f"'host': the page is served on this machine alone for now (127.0.0.1), not on '{host}'; forward the port by SSH to look from afar",
+            "'password_scrypt' 应是 infravitals site init 写出的散列，不是密码本身",
+            "'password_scrypt' is the hash that infravitals site init writes, never the password itself",
+        )
+        yield document.mistake(("page", "password_scrypt"), text)
+    if isinstance(tls, dict) and not (tls.get("certificate") and tls.get("key")):
+        text = say("网页的 tls 要有 certificate 与 key", "the page's tls needs certificate and key")
+        yield document.mistake(("page", "tls"), text)
+    is_guarded = bool(kept and tls) or page.get("behind_proxy") is True
+    if isinstance(host, str) and host not in LOOPBACK and not is_guarded:
+        text = say(
+            f"'host'：要在 '{host}' 提供页面，须有密码与证书(password_scrypt、tls,由 infravitals site init 写出)，或由代理把门(behind_proxy: true)；否则只能是 127.0.0.1",
+            f"'host': on '{host}' the page needs a password and a certificate (password_scrypt and tls, as infravitals site init writes them), or a proxy that asks who comes (behind_proxy: true); else it is 127.0.0.1",
         )
         yield document.mistake(("page", "host"), text)
-    yield from _find_store_mistakes(document, document.value.get("store"))
 
 
 def _find_store_mistakes(document: Document, section: object) -> Iterator[Mistake]:
@@ -207,8 +233,9 @@ broker:
 # 存储；kind 以外的键由各存储自己规定，path 为相对路径时在数据目录之下；InfluxDB 见 docs/influxdb.md
 # store: {{kind: duckdb, path: infravitals.duckdb, memory_bytes: 2147483648}}
 
-# 网页；目前只在本机提供
-# page: {{host: 127.0.0.1, port: 8650}}
+# 网页；127.0.0.1 之外须有密码与证书(infravitals site init 会写好)，或 behind_proxy: true，见 docs/site.md
+# 其中 names: 页面的主机名；tls: {{certificate, key}};password_scrypt: 密码的散列；metrics_token: 抓取 /metrics 的令牌存放处
+# page: {{host: 127.0.0.1, port: 8650, behind_proxy: false}}
 
 # 评分规则的目录；缺省为随程序提供的规则
 # rules_directory: /etc/infravitals/rules
@@ -258,8 +285,9 @@ broker:
 # the store; keys beside kind are its own, a relative path is below the data directory; InfluxDB: see docs/influxdb.md
 # store: {{kind: duckdb, path: infravitals.duckdb, memory_bytes: 2147483648}}
 
-# the page; on this machine alone for now
-# page: {{host: 127.0.0.1, port: 8650}}
+# the page; beyond 127.0.0.1 with a password and a certificate (infravitals site init writes them), or behind_proxy: true, see docs/site.md
+# also names: its host names; tls: {{certificate, key}}; password_scrypt: the password's hash; metrics_token: where the token for /metrics stands
+# page: {{host: 127.0.0.1, port: 8650, behind_proxy: false}}
 
 # the rules; by default the shipped ones
 # rules_directory: /etc/infravitals/rules

@@ -3,6 +3,7 @@
 Counts are exact whatever was pruned or never kept. The collector's one door to SQLite.
 """
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -151,6 +152,17 @@ class Quarantine:
             except sqlite3.Error as error:
                 raise self._unreadable(error) from error
         return [Entry(at, site, agent, Reason(code), what, payload) for at, site, agent, code, what, payload in rows]
+
+    def save_copy(self, path: Path) -> None:
+        """A file of its own with everything as of now, also while a collector writes it. Raises StoreError."""
+        with self._lock:
+            try:
+                with contextlib.closing(sqlite3.connect(path)) as target:
+                    self._file().backup(target)
+            except sqlite3.Error as error:
+                raise StoreError(
+                    say(f"无法备份隔离区到 {path}：{error}", f"cannot save the quarantine to {path}: {error}")
+                ) from error
 
     def counts(self) -> Mapping[Reason, int]:
         """How many things were set aside for each reason since the file exists."""

@@ -10,19 +10,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
-from agent.broker import SAY_AGAIN_SECONDS, Broker, refuse_unfit
-from agent.certificates import certificates_of
+from agent.broker import SAY_AGAIN_SECONDS, Tls, refuse_unfit
+from agent.certificates import Certificate, certificates_of, read_expiry
 from agent.errors import LinkError, MissingSecret
 from agent.language import say
 from agent.link import Delivery
 from agent.logs import set_up_logging
 from agent.mqtt import deliveries
+from agent.notify import feed_watchdog, tell
 from collector.beside import Place, place_of, read_site, refuse_second, remember_site
-from collector.config import CollectorConfig
+from collector.config import CollectorConfig, PageConfig
 from collector.intake import Intake
 from collector.metrics import Meters
 from collector.ruleset import load_rules
 from collector.service import Service, stop_on_signals
+from collector.web.guard import Keys
+from collector.web.serving import Entrance
 
 log = logging.getLogger(__name__)
 
@@ -75,26 +78,46 @@ def _settled() -> Iterator[None]:
 
 async def _run(intake: Intake, named: Place, config: CollectorConfig) -> None:
     stop = stop_on_signals()
-    service = Service(intake, named, config.page.port)
+    service = Service(intake, named, config.page.port, entrance_of(config.page))
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(service.run(_follow_broker(config)), name="service")
-        looking = group.create_task(_watch_certificates(config.broker, intake.meters), name="certificates")
+        looking = group.create_task(_watch_certificates(config, intake.meters), name="certificates")
         await service.page.started.wait()
         log.info(say("采集中心已启动，网页 %s", "the collector runs, its page is %s"), service.page.url)
+        feeding = group.create_task(feed_watchdog(lambda: intake.threads.write(int)), name="watchdog")
+        tell("READY=1")
         await stop.wait()
+        tell("STOPPING=1")
         log.info(say("正在结束", "ending"))
+        feeding.cancel()
         serving.cancel()
         looking.cancel()
 
 
-async def _watch_certificates(broker: Broker, meters: Meters) -> None:
+def entrance_of(page: PageConfig) -> Entrance:
+    """How the page is reached. Raises LinkError or UnfitSecret for a token that is not there or none."""
+    token = page.metrics_token.read(key="page.metrics_token") if page.metrics_token else None
+    keys = Keys(page.password_scrypt, token) if page.password_scrypt else None
+    names = ("*",) if page.behind_proxy and not page.names else page.names
+    tls = page.tls or Tls()
+    return Entrance(page.host, names, keys, tls.certificate, tls.key)
+
+
+async def _watch_certificates(config: CollectorConfig, meters: Meters) -> None:
     """Tell the meters when certificates end, for ever; what cannot be seen now stays as it was seen last."""
-    while broker.tls is not None:
+    while config.broker.tls is not None or config.page.tls is not None:
         try:
-            meters.certificates = await asyncio.to_thread(lambda: tuple(certificates_of(broker)))
+            meters.certificates = await asyncio.to_thread(lambda: tuple(_certificates(config)))
         except LinkError as error:
             log.debug("certificates: %s", error)
         await asyncio.sleep(CERTIFICATES_SECONDS if meters.certificates else LONGEST_WAIT_SECONDS)
+
+
+def _certificates(config: CollectorConfig) -> Iterator[Certificate]:
+    yield from certificates_of(config.broker)
+    page = config.page.tls.certificate if config.page.tls else None
+    if page is not None:
+        yield Certificate("page", read_expiry(page))
 
 
 async def _follow_broker(config: CollectorConfig) -> AsyncIterator[Delivery]:

@@ -15,16 +15,23 @@ from collector.server import Evaluator
 from collector.site_seen import Seen, read_seen
 from collector.site_watch import SiteWatch
 from collector.snapshot import Commands, program_word
-from collector.web.serving import PageServer
+from collector.web.serving import Entrance, PageServer
 
 
 class Service:
     """Scorecards, page, command socket and a look at the site folder over an open intake.
 
-    named: the place as it was named, so that its site folder is read anew as it was read first.
+    named: the place as it was named, so that its site folder is read anew as it was read first. entrance: how the page is
+    reached, by default on loopback by everybody who is there.
     """
 
-    def __init__(self, intake: Intake, named: Place, page_port: int) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        named: Place,
+        page_port: int,
+        entrance: Entrance = Entrance(),  # noqa: B008 - it never changes
+    ) -> None:
         place, rules, threads = intake.place, intake.rules, intake.threads
         self._watch = SiteWatch(named, place, rules)
         self._intake = intake
@@ -47,7 +54,9 @@ class Service:
                 kept_hour=lambda: self.evaluator.kept_hour,
             )
         )
-        self.page = PageServer(lambda: self.evaluator.snapshot, page_port, metrics=intake.meters.render)
+        self.page = PageServer(
+            lambda: self.evaluator.snapshot, page_port, metrics=intake.meters.render, entrance=entrance
+        )
         self._control = ControlServer(
             place.socket, make_handlers(lambda: self._watch.now, threads, rules, self.page.url)
         )

@@ -33,13 +33,14 @@ LINE = (
         "agent.commandline",
         "agent.logs",
         "agent.lean",
+        "agent.notify",
         "agent.workers",
         "agent.secrets",
     },
     {"agent.catalogue", "agent.catalogue.page"},
     {"agent.wire", "agent.reasons"},
     {"agent.link", "agent.broker", "agent.mqtt_trouble"},
-    {"agent.mqtt", "agent.inprocess", "agent.certificates"},
+    {"agent.mqtt", "agent.inprocess", "agent.certificates", "agent.settled"},
     {"agent.databases"},
     {"agent.continuity"},
     {"agent.sources", "agent.drills", "agent.snmp", "agent.profiles"},
@@ -50,7 +51,7 @@ LINE = (
     {"agent.service", "agent.sample", "agent.trial", "agent.doctor"},
     {"agent.snmp.commands"},
     {"agent.cli"},
-    {"collector.query", "collector.simulated"},
+    {"collector.query", "collector.page_password", "collector.simulated"},
     {"collector.buckets"},
     {"collector.numbers"},
     {"collector.stores", "collector.site_folder"},
@@ -96,15 +97,18 @@ LINE = (
     {"collector.beside"},
     {"collector.intake", "collector.embedded", "collector.site_watch", "collector.doctor"},
     {"collector.service"},
+    {"collector.setup"},
     {"collector.serve", "collector.once", "collector.up"},
     {"collector.demo"},
     {
+        "collector.backup_cli",
         "collector.cli",
         "collector.demo_cli",
         "collector.evidence_cli",
         "collector.ledger_cli",
         "collector.doctor_cli",
         "collector.drill_cli",
+        "collector.setup_cli",
         "collector.site_cli",
         "collector.site_commands",
         "collector.store_cli",
@@ -124,6 +128,8 @@ OF_AGENT_FOR_COLLECTOR = {
     "catalogue",
     "link",
     "mqtt",
+    "notify",
+    "settled",
     "broker",
     "broker_check",
     "certificates",
@@ -295,6 +301,7 @@ def test_the_wheel_holds_rules_catalogue_and_pages_and_no_tests(tmp_path: Path) 
     [wheel] = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
     due = {f"collector/rules/{path.relative_to(ROOT / 'rules')}" for path in ROOT.glob("rules/**/*.yaml")}
+    due |= {f"collector/{path.relative_to(ROOT)}" for path in ROOT.glob("deploy/**/*") if path.is_file()}
     due |= {
         str(path.relative_to(ROOT))
         for pattern in (

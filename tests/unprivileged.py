@@ -12,8 +12,10 @@ ROOT = Path(__file__).parent.parent
 CODE = """
 import importlib, os, pkgutil, sys
 import collector
-for module in pkgutil.iter_modules(collector.__path__, "collector."):  # the checkout may be root's alone
-    importlib.import_module(module.name)
+import collector.setup
+for package in (collector, collector.setup):  # the checkout may be root's alone
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
 if os.geteuid() == 0:
     os.setuid(65534)
 from collector.cli import main

@@ -296,6 +296,9 @@ class Store(Protocol):
     def probe(self) -> None:
         """Write something that no other call sees, read it back and take it away, in the writing thread."""
 
+    def save_copy(self, path: str) -> bool:
+        """Save everything as of now into a new file, also while another thread writes; False where a server has the data."""
+
     def copying(self, site: str) -> AbstractContextManager["Copying"]:
         """One site of this store while it is copied to or from another; nobody else writes meanwhile."""
 

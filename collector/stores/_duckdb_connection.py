@@ -96,6 +96,21 @@ class Connection:
                 self._raw.rollback()
             raise
 
+    def copy_to(self, path: str) -> None:
+        """Everything as of now into a new file, in the order in which it lies here; writes go on beside it."""
+        target = path.replace("'", "''")
+        with _explained(path):
+            cursor = self._raw.cursor()
+            try:
+                [(own,)] = cursor.execute("SELECT current_database()").fetchall()
+                cursor.execute(f"ATTACH '{target}' AS saved_copy")
+                try:
+                    cursor.execute(f'COPY FROM DATABASE "{own}" TO saved_copy')
+                finally:
+                    cursor.execute("DETACH saved_copy")
+            finally:
+                cursor.close()
+
     @contextmanager
     def snapshot(self) -> Iterator["Connection"]:
         """A cursor for reading, also from another thread: all its queries see the same moment, writes go on beside it."""

@@ -18,15 +18,29 @@ class Admin(NamedTuple):
     token: str | None = None
 
 
-def set_up(place: Place, admin: Admin | None) -> Iterator[str]:
+class DatabaseReader(NamedTuple):
+    """Who may read the database and no more (1.x)."""
+
+    user: str
+    password: str
+
+
+def set_up(
+    place: Place, admin: Admin | None, *, first: bool = False, reader: DatabaseReader | None = None
+) -> Iterator[str]:
     """Does what is missing, and says of each thing whether it was there; changes nothing that is there but the rights.
 
+    first: make the administrator too, which a server of 1.x lets anybody do while it has no user. reader: one more user.
     Raises StoreError when the server is away, refuses, or keeps for a limited time only.
     """
+    if first and admin is not None:
+        yield from _administrator(place, admin)
     acting = place._replace(user=admin.user, password=admin.password, token=admin.token) if admin else place
     try:
         with Door(acting) as door:
             yield from _bucket(door) if place.is_bucket else _database(door, place)
+            if reader is not None:
+                yield from _user(door, reader.user, reader.password, "READ")
     except StoreError as error:
         if admin is not None:
             raise
@@ -65,17 +79,33 @@ def _database(door: Door, place: Place) -> Iterator[str]:
             if policy["default"] and policy["duration"] != "0s":
                 raise StoreError(_limited(place))
     if place.user is not None and place.user != door.place.user:
-        yield from _user(door, place, place.user)
+        yield from _user(door, place.user, place.password or "", "ALL")
 
 
-def _user(door: Door, place: Place, user: str) -> Iterator[str]:
+def _administrator(place: Place, admin: Admin) -> Iterator[str]:
+    """The first user of a server of 1.x, which has to be one who may do everything."""
+    user, password = _quoted(admin.user or ""), value_text(admin.password or "")
+    try:
+        with Door(place._replace(user=admin.user, password=admin.password)) as door:
+            _first_words(door, "SHOW USERS")
+    except StoreError:
+        with Door(place._replace(user=None, password=None)) as door:
+            _run(door, f"CREATE USER {user} WITH PASSWORD {password} WITH ALL PRIVILEGES")
+        yield say(f"已创建管理员 {admin.user}", f"administrator {admin.user} made")
+
+
+def _user(door: Door, user: str, password: str, right: str) -> Iterator[str]:
     if user in _first_words(door, "SHOW USERS"):
         yield say(f"用户 {user} 已存在", f"user {user} was there")
     else:
-        _run(door, f"CREATE USER {_quoted(user)} WITH PASSWORD {value_text(place.password or '')}")
+        _run(door, f"CREATE USER {_quoted(user)} WITH PASSWORD {value_text(password)}")
         yield say(f"已创建用户 {user}", f"user {user} made")
-    _run(door, f"GRANT ALL ON {_quoted(place.database)} TO {_quoted(user)}")
-    yield say(f"用户 {user} 可读写 {place.database}", f"user {user} may read and write {place.database}")
+    name = door.place.database
+    _run(door, f"GRANT {right} ON {_quoted(name)} TO {_quoted(user)}")
+    if right == "ALL":
+        yield say(f"用户 {user} 可读写 {name}", f"user {user} may read and write {name}")
+    else:
+        yield say(f"用户 {user} 只可读 {name}", f"user {user} may read {name} and no more")
 
 
 def _limited(place: Place) -> str:

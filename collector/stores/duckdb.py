@@ -257,6 +257,11 @@ class Store:
             text = say("写入的内容读不回来", "what was written is not read back")
             raise StoreError(f"{self._config.path}: {text}")
 
+    def save_copy(self, path: str) -> bool:
+        """A file of its own with everything as of now."""
+        self._open().connection.copy_to(path)
+        return True
+
     @contextmanager
     def copying(self, site: str) -> Iterator[Copying]:
         """One site while it is copied; what the writer remembers is read anew afterwards."""

@@ -54,7 +54,7 @@ from collector.stores._influx_questions import compile_buckets
 from collector.stores._influx_records import LAST_MS
 from collector.stores._influx_scorecards import card_at, cards_since, rows_between, save
 from collector.stores._influx_series import SeriesLists, SeriesMemory, owners_of, seen_subjects
-from collector.stores._influx_setup import Admin
+from collector.stores._influx_setup import Admin, DatabaseReader
 from collector.stores._influx_setup import set_up as _set_up
 from collector.stores._influx_text import decode_tag, name_text, one_of_text
 from collector.stores._influx_totals import Totals
@@ -148,12 +148,22 @@ def _read_secret(key: str, secret: Secret | None, environment: Mapping[str, str]
         raise StoreError(f"store.{key}: {error}") from error
 
 
-def set_up(config: Config, admin: Admin | None, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
-    """Makes the database or bucket and the rights of its user, and says what was done. Raises StoreError."""
+def set_up(
+    config: Config,
+    admin: Admin | None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    first: bool = False,
+    reader: DatabaseReader | None = None,
+) -> Iterator[str]:
+    """Makes the database or bucket and the rights of its user, and says what was done. Raises StoreError.
+
+    first, reader: on 1.x, make the administrator of a server without users too, and one who may only read.
+    """
     place = config.place(environment)
     with Door(place) as door:
         _check_version(door.version(), place)
-    return _set_up(place, admin)
+    return _set_up(place, admin, first=first, reader=reader)
 
 
 class _Writer(NamedTuple):
@@ -382,6 +392,10 @@ class Store:
     def probe(self) -> None:
         """Write a record of its own, read it back and take it away."""
         probe(self._open)
+
+    def save_copy(self, path: str) -> bool:
+        """Nothing: what it holds is the server's, and so is its backup."""
+        return False
 
     @contextmanager
     def copying(self, site: str) -> Iterator[Copying]:

@@ -1,7 +1,7 @@
-"""The web application on loopback: routes, languages, headers."""
+"""The web application: routes, languages, headers, and the password before them where there is one."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -21,19 +22,21 @@ from collector.web.agents_view import agents_view
 from collector.web.attestations_view import attestations_view
 from collector.web.continuity_view import continuity_view
 from collector.web.evidence_view import criterion_view
+from collector.web.guard import Guard
 from collector.web.history_view import history_view
 from collector.web.ledger_view import ledger_view
+from collector.web.login import Login
 from collector.web.network_view import network_view
 from collector.web.node_view import node_view
 from collector.web.start_view import start_view
 from collector.web.subject_view import subject_view
-from collector.web.view import View, frame_of
+from collector.web.view import NO_FRAME, View, frame_of
 from collector.web.views import missing_view, readiness_view, tree_view
 
 FOLDER = Path(__file__).parent
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -48,13 +51,18 @@ Latest = Callable[[], Snapshot | None]
 
 
 def create_app(
-    latest: Latest, clock: Callable[[], float] = time.time, metrics: Callable[[], bytes] = bytes
+    latest: Latest,
+    clock: Callable[[], float] = time.time,
+    metrics: Callable[[], bytes] = bytes,
+    guard: Guard | None = None,
+    names: Sequence[str] = (),
 ) -> Starlette:
     """The application; `latest` gives the newest snapshot, None while there is none. clock: seconds since the epoch.
 
-    metrics: what Prometheus is given.
+    metrics: what Prometheus is given. guard: who is let in, None for everybody who can reach it. names: hosts that it
+    answers to besides the loopback; `*` for any, where a proxy has looked already.
     """
-    pages = _Pages(latest, clock)
+    pages = _Pages(latest, clock, can_leave=guard is not None)
 
     async def scrape(request: Request) -> Response:
         return Response(metrics(), 200, HEADERS, METRICS_TYPE)
@@ -76,9 +84,18 @@ def create_app(
         Route("/metrics", scrape),
         Mount("/static", _Static(directory=FOLDER / "static")),
     ]
-    # a page on loopback must not answer to a foreign name that a malicious site pointed at 127.0.0.1
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    return Starlette(routes=routes, middleware=[hosts], exception_handlers={404: pages.missing})
+    # a page must not answer to a foreign name that a malicious site pointed at 127.0.0.1
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", *names], www_redirect=False)
+    middleware = [hosts]
+    if guard is not None:
+        login = Login(guard, pages.plain, HEADERS)
+        routes += [
+            Route("/login", login.show, methods=["GET"]),
+            Route("/login", login.take, methods=["POST"]),
+            Route("/logout", login.leave, methods=["POST"]),
+        ]
+        middleware.append(Middleware(BaseHTTPMiddleware, dispatch=login.stand_before))
+    return Starlette(routes=routes, middleware=middleware, exception_handlers={404: pages.missing})
 
 
 class _Static(StaticFiles):
@@ -90,8 +107,8 @@ class _Static(StaticFiles):
 
 
 class _Pages:
-    def __init__(self, latest: Latest, clock: Callable[[], float]) -> None:
-        self._latest, self._clock = latest, clock
+    def __init__(self, latest: Latest, clock: Callable[[], float], *, can_leave: bool) -> None:
+        self._latest, self._clock, self._can_leave = latest, clock, can_leave
         self._templates = Environment(
             loader=PackageLoader("collector.web"),
             autoescape=select_autoescape(default=True),
@@ -158,12 +175,19 @@ class _Pages:
     def _show_missing(self, request: Request, snapshot: Snapshot | None) -> Response:
         return self._render(request, snapshot, missing_view(snapshot, request.scope["path"]), 404)
 
-    def _render(self, request: Request, snapshot: Snapshot | None, view: View, status: int) -> Response:
-        language = find_language(request)
+    def plain(self, request: Request, view: View, status: int) -> Response:
+        """A page that shows nothing of the hospital, nor where else to go."""
+        return self._render(request, None, view, status, is_open=True)
+
+    def _render(
+        self, request: Request, snapshot: Snapshot | None, view: View, status: int, *, is_open: bool = False
+    ) -> Response:
+        language, path = find_language(request), request.url.path
+        can_leave = self._can_leave and not is_open
         with speaking(language):
-            frame = frame_of(snapshot, request.url.path, int(self._clock() * 1000))
+            frame = NO_FRAME if is_open else frame_of(snapshot, path, int(self._clock() * 1000))
             template = self._templates.get_template(view.template)
-            body = template.render(**view.values, frame=frame, say=say, language=language)
+            body = template.render(**view.values, frame=frame, say=say, language=language, can_leave=can_leave)
         response = HTMLResponse(body, status, HEADERS)
         if is_choice(request.query_params):
             response.set_cookie("lang", language, max_age=YEAR_SECONDS, samesite="strict", httponly=True)

@@ -49,6 +49,10 @@ class Frame(NamedTuple):
     simulated: str = ""
 
 
+NO_FRAME = Frame((), "", "", "")
+"""Around a page that leads nowhere."""
+
+
 def frame_of(snapshot: Snapshot | None, path: str, now: int) -> Frame:
     """The frame of the page at `path`; now: milliseconds."""
     named = (

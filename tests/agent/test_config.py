@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from agent import language
+from agent.broker import Secret
 from agent.config import AgentConfig, default_sources, read_config
 from agent.documents import FileMistakes, nearest
+from agent.settled import settle
 from agent.sources import load_source, names
 
 HEAD = "site: north\nagent: srv-1\nbroker:\n  host: 127.0.0.1\n"
@@ -174,3 +176,26 @@ def test_watches_build_their_sources(tmp_path: Path) -> None:
     [watch] = read(tmp_path, HEAD + "sources: {host_cpu: {interval_seconds: 5}}\n").watches()
     assert (watch.label, watch.config.interval_seconds, watch.deadline_seconds) == ("host_cpu", 5.0, 5.0)
     assert watch.make() is not watch.make()
+
+
+def test_relative_paths_are_taken_from_where_the_file_stands(tmp_path: Path) -> None:
+    text = (
+        "site: north\nagent: srv-1\nstate_directory: state\n"
+        "broker: {host: mqtt.example, tls: {ca: ca.pem}, password: {file: broker.password}}\n"
+        "sources:\n  isolation_responder: {key: {file: probe.key}, listen: [tcp/7]}\n"
+    )
+    config = read(tmp_path, text)
+    assert config.broker.tls and config.broker.password
+    assert config.broker.tls.ca == str(tmp_path / "ca.pem")
+    assert config.broker.password.file == str(tmp_path / "broker.password")
+    assert config.spool_path == tmp_path / "state" / "spool.sqlite"
+    assert config.sources[0].config.key.file == str(tmp_path / "probe.key")  # type: ignore[attr-defined]
+
+
+def test_credential_stands_in_the_folder_beside_the_file_where_systemd_did_not_start_us(tmp_path: Path) -> None:
+    secret, folder = Secret(credential="broker-password"), tmp_path / "credentials"
+    assert settle(secret, tmp_path, {}) == secret
+    folder.mkdir()
+    (folder / "broker-password").write_text("x")
+    assert settle(secret, tmp_path, {}) == Secret(file=str(folder / "broker-password"))
+    assert settle(secret, tmp_path, {"CREDENTIALS_DIRECTORY": "/run/credentials/x"}) == secret

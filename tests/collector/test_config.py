@@ -74,7 +74,7 @@ shared_group: x
     assert "'St. Mary' cannot be a name" in found[0]
     assert "unknown key 'hots'; did you mean 'host'?" in found[1]
     assert "unknown key 'memroy_bytes'; did you mean 'memory_bytes'?" in found[2]
-    assert "on this machine alone for now (127.0.0.1), not on '0.0.0.0'" in found[4]
+    assert "on '0.0.0.0' the page needs a password and a certificate" in found[4]
     assert "knows no zone 'Asia/Shangai'" in found[6]
     assert "unknown key 'shared_group'; did you mean 'share_group'?" in found[7]
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -163,3 +164,20 @@ def test_wrong_password_is_one_sentence_and_the_agent_keeps_its_points(hospital:
     words = hospital.log("run")
     assert "canary-wrong-1618" not in words and "Traceback" not in words
     assert (hospital.folder / "agent" / "spool.sqlite").stat().st_size > 0
+
+
+def test_collector_tells_systemd_ready_alive_and_ending(hospital: Hospital) -> None:
+    heard: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(hospital.folder / "notify"))
+        systemd.settimeout(60)
+        words = [sys.executable, "-m", "collector.cli", "serve", "-c", str(hospital.folder / "collector.yaml")]
+        told = {"NOTIFY_SOCKET": str(hospital.folder / "notify"), "WATCHDOG_USEC": "300000"}
+        with subprocess.Popen(words, env={**ENVIRONMENT, **told}, stderr=subprocess.DEVNULL) as collector:
+            while heard.count("WATCHDOG=1") < 3:
+                heard.append(systemd.recv(4096).decode())
+            collector.send_signal(signal.SIGTERM)
+            while heard[-1] != "STOPPING=1":
+                heard.append(systemd.recv(4096).decode())
+            assert collector.wait(20) == 0
+    assert heard[0] == "READY=1"

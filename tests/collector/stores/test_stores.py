@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from linkstore import (
     CATALOGUE,
@@ -23,6 +24,8 @@ from agent.catalogue import Catalogue
 from agent.points import Point
 from collector.query import DAY_MS, HOUR_MS, SubjectAnswer, Take
 from collector.stores import Account, AppliedBatch, Hole, Period, ScorecardRow, Store, StoredScorecard
+from collector.stores.duckdb import Config
+from collector.stores.duckdb import Store as DuckDB
 
 Opener = Callable[[Catalogue], AbstractContextManager[Store]]
 """Opens the same store again and again, as restarts do."""
@@ -360,3 +363,20 @@ def test_probe_leaves_nothing_behind(opener: Opener) -> None:
         assert (store.totals(), store.latest("link", 0), store.subjects("link", ("asset",), {}, 2**62)) == seen
     with opener(CATALOGUE) as store:
         assert store.totals() == seen[0]
+
+
+def test_saved_copy_answers_as_the_store_did_at_that_moment(opener: Opener, tmp_path: Path) -> None:
+    path = tmp_path / "saved"
+    with opener(CATALOGUE) as store:
+        store.write([batch(0, *every_minute(5, 20.0))])
+        store.write([batch(1, *every_minute(5, 40.0))])  # the same identities: the later write of each wins
+        before, totals = answer(store, ask(), [ETH0], HIGH_IS_BAD), store.totals()
+        if not store.save_copy(str(path)):
+            assert not path.exists()  # a server has the data, and its own backup
+            return
+        store.write([batch(2, *every_minute(5, 90.0, start=10))])
+        assert answer(store, ask(), [ETH0], HIGH_IS_BAD) != before
+    with DuckDB(Config(path=str(path)), CATALOGUE) as saved:
+        assert (answer(saved, ask(), [ETH0], HIGH_IS_BAD), saved.totals()) == (before, totals)
+        saved.write([batch(1, *every_minute(5, 40.0)), batch(3, *every_minute(5, 60.0, start=10))])
+        assert [total.batches for total in saved.totals()] == [3]  # it goes on, and knows what it has

@@ -23,7 +23,7 @@ from collector.server import Evaluator, StoreThreads
 from collector.site_folder import Attestation, Document, Entry, Exemption, Maintenance, SiteFolder
 from collector.snapshot import Commands, Snapshot
 from collector.stores import AppliedBatch, Store, load_store
-from collector.web.serving import PageServer
+from collector.web.serving import Entrance, PageServer
 
 NOW = parse_time("2026-03-31T09:40:20+08:00")
 DAY = 86_400_000
@@ -403,8 +403,8 @@ def vouched(vouched_rules: Rules) -> Snapshot:
 class Serving:
     """A page server in a thread of its own, as a browser meets it; `shown` is what it shows, and may change."""
 
-    def __init__(self, shown: Snapshot | None) -> None:
-        self.shown = shown
+    def __init__(self, shown: Snapshot | None, entrance: Entrance = Entrance()) -> None:  # noqa: B008
+        self.shown, self._entrance = shown, entrance
         self.url = ""
         self._ready = threading.Event()
 
@@ -413,7 +413,7 @@ class Serving:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._server = PageServer(lambda: self.shown, 0, clock=lambda: NOW / 1000 + 20)
+        self._server = PageServer(lambda: self.shown, 0, clock=lambda: NOW / 1000 + 20, entrance=self._entrance)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._server.run())
             await self._server.started.wait()
@@ -444,7 +444,7 @@ class Serving:
 
 
 @pytest.fixture(scope="session")
-def serving() -> Callable[[Snapshot | None], Serving]:
+def serving() -> Callable[..., Serving]:
     return Serving
 
 

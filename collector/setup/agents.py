@@ -1,0 +1,98 @@
+"""Agents of a site: one folder each, ready to be carried away as one file, and their rights at the broker."""
+
+import io
+import tarfile
+from pathlib import Path
+
+from agent.errors import WrongCall
+from agent.language import say
+from collector.setup import site as at
+from collector.setup import written
+from collector.setup.broker_users import let_in, new_secret, shut_out
+from collector.setup.placing import Placer, read_text
+from collector.setup.site import SiteMade
+
+AGENTS = "agents"
+PASSWORD = "credentials/broker-password"  # noqa: S105 - the name of a file
+MODES = {"agent.yaml": 0o644, "ca.pem": 0o644, PASSWORD: 0o600}
+"""What an agent is given, and how it lies on the agent's machine."""
+
+
+class NameInUse(WrongCall):
+    """There is an agent of this name."""
+
+
+class NoSuchAgent(WrongCall):
+    """There is no agent of this name."""
+
+
+def agent_names(folder: Path) -> list[str]:
+    """The agents of a site that are whole, by name."""
+    return sorted(path.stem for path in (folder / AGENTS).glob("*.tar"))
+
+
+def add_agent(
+    placer: Placer,
+    made: SiteMade,
+    name: str,
+    role: str = "server",
+    state_directory: str | None = None,
+    here: str | None = None,
+) -> Path:
+    """Make an agent's folder, its bundle and its rights; gives the bundle. Raises NameInUse.
+
+    One that a kill left half-made is finished. role: of `written.SOURCES`. state_directory: where it keeps its spool, None for the system's usual place;
+    here: the same for one that is run from the folder itself, not from the bundle.
+    """
+    bundle = f"{AGENTS}/{name}.tar"
+    if (placer.folder / bundle).exists():
+        raise NameInUse(
+            say(
+                f"采集代理 '{name}' 已经有了，见 {placer.folder / bundle}；要重新发给它，请先 site remove-agent {name}",
+                f"there is an agent '{name}' already, see {placer.folder / bundle}; to make it anew, site remove-agent {name} first",
+            )
+        )
+    home = f"{AGENTS}/{name}"
+    authority = read_text(placer.folder / at.AUTHORITY).encode()
+    password = placer.keep_or_make(f"{home}/{PASSWORD}", lambda: f"{new_secret()}\n".encode())
+    carried = written.agent_configuration(made, name, role, state_directory).encode()
+    own = written.agent_configuration(made, name, role, here).encode() if here else carried
+    kept = placer.keep_or_make(f"{home}/agent.yaml", lambda: own)
+    texts = {
+        "agent.yaml": carried if here else kept,
+        "ca.pem": placer.keep_or_make(f"{home}/ca.pem", lambda: authority, 0o644),
+        PASSWORD: password,
+    }
+    let_in(placer, f"{made.site}/{name}", password.decode().strip())
+    placer.put(bundle, pack(name, texts))  # last: it says that the agent is whole
+    return placer.folder / bundle
+
+
+def remove_agent(placer: Placer, made: SiteMade, name: str) -> None:
+    """Take an agent's rights and folder away. Raises NoSuchAgent."""
+    known = shut_out(placer, f"{made.site}/{name}")
+    if not known and not (placer.folder / AGENTS / name).is_dir():
+        there = agent_names(placer.folder)
+        raise NoSuchAgent(
+            say(
+                f"没有采集代理 '{name}'，有的是：{'、'.join(there) or '无'}",
+                f"there is no agent '{name}'; there are: {', '.join(there) or 'none'}",
+            )
+        )
+    placer.remove(f"{AGENTS}/{name}.tar")
+    placer.remove(f"{AGENTS}/{name}")
+
+
+def pack(name: str, texts: dict[str, bytes]) -> bytes:
+    """A tar archive of one folder `name`, owned by root, the password readable by it alone."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for folder, mode in ((name, 0o755), (f"{name}/credentials", 0o700)):
+            member = tarfile.TarInfo(folder)
+            member.type, member.mode = tarfile.DIRTYPE, mode
+            archive.addfile(member)
+        for path, content in texts.items():
+            member = tarfile.TarInfo(f"{name}/{path}")
+            member.size, member.mode = len(content), MODES[path]
+            archive.addfile(member, io.BytesIO(content))
+    return held.getvalue()

@@ -1,0 +1,174 @@
+"""`site init`: makes what is missing of a site, one whole file after the other, and leaves what is there."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from agent.language import say
+from collector.page_password import hash_password
+from collector.setup import site as at
+from collector.setup import written
+from collector.setup.agents import add_agent, agent_names
+from collector.setup.authority import Pair, is_issued_by, is_pair, issue, make_authority, new_key, refuse_wrong_clock
+from collector.setup.broker_users import let_in, new_secret
+from collector.setup.placing import PART, Placer, read_text, unwritable
+from collector.setup.site import NoSite, SiteMade, find_site
+
+LOCK = ".lock"
+
+
+def make_site(folder: Path, wanted: SiteMade, agent: str, now: datetime, notice: Callable[[str], None]) -> Placer:
+    """Make or finish the site in `folder`; what was made and what was kept stands in the placer that it gives.
+
+    agent: the first agent, on the collector's own machine. Raises NoSite for a folder that holds another site or something
+    else, CannotPlace for a disk that takes nothing, AuthorityError for a clock that cannot be right.
+    """
+    refuse_wrong_clock(now)
+    placer = Placer(folder, notice)
+    placer.make_folder(folder)
+    with locked(folder):
+        refuse_foreign(folder, wanted)
+        placer.sweep()
+        placer.keep_or_make(at.MADE, lambda: msgspec.json.format(msgspec.json.encode(wanted)) + b"\n")
+        authority = _make_authority(placer, wanted, now)
+        for certificate, key in ((at.BROKER, at.BROKER_KEY), (at.PAGE, at.PAGE_KEY)):
+            make_leaf(placer, authority, certificate, key, wanted, now)
+        _make_secrets(placer, wanted)
+        _make_broker(placer, wanted)
+        _make_collector(placer, wanted)
+        _make_database(placer, wanted, agent)
+        if not agent_names(folder):
+            add_agent(placer, wanted, agent, here=f"../../{wanted.data}/agents/{agent}")
+    return placer
+
+
+def refuse_foreign(folder: Path, wanted: SiteMade) -> None:
+    """Raises NoSite unless the folder is empty or holds this very site."""
+    if (folder / at.MADE).exists():
+        found = find_site(folder)
+        if found != wanted:
+            raise NoSite(_explain_other(folder, found, wanted))
+        return
+    there = sorted(one.name for one in folder.iterdir() if one.name != LOCK and not one.name.startswith(PART))
+    if there:
+        shown = ", ".join(there[:3])
+        raise NoSite(
+            say(
+                f"{folder} 不是空的(有 {shown})，也不是本程序建的站点；请换一个目录",
+                f"{folder} is not empty (it has {shown}) and no site that this program made; choose another folder",
+            )
+        )
+
+
+def _explain_other(folder: Path, found: SiteMade, wanted: SiteMade) -> str:
+    ours, theirs = msgspec.to_builtins(wanted), msgspec.to_builtins(found)
+    told = "; ".join(f"{key}: {theirs[key]} ≠ {ours[key]}" for key in ours if ours[key] != theirs[key])
+    return say(
+        f"{folder} 中已有站点 '{found.site}'，与所说的不同({told})；请照原样运行，或换一个目录",
+        f"there is a site '{found.site}' in {folder} already, and it is not as told now ({told}); say it as before, or choose another folder",
+    )
+
+
+def _make_authority(placer: Placer, made: SiteMade, now: datetime) -> Pair:
+    key = placer.keep_or_make(at.AUTHORITY_KEY, new_key)
+    certificate = placer.keep_or_make(at.AUTHORITY, lambda: make_authority(key, made.site, now), 0o644)
+    return Pair(certificate, key)
+
+
+def make_leaf(placer: Placer, authority: Pair, certificate: str, key: str, made: SiteMade, now: datetime) -> None:
+    """A server's key and its certificate, where they are not there; one that is of another key or authority is made anew."""
+    own = placer.keep_or_make(key, new_key)
+    hosts = dict.fromkeys([*made.hosts, "localhost", "127.0.0.1"])
+
+    def fresh() -> bytes:
+        return issue(authority, own, made.hosts[0], list(hosts), now)
+
+    found = placer.keep_or_make(certificate, fresh, 0o644)
+    if not is_pair(Pair(found, own)) or not is_issued_by(found, authority.certificate):
+        placer.put(certificate, fresh(), 0o644)
+
+
+def _make_secrets(placer: Placer, made: SiteMade) -> None:
+    names = [
+        at.COLLECTOR_PASSWORD,
+        at.PAGE_PASSWORD,
+        at.METRICS_TOKEN,
+        at.INFLUX_ADMIN,
+        at.GRAFANA_ADMIN,
+        at.GRAFANA_READER,
+    ]
+    if made.influx == "1":
+        names.append(at.STORE_SECRET["1"])
+    else:
+        names.append(at.INFLUX_ADMIN_TOKEN)
+    for name in names:
+        placer.keep_or_make(name, lambda: f"{new_secret()}\n".encode())
+
+
+def _make_broker(placer: Placer, made: SiteMade) -> None:
+    folder = placer.folder
+    placer.keep_or_make(at.BROKER_CONF, lambda: written.broker_configuration(folder, made).encode(), 0o644)
+    placer.keep_or_make(at.RIGHTS, lambda: written.broker_rights(made).encode())
+    password = read_text(folder / at.COLLECTOR_PASSWORD).strip()
+    let_in(placer, "collector", password)
+
+
+def _make_collector(placer: Placer, made: SiteMade) -> None:
+    def text() -> bytes:
+        password = read_text(placer.folder / at.PAGE_PASSWORD).strip()
+        group = f"infravitals-{secrets.token_hex(16)}"
+        return written.collector_configuration(made, group, hash_password(password)).encode()
+
+    found = placer.keep_or_make(at.COLLECTOR, text)
+    if at.PAGE_PASSWORD in placer.made and at.COLLECTOR in placer.kept:  # restored without its secrets
+        fresh = hash_password(read_text(placer.folder / at.PAGE_PASSWORD).strip())
+        line = f"  password_scrypt: {json.dumps(fresh)}"
+        placer.put(at.COLLECTOR, re.sub(r"(?m)^  password_scrypt: .*$", lambda _: line, found.decode()).encode())
+    placer.keep_or_make("site/site.yaml", lambda: written.site_file(made).encode(), 0o644)
+    placer.make_folder(placer.folder / made.data)
+
+
+def _make_database(placer: Placer, made: SiteMade, agent: str) -> None:
+    folder = placer.folder
+    if made.influx == "1":
+        placer.keep_or_make("influxdb/influxdb.conf", lambda: written.influx_configuration(folder, made).encode())
+    else:
+        _make_containers(placer, made, agent)
+    placer.keep_or_make("grafana/grafana.ini", lambda: written.grafana_configuration(folder, made).encode())
+    source = "grafana/provisioning/datasources/infravitals.yaml"
+    placer.keep_or_make(source, lambda: written.grafana_source(folder, made).encode())
+    for name, text in written.grafana_pages(written.shipped_folder() / "grafana", folder):
+        placer.keep_or_make(name, text.encode)
+
+
+def _make_containers(placer: Placer, made: SiteMade, agent: str) -> None:
+    """What the compose file reads, and the folders that its services write: made here, or they would be root's."""
+    folder = placer.folder
+    placer.keep_or_make("influxdb/influxdb.env", lambda: written.influx_environment().encode())
+    owner = folder.stat()
+    whose = f"{owner.st_uid}:{owner.st_gid}"
+    placer.keep_or_make("compose.env", lambda: written.compose_environment(folder, made, agent, whose).encode())
+    for name in ("collector", "grafana", "influxdb2", "influxdb2-config", f"agents/{agent}"):
+        placer.make_folder(folder / made.data / name)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the site's lock: of two commands at once one waits. It ends with the process."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise unwritable(folder / LOCK, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,143 @@
+"""`site renew` and `site status`: fresh certificates in place of those that end soon, and what a site lacks."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from agent.errors import InfravitalsError
+from agent.language import say
+from collector.config import read_config
+from collector.setup import site as at
+from collector.setup.agents import AGENTS, PASSWORD, agent_names
+from collector.setup.authority import (
+    AuthorityError,
+    Pair,
+    is_issued_by,
+    is_pair,
+    issue,
+    new_key,
+    refuse_unfit_authority,
+    term_of,
+)
+from collector.setup.broker_users import is_password_of, read_lines
+from collector.setup.placing import Placer, read_text
+from collector.setup.site import SiteMade
+
+RENEWED_BEFORE = timedelta(days=60)
+"""What ends sooner is made anew by `renew`, and told by `status`."""
+
+State = Literal["good", "due", "bad"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing of a site. days_left: of a certificate, else None."""
+
+    what: str
+    state: State
+    text: str
+    days_left: int | None = None
+
+
+def renew(placer: Placer, made: SiteMade, now: datetime, *, all_of_them: bool) -> list[str]:
+    """Give new keys and certificates to the broker and the page where they end soon; gives the files. Raises AuthorityError."""
+    folder = placer.folder
+    authority = Pair(_bytes(folder / at.AUTHORITY), _bytes(folder / at.AUTHORITY_KEY))
+    refuse_unfit_authority(authority, now)
+    done = []
+    for certificate, key in ((at.BROKER, at.BROKER_KEY), (at.PAGE, at.PAGE_KEY)):
+        if all_of_them or not _is_lasting(folder, certificate, key, authority, now):
+            fresh = new_key()
+            hosts = list(dict.fromkeys([*made.hosts, "localhost", "127.0.0.1"]))
+            issued = issue(authority, fresh, made.hosts[0], hosts, now)
+            placer.put(key, fresh)
+            placer.put(certificate, issued, 0o644)
+            done.append(certificate)
+    return done
+
+
+def _is_lasting(folder: Path, certificate: str, key: str, authority: Pair, now: datetime) -> bool:
+    try:
+        pair = Pair((folder / certificate).read_bytes(), (folder / key).read_bytes())
+        is_ours = is_pair(pair) and is_issued_by(pair.certificate, authority.certificate)
+        return is_ours and term_of(pair.certificate).ends - now > RENEWED_BEFORE
+    except (OSError, AuthorityError):
+        return False
+
+
+def examine(folder: Path, made: SiteMade, now: datetime) -> Iterator[Finding]:
+    """Everything about a site that can be told from its folder."""
+    for name, key in ((at.AUTHORITY, at.AUTHORITY_KEY), (at.BROKER, at.BROKER_KEY), (at.PAGE, at.PAGE_KEY)):
+        yield _certificate(folder, name, key, now)
+    yield _configuration(folder)
+    yield _user(folder, "collector", at.COLLECTOR_PASSWORD)
+    for name in agent_names(folder):
+        yield _user(folder, f"{made.site}/{name}", f"{AGENTS}/{name}/{PASSWORD}")
+    for name in _unfinished(folder):
+        text = say(f"没有做完；再运行 site add-agent {name}", f"half-made; run site add-agent {name} again")
+        yield Finding(name, "bad", text)
+    for line in _strangers(folder, made):
+        text = say("消息服务器认识它，站点里却没有它的文件夹", "known to the broker, without a folder in the site")
+        yield Finding(line, "bad", text)
+
+
+def _certificate(folder: Path, name: str, key: str, now: datetime) -> Finding:
+    try:
+        certificate = _bytes(folder / name)
+        term = term_of(certificate)
+        if not is_pair(Pair(certificate, _bytes(folder / key))):
+            text = say("证书与私钥不配套；请运行 site renew", "certificate and key are not of one pair; run site renew")
+            return Finding(name, "bad", text)
+    except InfravitalsError as error:
+        return Finding(name, "bad", str(error))
+    days = (term.ends - now).days
+    if now < term.begins:
+        text = say(
+            f"{term.begins:%Y-%m-%d %H:%M} 起才有效：时钟不对？",
+            f"begins at {term.begins:%Y-%m-%d %H:%M}: is the clock wrong?",
+        )
+        return Finding(name, "bad", text, days)
+    if now > term.ends:
+        return Finding(name, "bad", say(f"已于 {term.ends:%Y-%m-%d} 到期", f"ended on {term.ends:%Y-%m-%d}"), days)
+    state: State = "due" if term.ends - now <= RENEWED_BEFORE else "good"
+    more = say("；请运行 site renew", "; run site renew") if state == "due" and name != at.AUTHORITY else ""
+    return Finding(name, state, say(f"还有 {days} 天到期", f"{days} days left") + more, days)
+
+
+def _configuration(folder: Path) -> Finding:
+    try:
+        read_config(folder / at.COLLECTOR)
+    except InfravitalsError as error:
+        return Finding(at.COLLECTOR, "bad", str(error).splitlines()[0])
+    return Finding(at.COLLECTOR, "good", say("没有问题", "in order"))
+
+
+def _user(folder: Path, user: str, secret: str) -> Finding:
+    try:
+        password = read_text(folder / secret).strip()
+    except InfravitalsError as error:
+        return Finding(user, "bad", str(error))
+    if any(line.startswith(f"{user}:") and is_password_of(line, password) for line in read_lines(folder)):
+        return Finding(user, "good", say("可登录消息服务器", "may log in to the broker"))
+    return Finding(
+        user,
+        "bad",
+        say("消息服务器不认识它的密码；再运行 site init", "the broker does not know its password; run site init again"),
+    )
+
+
+def _unfinished(folder: Path) -> list[str]:
+    there = {path.name for path in (folder / AGENTS).glob("*") if path.is_dir()}
+    return sorted(there - set(agent_names(folder)))
+
+
+def _strangers(folder: Path, made: SiteMade) -> list[str]:
+    known = {"collector", *(f"{made.site}/{name}" for name in [*agent_names(folder), *_unfinished(folder)])}
+    users = [line.partition(":")[0] for line in read_lines(folder)]
+    return [user for user in users if user not in known and not user.startswith("collector-")]
+
+
+def _bytes(path: Path) -> bytes:
+    return read_text(path).encode()

@@ -1,0 +1,258 @@
+"""Agents join, are revoked, and certificates are renewed, at a real broker that is started from the site's own folder."""
+
+import asyncio
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from servers import Daemon, answers, free_port, program, until, until_async
+from unprivileged import open_folder, run_unprivileged
+
+from agent import language
+from agent.certificates import ask_expiry
+from agent.config import read_config
+from agent.errors import LinkError
+from agent.mqtt import MqttLink
+from agent.wire import Address
+from collector.cli import main
+from collector.setup.agents import NameInUse, add_agent, agent_names
+from collector.setup.authority import AuthorityError, new_key
+from collector.setup.broker_users import reload_broker
+from collector.setup.making import make_site
+from collector.setup.placing import Placer
+from collector.setup.site import SiteMade
+from collector.setup.upkeep import examine, renew
+
+
+@pytest.fixture(autouse=True)
+def _english() -> Iterator[None]:
+    language.choose("en")
+    yield
+    language.choose(None)
+
+
+class SiteBroker(Daemon):
+    """mosquitto as a site's folder says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.site = folder / "site"
+        self.made = SiteMade(
+            site="north", hosts=("localhost",), broker_port=free_port(), broker_address="127.0.0.1", owner="root"
+        )
+        make_site(self.site, self.made, "first", datetime.now(UTC), lambda name: None)
+        argv = [program("mosquitto", "mosquitto"), "-c", self.site / "mosquitto" / "mosquitto.conf"]
+        super().__init__(argv, folder, lambda: answers(self.made.broker_port) and self.said(" running"))
+
+    def said(self, words: str) -> int:
+        return self.log.read_text(errors="replace").count(words)
+
+    def link(self, name: str) -> MqttLink:
+        """The link of an agent as its folder says."""
+        return MqttLink(read_config(self.site / "agents" / name / "agent.yaml").broker, Address("north", name))
+
+    async def lets_in(self, name: str) -> bool:
+        try:
+            async with self.link(name).session() as session:
+                await session.send(b"{}", "boot-a", 0, 0)
+        except LinkError:
+            return False
+        return True
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[SiteBroker]:
+    with SiteBroker(tmp_path) as running:
+        yield running
+
+
+def run(*words: str, broker: SiteBroker) -> int:
+    return main(["site", *words, "--dir", str(broker.site), "--lang", "en"])
+
+
+async def test_agent_joins_a_running_broker_and_is_revoked_from_it(
+    broker: SiteBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await broker.lets_in("first")
+    assert run("add-agent", "his-db-1", broker=broker) == 0
+    assert "the broker has been told to reload" in capsys.readouterr().out
+    await until_async(lambda: broker.lets_in("his-db-1"))
+    kept = broker.link("his-db-1")
+    async with broker.link("first").session():
+        assert run("remove-agent", "his-db-1", broker=broker) == 0
+        await until_async(lambda: broker.said("Reloading config") >= 2)
+        with pytest.raises(LinkError):
+            async with kept.session() as session:
+                await session.send(b"{}", "boot-a", 0, 0)
+    assert await broker.lets_in("first")
+    assert agent_names(broker.site) == ["first"]
+    assert not (broker.site / "agents" / "his-db-1").exists()
+
+
+def test_second_of_two_equal_names_is_refused_and_the_first_keeps_its_password(broker: SiteBroker) -> None:
+    secret = broker.site / "agents" / "first" / "credentials" / "broker-password"
+    before = secret.read_text()
+    with pytest.raises(NameInUse, match="there is an agent 'first' already"):
+        add_agent(Placer(broker.site), broker.made, "first")
+    assert run("add-agent", "first", broker=broker) == 2
+    assert secret.read_text() == before
+
+
+def test_unknown_agent_is_told_with_those_there_are(broker: SiteBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("remove-agent", "his-db-9", broker=broker) == 2
+    assert capsys.readouterr().err == "there is no agent 'his-db-9'; there are: first\n"
+
+
+def test_bundle_unpacks_to_an_agent_that_may_be_run_where_it_lies(broker: SiteBroker, tmp_path: Path) -> None:
+    assert run("add-agent", "his-db-1", broker=broker) == 0
+    with tarfile.open(fileobj=io.BytesIO((broker.site / "agents" / "his-db-1.tar").read_bytes())) as bundle:
+        members = {member.name: (member.mode, member.uid) for member in bundle}
+        bundle.extractall(tmp_path, filter="tar")
+    assert members == {
+        "his-db-1": (0o755, 0),
+        "his-db-1/credentials": (0o700, 0),
+        "his-db-1/agent.yaml": (0o644, 0),
+        "his-db-1/ca.pem": (0o644, 0),
+        "his-db-1/credentials/broker-password": (0o600, 0),
+    }
+    config = read_config(tmp_path / "his-db-1" / "agent.yaml")
+    link = MqttLink(config.broker, Address("north", "his-db-1"))
+
+    async def send() -> None:
+        async with link.session() as session:
+            await session.send(b"{}", "boot-a", 0, 0)
+
+    asyncio.run(send())
+
+
+async def test_renewed_certificate_meets_new_connections_and_breaks_no_old_one(broker: SiteBroker) -> None:
+    config = read_config(broker.site / "agents" / "first" / "agent.yaml")
+    before = ask_expiry(config.broker)
+    assert renew(Placer(broker.site), broker.made, datetime.now(UTC), all_of_them=False) == []
+    async with broker.link("first").session() as session:
+        later = datetime.now(UTC) + timedelta(hours=1)  # so that the new one's term is another
+        assert len(renew(Placer(broker.site), broker.made, later, all_of_them=True)) == 2
+        assert reload_broker(broker.site)
+        await until_async(lambda: asyncio.to_thread(lambda: ask_expiry(config.broker) > before))
+        await session.send(b"{}", "boot-a", 0, 0)
+    assert await broker.lets_in("first")
+
+
+def test_what_ends_within_sixty_days_is_renewed_without_being_asked(broker: SiteBroker) -> None:
+    later = datetime.now(UTC) + timedelta(days=700)
+    assert renew(Placer(broker.site), broker.made, later, all_of_them=False) == [
+        "mosquitto/certs/broker.pem",
+        "collector/page.pem",
+    ]
+
+
+def test_clock_before_the_authority_is_a_sentence_and_changes_nothing(broker: SiteBroker) -> None:
+    certificate = broker.site / "mosquitto" / "certs" / "broker.pem"
+    before = certificate.read_bytes()
+    earlier = datetime.now(UTC) - timedelta(days=30)
+    with pytest.raises(AuthorityError, match="before the authority begins at"):
+        renew(Placer(broker.site), broker.made, earlier, all_of_them=True)
+    with pytest.raises(AuthorityError, match="the authority ended on"):
+        renew(Placer(broker.site), broker.made, earlier + timedelta(days=4000), all_of_them=True)
+    assert certificate.read_bytes() == before
+
+
+def test_agent_that_a_kill_left_half_made_is_told_and_finished(
+    broker: SiteBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = broker.site / "agents" / "half" / "credentials"
+    folder.mkdir(parents=True)
+    assert run("status", broker=broker) == 1
+    assert "✕ half: half-made; run site add-agent half again" in capsys.readouterr().out
+    assert run("add-agent", "half", broker=broker) == 0
+    assert run("status", broker=broker) == 0
+    until(lambda: asyncio.run(broker.lets_in("half")))
+
+
+def everything_is_of(folder: Path, user: int) -> bool:
+    return {path.stat().st_uid for path in folder.rglob("*")} == {user}
+
+
+@pytest.mark.parametrize("starter", [["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], []])
+def test_site_of_an_ordinary_user_is_run_by_that_user_and_root_may_add_to_it(starter: list[str]) -> None:
+    with open_folder() as home:
+        home.chmod(0o777)
+        port = free_port()
+        site = home / "hospital"
+        words = ["--name", "north", "--host", "localhost", "--agent", "first", "--broker-port", port]
+        code, _, complaints = run_unprivileged("site", "init", "--dir", site, *words)
+        assert code == 0, complaints
+        assert everything_is_of(site, 65534)
+        for word in starter[:1]:
+            program(word, "util-linux")
+        argv = [*starter, program("mosquitto", "mosquitto"), "-c", site / "mosquitto" / "mosquitto.conf"]
+        with Daemon(argv, home, lambda: answers(port)) as broker:
+            until(lambda: " running" in broker.log.read_text())
+            assert main(["site", "add-agent", "second", "--dir", str(site), "--lang", "en"]) == 0
+            assert everything_is_of(site, 65534)
+            for name in ("first", "second"):
+                link = MqttLink(read_config(site / "agents" / name / "agent.yaml").broker, Address("north", name))
+                until(lambda: asyncio.run(can_send(link)))  # noqa: B023 - called before the next one
+
+
+async def can_send(link: MqttLink) -> bool:
+    try:
+        async with link.session() as session:
+            await session.send(b"{}", "boot-a", 0, 0)
+    except LinkError:
+        return False
+    return True
+
+
+def killed_after(folder: Path, made: SiteMade, name: str, number: int) -> None:
+    """Add an agent in a process that ends as by kill -9 when `number` files are in place."""
+    child = os.fork()
+    if child == 0:
+        left = [number]
+
+        def count(path: str) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+
+        add_agent(Placer(folder, count), made, name)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_agent_killed_at_any_write_is_finished_by_the_same_command(tmp_path: Path) -> None:
+    made = SiteMade(site="north", hosts=("localhost",))
+    make_site(tmp_path / "site", made, "first", datetime.now(UTC), lambda name: None)
+    for number in range(5):
+        name = f"killed-{number}"
+        killed_after(tmp_path / "site", made, name, number)
+        assert name not in agent_names(tmp_path / "site")
+        add_agent(Placer(tmp_path / "site"), made, name)
+    assert [one for one in examine(tmp_path / "site", made, datetime.now(UTC)) if one.state == "bad"] == []
+
+
+def test_pair_that_a_kill_left_half_renewed_is_told_and_mended(tmp_path: Path) -> None:
+    made = SiteMade(site="north", hosts=("localhost",))
+    make_site(tmp_path, made, "first", datetime.now(UTC), lambda name: None)
+    (tmp_path / "mosquitto" / "certs" / "broker.key").write_bytes(new_key())
+    [found] = [one for one in examine(tmp_path, made, datetime.now(UTC)) if one.state == "bad"]
+    assert found.text == "certificate and key are not of one pair; run site renew"
+    assert renew(Placer(tmp_path), made, datetime.now(UTC), all_of_them=False) == ["mosquitto/certs/broker.pem"]
+    assert [one for one in examine(tmp_path, made, datetime.now(UTC)) if one.state != "good"] == []
+
+
+def test_gateway_is_told_where_its_devices_go(broker: SiteBroker) -> None:
+    assert run("add-agent", "gateway-1", "--role", "gateway", broker=broker) == 0
+    path = broker.site / "agents" / "gateway-1" / "agent.yaml"
+    assert "infravitals-agent sample snmp_device" in path.read_text()
+    assert {section.name for section in read_config(path).sources} == {
+        "host_clock",
+        "host_cpu",
+        "host_disk",
+        "host_memory",
+        "host_network",
+        "host_uptime",
+    }

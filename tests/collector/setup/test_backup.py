@@ -1,0 +1,230 @@
+"""A backup of real data, beside a running collector too, gives the same scorecards where it is restored; a damaged one gives nothing."""
+
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from servers import free_port, program, until
+
+from agent import language
+from collector.beside import find_place
+from collector.cli import main
+from collector.setup.backup import back_up, restore
+from collector.setup.making import make_site
+from collector.setup.site import SiteMade
+from collector.setup.upkeep import examine
+
+ENVIRONMENT = {**os.environ, "INFRAVITALS_LANG": "en"}
+
+
+@pytest.fixture(autouse=True)
+def _english() -> Iterator[None]:
+    language.choose("en")
+    yield
+    language.choose(None)
+
+
+def run(*words: str | Path) -> str:
+    """A command of its own process; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "collector.cli", *map(str, words)], capture_output=True, env=ENVIRONMENT, timeout=120
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def card(data: Path, moment: str) -> str:
+    return run("score", "--as-of", moment, "--format", "json", "--data-dir", data)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of `up --once`, twice, with a site folder."""
+    data = tmp_path_factory.mktemp("gathered") / "data"
+    (data / "site").mkdir(parents=True)
+    (data / "site" / "site.yaml").write_text("# site.yaml\ntitle: North\n")
+    for _ in range(2):
+        run("up", "--once", "--data-dir", data, "--format", "json")
+    return data
+
+
+def test_restored_data_give_the_same_scorecard_to_the_byte(gathered: Path, tmp_path: Path) -> None:
+    moment = now()
+    before = card(gathered, moment)
+    archive = tmp_path / "saved.tar.gz"
+    said = run("backup", "--data-dir", gathered, "--to", archive)
+    assert said.startswith(f"{archive}: ")
+    assert archive.stat().st_mode & 0o777 == 0o600
+    moved = gathered.with_name("moved")
+    gathered.rename(moved)  # so that nothing of the old place can help
+    try:
+        assert "every digest agrees" in run("restore", archive, "--dir", tmp_path / "back")
+        after = card(tmp_path / "back", moment)
+    finally:
+        moved.rename(gathered)
+    assert json.loads(before)["criteria" if "criteria" in json.loads(before) else "nodes"]
+    assert after == before
+    assert (tmp_path / "back" / "site" / "site.yaml").read_text() == "# site.yaml\ntitle: North\n"
+    assert not list(gathered.glob(".part-*"))
+
+
+def test_backup_beside_a_running_collector_is_of_one_moment(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    words = [sys.executable, "-m", "collector.cli", "up", "--data-dir", str(data), "--port", str(free_port())]
+    with (tmp_path / "up.log").open("wb") as log:
+        up = subprocess.Popen(words, env=ENVIRONMENT, stdout=log, stderr=log)
+    try:
+        until(lambda: b"telemetry-completeness" in (tmp_path / "up.log").read_bytes(), 60)
+        moment = now()
+        run("backup", "--data-dir", data, "--to", tmp_path / "saved.tar.gz")
+        before = card(data, moment)
+        run("restore", tmp_path / "saved.tar.gz", "--dir", tmp_path / "back")
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(30) == 0
+    finally:
+        up.kill()
+        up.wait()
+    assert card(tmp_path / "back", moment) == before
+
+
+@pytest.fixture
+def archive(gathered: Path, tmp_path: Path) -> Path:
+    assert main(["backup", "--data-dir", str(gathered), "--to", str(tmp_path / "saved.tar.gz")]) == 0
+    return tmp_path / "saved.tar.gz"
+
+
+def refused(archive: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What is said of an archive that cannot be restored; nothing of it is left."""
+    capsys.readouterr()
+    folder = archive.parent / "back"
+    assert main(["restore", str(archive), "--dir", str(folder), "--lang", "en"]) != 0
+    assert not folder.exists() and not list(archive.parent.glob(".part-*"))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_cut_off_archive_is_a_sentence(archive: Path, share: float, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: int(len(whole) * share)])
+    assert "is cut off or damaged, nothing was restored; take another backup" in refused(archive, capsys)
+
+
+def test_changed_byte_is_found(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = bytearray(gzip.decompress(archive.read_bytes()))
+    plain[plain.index(b"title: North")] ^= 1
+    archive.write_bytes(gzip.compress(bytes(plain)))
+    assert "site/site.yaml in" in refused(archive, capsys)
+
+
+def test_file_that_is_none_of_ours_is_told(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive.write_bytes(b"hello")
+    assert "is no backup of this program" in refused(archive, capsys)
+    with tarfile.open(archive, "w:gz") as other:
+        other.add(__file__, "x")
+    assert "is no backup of this program" in refused(archive, capsys)
+    archive.unlink()
+    assert "cannot read" in refused(archive, capsys)
+
+
+def test_archive_cannot_reach_out_of_its_folder(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with tarfile.open(archive) as old:
+        manifest = json.loads(old.extractfile("manifest.json").read())  # type: ignore[union-attr]
+    manifest["files"] = [{"name": "../evil", "bytes": 0, "sha256": "", "mode": 420}]
+    evil = archive.parent / "manifest.json"
+    evil.write_text(json.dumps(manifest))
+    with tarfile.open(archive, "w:gz") as new:
+        new.add(evil, "manifest.json")
+        new.addfile(tarfile.TarInfo("../evil"))
+    assert "is not what its manifest says (../evil)" in refused(archive, capsys)
+    assert not (archive.parent / "evil").exists()
+
+
+def test_nothing_is_written_over(archive: Path, gathered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = archive.read_bytes()
+    assert main(["backup", "--data-dir", str(gathered), "--to", str(archive)]) == 2
+    assert archive.read_bytes() == before
+    (archive.parent / "back").mkdir()
+    (archive.parent / "back" / "thesis.txt").write_text("mine")
+    assert main(["restore", str(archive), "--dir", str(archive.parent / "back")]) == 2
+    assert [path.name for path in (archive.parent / "back").iterdir()] == ["thesis.txt"]
+
+
+def test_full_disk_is_a_sentence_and_leaves_nothing(
+    archive: Path, gathered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = archive.parent / "disk"
+    disk.mkdir()
+    subprocess.run([program("mount", "mount"), "-t", "tmpfs", "-o", "size=8k", "none", disk], check=True)
+    try:
+        capsys.readouterr()
+        assert main(["backup", "--data-dir", str(gathered), "--to", str(disk / "a.tar.gz"), "--lang", "en"]) == 1
+        assert "does not fit: the disk is full" in capsys.readouterr().err
+        assert main(["restore", str(archive), "--dir", str(disk / "back"), "--lang", "en"]) == 1
+        assert "does not fit: the disk is full" in capsys.readouterr().err
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run([program("umount", "mount"), "-l", disk], check=True)
+
+
+SITE = SiteMade(site="north", hosts=("mqtt.hospital.local",))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    make_site(tmp_path / "hospital", SITE, "his-db-1", datetime.now(UTC), lambda name: None)
+    path = tmp_path / "hospital" / "collector" / "collector.yaml"
+    text = path.read_text()
+    begin, end = text.index("store:\n"), text.index("# 127.0.0.1 之外")
+    path.write_text(text[:begin] + "store: {kind: duckdb}\n\n" + text[end:])
+    (tmp_path / "hospital" / "data" / "collector").mkdir(mode=0o700)
+    return tmp_path / "hospital"
+
+
+@pytest.mark.parametrize("with_keys", [True, False])
+def test_site_is_whole_again_elsewhere(made: Path, tmp_path: Path, with_keys: bool) -> None:
+    archive, back = tmp_path / "saved.tar.gz", tmp_path / "back"
+    keys = ["--with-keys"] if with_keys else []
+    run("backup", "-c", made / "collector" / "collector.yaml", "--to", archive, *keys)
+    secret = (made / "collector" / "credentials" / "broker-password").read_text().strip()
+    held = gzip.decompress(archive.read_bytes())
+    assert (secret.encode() in held) == with_keys
+    assert (b"PRIVATE KEY" in held) == with_keys
+    shutil.rmtree(made)
+    run("restore", archive, "--dir", back)
+    if not with_keys:
+        run("site", "init", "--dir", back, "--name", "north")
+    else:
+        assert (back / "collector" / "credentials" / "broker-password").read_text().strip() == secret
+        assert "nothing was changed" in run("site", "init", "--dir", back, "--name", "north")
+    assert [one for one in examine(back, SITE, datetime.now(UTC)) if one.state == "bad"] == []
+    assert str(made) not in (back / "mosquitto" / "mosquitto.conf").read_text()
+    assert f"certfile {back}/mosquitto/certs/broker.pem" in (back / "mosquitto" / "mosquitto.conf").read_text()
+    assert (back / "collector" / "credentials").stat().st_mode & 0o777 == 0o700
+
+
+def test_progress_rises_to_the_whole(gathered: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    archive = tmp_path / "saved.tar.gz"
+    place = find_place(None, gathered)
+    manifest = back_up(place, None, archive, with_keys=False, progress=lambda done, total: told.append((done, total)))
+    whole = sum(one.bytes for one in manifest.files)
+    assert told == sorted(told) and told[-1] == (whole, whole)
+    told.clear()
+    restore(archive, tmp_path / "back", lambda done, total: told.append((done, total)))
+    assert told == sorted(told) and told[-1] == (whole, whole)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "back").rglob("*.duckdb")} == {0o600}

@@ -1,0 +1,250 @@
+"""`site init`: whole or not at all, killed at every write, on a full disk, twice, beside what is another's."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from servers import program
+
+from agent import language
+from agent.config import read_config as read_agent
+from agent.documents import read_document
+from agent.secrets import explain_unfit
+from collector.cli import main
+from collector.config import read_config
+from collector.page_password import is_password
+from collector.setup.agents import agent_names
+from collector.setup.authority import AuthorityError
+from collector.setup.making import make_site
+from collector.setup.placing import CannotPlace
+from collector.setup.site import NoSite, SiteMade
+from collector.setup.upkeep import examine
+from collector.setup.written import grafana_pages, shipped_folder
+
+SITE = SiteMade(site="north", hosts=("mqtt.hospital.local", "10.1.2.3"))
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _english() -> Iterator[None]:
+    language.choose("en")
+    yield
+    language.choose(None)
+
+
+def quiet(name: str) -> None:
+    """Nobody watches the writes."""
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file with what it holds."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def bad_findings(folder: Path) -> list[str]:
+    return [f"{one.what}: {one.text}" for one in examine(folder, SITE, NOW) if one.state == "bad"]
+
+
+def test_made_twice_nothing_changes(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    made = make_site(folder, SITE, "his-db-1", NOW, quiet).made
+    before = digests(folder)
+    assert set(made) == set(before)
+    assert make_site(folder, SITE, "his-db-1", NOW, quiet).made == []
+    assert digests(folder) == before
+    assert bad_findings(folder) == []
+    assert agent_names(folder) == ["his-db-1"]
+    assert read_config(folder / "collector" / "collector.yaml").site == "north"
+    assert read_agent(folder / "agents" / "his-db-1" / "agent.yaml").agent == "his-db-1"
+
+
+def test_killed_at_any_write_the_next_run_finishes(tmp_path: Path) -> None:
+    whole = list(digests_after(tmp_path / "whole"))
+    for number in range(len(whole)):
+        folder = tmp_path / f"killed-{number}"
+        killed_after(folder, number)
+        assert len(digests(folder)) == number + 1  # what was made, and one that is not in its place yet
+        make_site(folder, SITE, "his-db-1", NOW, quiet)
+        assert list(digests(folder)) == whole
+        assert bad_findings(folder) == []
+
+
+def digests_after(folder: Path) -> dict[str, str]:
+    make_site(folder, SITE, "his-db-1", NOW, quiet)
+    return digests(folder)
+
+
+def killed_after(folder: Path, number: int) -> None:
+    """Make a site in a process that ends as by kill -9 when `number` files are in place and the next is written beside its own."""
+    child = os.fork()
+    if child == 0:
+        left = [number]
+
+        def count(name: str) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+
+        make_site(folder, SITE, "his-db-1", NOW, count)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 pages."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount, umount = program("mount", "mount"), program("umount", "mount")
+    subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "none", folder], check=True)
+    yield folder
+    subprocess.run([umount, "-l", folder], check=True)
+
+
+def test_full_disk_is_a_sentence_and_leaves_no_half(small_disk: Path) -> None:
+    folder = small_disk / "site"
+    with pytest.raises(CannotPlace, match=r"^.* does not fit: the disk is full; make room and run it again") as told:
+        make_site(folder, SITE, "his-db-1", NOW, quiet)
+    assert "\n" not in str(told.value)
+    assert not list(folder.rglob(".part-*"))
+    assert all(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    subprocess.run([program("mount", "mount"), "-o", "remount,size=1m", small_disk], check=True)
+    make_site(folder, SITE, "his-db-1", NOW, quiet)
+    assert bad_findings(folder) == []
+
+
+def test_folder_that_is_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(NoSite, match=r"is not empty \(it has thesis.txt\)"):
+        make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    assert list(digests(tmp_path)) == ["thesis.txt"]
+
+
+def test_another_site_of_the_folder_is_refused(tmp_path: Path) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    before = digests(tmp_path)
+    other = SiteMade(site="south", hosts=SITE.hosts)
+    with pytest.raises(NoSite, match=r"there is a site 'north' in .* already, and it is not as told now"):
+        make_site(tmp_path, other, "his-db-1", NOW, quiet)
+    assert digests(tmp_path) == before
+
+
+def test_clock_that_was_never_set_is_a_sentence_and_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(AuthorityError, match="this machine's clock says 1970-01-01, which cannot be"):
+        make_site(tmp_path / "site", SITE, "his-db-1", datetime(1970, 1, 1, tzinfo=UTC), quiet)
+    assert not (tmp_path / "site").exists()
+
+
+def test_certificate_that_is_of_another_key_is_made_anew(tmp_path: Path) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    (tmp_path / "mosquitto" / "certs" / "broker.key").unlink()
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    verify = ["verify", "-x509_strict", "-purpose", "sslserver", "-attime", str(int(NOW.timestamp()))]
+    for name in ("-verify_hostname mqtt.hospital.local", "-verify_ip 10.1.2.3", "-verify_hostname localhost"):
+        words = [program("openssl", "openssl"), *verify, *name.split(), "-CAfile", "ca/ca.pem"]
+        for certificate in ("mosquitto/certs/broker.pem", "collector/page.pem"):
+            subprocess.run([*words, certificate], cwd=tmp_path, check=True, capture_output=True)
+
+
+def secrets_of(folder: Path) -> dict[str, str]:
+    names = [path for path in folder.rglob("*") if path.parent.name == "credentials" or path.suffix == ".password"]
+    return {str(path.relative_to(folder)): path.read_text().strip() for path in names}
+
+
+def test_every_secret_is_its_own_long_and_for_its_owner_alone(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make_site(tmp_path / name, SITE, "his-db-1", NOW, quiet)
+    found = [*secrets_of(tmp_path / "one").values(), *secrets_of(tmp_path / "two").values()]
+    assert len(found) == len(set(found)) == 16
+    assert all(len(text) >= 32 and explain_unfit(text) is None for text in found)
+    shown = {path: path.stat().st_mode & 0o777 for path in (tmp_path / "one").rglob("*")}
+    assert {mode for path, mode in shown.items() if path.is_dir()} == {0o700}
+    assert {
+        mode for path, mode in shown.items() if str(path.relative_to(tmp_path / "one")) in secrets_of(tmp_path / "one")
+    } == {0o600}
+    told = [
+        path
+        for path in (tmp_path / "one").rglob("*")
+        if path.is_file() and path.suffix in (".yaml", ".ini", ".conf", ".json")
+    ]
+    assert not [path for path in told for text in found if text in path.read_text()]
+
+
+def test_command_says_what_is_next_and_that_nothing_is_left_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["site", "init", "--dir", str(tmp_path / "site"), "--name", "north", "--lang", "en"]
+    assert main([*words, "--host", "mqtt.hospital.local"]) == 0
+    said = capsys.readouterr().out
+    assert f"mosquitto -c {tmp_path}/site/mosquitto/mosquitto.conf" in said
+    assert not [text for text in secrets_of(tmp_path / "site").values() if text in said]
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/site: the site is whole, nothing was changed\n"
+    assert main([*words, "--host", "other.local"]) == 2
+    assert main(["site", "status", "--dir", str(tmp_path / "site"), "--lang", "en"]) == 0
+    assert "✓ mosquitto/certs/broker.pem: 7" in capsys.readouterr().out
+    assert main(["site", "add-agent", "x", "--dir", str(tmp_path), "--lang", "en"]) == 2
+    assert f"there is no site in {tmp_path}; run infravitals site init" in capsys.readouterr().err
+
+
+def test_dashboards_and_alerts_lie_where_the_site_s_grafana_looks(tmp_path: Path) -> None:
+    shipped = tmp_path / "shipped"
+    for name, text in (
+        ("provisioning/dashboards/infravitals.yaml", "path: /var/lib/grafana/infravitals/dashboards/zh\n"),
+        ("provisioning/alerting/infravitals.yaml", "groups: []\n"),
+        ("provisioning/datasources/infravitals.yaml", "datasources: []\n"),
+        ("dashboards/zh/readiness.json", "{}"),
+    ):
+        (shipped / name).parent.mkdir(parents=True)
+        (shipped / name).write_text(text)
+    assert dict(grafana_pages(shipped, tmp_path / "site")) == {
+        "grafana/provisioning/dashboards/infravitals.yaml": f"path: {tmp_path}/site/grafana/dashboards/zh\n",
+        "grafana/provisioning/alerting/infravitals.yaml": "groups: []\n",
+        "grafana/dashboards/zh/readiness.json": "{}",
+    }
+
+
+def test_everything_that_is_shipped_for_grafana_is_in_the_site(tmp_path: Path) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    shipped = shipped_folder() / "grafana"
+    due = {name for name, _ in grafana_pages(shipped, tmp_path)} | {"grafana/grafana.ini", f"grafana/{SOURCE}"}
+    assert {name for name in digests(tmp_path) if name.startswith("grafana/") and not name.endswith(".password")} == due
+    source = read_document(tmp_path / "grafana" / SOURCE).value["datasources"][0]
+    assert (source["uid"], source["user"], source["jsonData"]["dbName"]) == ("infravitals", "grafana", "infravitals")
+    assert source["secureJsonData"]["password"] == f"$__file{{{tmp_path}/grafana/influx.password}}"
+
+
+SOURCE = "provisioning/datasources/infravitals.yaml"
+
+
+def test_new_password_of_the_page_is_made_where_the_old_one_was_taken_away(tmp_path: Path) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    before = digests(tmp_path)
+    old = (tmp_path / "collector" / "page.password").read_text().strip()
+    (tmp_path / "collector" / "page.password").unlink()
+    assert make_site(tmp_path, SITE, "his-db-1", NOW, quiet).made == [
+        "collector/page.password",
+        "collector/collector.yaml",
+    ]
+    kept = read_config(tmp_path / "collector" / "collector.yaml").page.password_scrypt or ""
+    new = (tmp_path / "collector" / "page.password").read_text().strip()
+    assert new != old
+    assert is_password(kept, new) and not is_password(kept, old)
+    changed = {name for name, digest in digests(tmp_path).items() if before[name] != digest}
+    assert changed == {"collector/page.password", "collector/collector.yaml"}
+
+
+def test_file_of_the_site_that_was_spoilt_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    (tmp_path / "made.json").write_text("{")
+    assert main(["site", "status", "--dir", str(tmp_path), "--lang", "en"]) == 2
+    said = capsys.readouterr().err
+    assert "is not as this program wrote it" in said and said.count("\n") == 1
