@@ -22,7 +22,8 @@ from collector.site_written import (
 
 ZONE = ZoneInfo("Asia/Shanghai")
 HEAD = "# 模拟数据，由 infravitals demo 写出 / simulated data, written by infravitals demo\n"
-WEEK = {"days": {"mon-fri": ["08:00-12:00", "14:00-18:00"]}}
+BUSY = {"days": {"mon-fri": ["08:00-12:00", "14:00-18:00"]}}
+CONSULTING = {"days": {"mon-fri": ["09:00-12:00"]}}
 NEVER_ATTESTED = ("ev-ransomware-playbook", "ev-telemed-ups", "ev-media-inventory")
 """What this hospital has no paper for."""
 RUNS_OUT = ("ev-drill-report", "ev-pentest-report")
@@ -37,7 +38,7 @@ def write_folder(folder: Path, story: Story, book: Rulebook) -> None:
     files: Mapping[str, object] = {
         SITE: {"title": _title(TITLE), "time_zone": ZONE.key},
         REGISTER: _register(story),
-        CALENDARS: {"service-hours": WEEK, "busy": WEEK},
+        CALENDARS: {"service-hours": CONSULTING, "busy": BUSY},
         ATTESTATIONS: list(_attestations(folder, story, book)),
     }
     for name, content in files.items():

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.points import Point, Value
 from collector.demo import curves
@@ -24,6 +25,9 @@ from collector.simulated import SOURCE
 
 FIVE_MINUTES_MS = 5 * MINUTE_MS
 DENSE_MS = MINUTE_MS
+BUSY = ((8, 12), (14, 18))
+CONSULTING = ((9, 12),)
+"""Hours of the working days: of the wards, of telemedicine."""
 Labels = Mapping[str, Value]
 
 
@@ -31,7 +35,7 @@ Labels = Mapping[str, Value]
 class Series:
     """One series. close: spans that are sampled every minute. silent: when nothing came.
 
-    is_working_hours: only these are sampled. is_working_minutes: these are sampled every minute.
+    is_working_hours: only the wards' are sampled. is_working_minutes: telemedicine's are sampled every minute.
     """
 
     agent: str
@@ -59,21 +63,23 @@ class Series:
     def _times(self, start: int, end: int) -> Times:
         times = np.arange(start + -start % self.step_ms, end, self.step_ms, dtype=np.int64)
         if self.is_working_hours:
-            times = times[_is_service(times)]
+            times = times[_is_working(times, *BUSY)]
         if self.is_working_minutes:
             every = np.arange(start + -start % DENSE_MS, end, DENSE_MS, dtype=np.int64)
-            times = np.union1d(times, every[_is_service(every)])
+            times = np.union1d(times, every[_is_working(every, *CONSULTING)])
         for since, until in self.close:
             since, until = max(start, since - since % HOUR_MS), min(end, until - until % HOUR_MS + HOUR_MS)
             times = np.union1d(times, np.arange(since + -since % DENSE_MS, until, DENSE_MS, dtype=np.int64))
         return times[~curves.inside(times, self.silent)] if self.silent else times
 
 
-def _is_service(times: Times) -> np.ndarray:
-    """Monday to Friday, 8 to 12 and 14 to 18, as calendars.yaml of the demo says."""
+def _is_working(times: Times, *hours: tuple[int, int]) -> NDArray[np.bool_]:
+    """Monday to Friday within these hours, as calendars.yaml of the demo says."""
     local = times + ZONE_MS
     hour = local % DAY_MS // HOUR_MS
-    return ((local // DAY_MS + 3) % 7 < 5) & (((hour >= 8) & (hour < 12)) | ((hour >= 14) & (hour < 18)))
+    within = [(hour >= since) & (hour < until) for since, until in hours]
+    found: NDArray[np.bool_] = np.logical_or.reduce(within) & ((local // DAY_MS + 3) % 7 < 5)
+    return found
 
 
 class Signals:
@@ -120,8 +126,8 @@ class Signals:
                 DAY_MS,
                 {"is_virtual": steady(float(is_virtual)), "is_up": state(), "cores_count": steady(16.0)},
             )
-            yield self._of(thing.id, "host_cpu", 6 * HOUR_MS, {"busy_ratio": curves.busy(0.05, 0.2 + seed % 40 / 100)})
-            yield self._of(thing.id, "host_memory", 6 * HOUR_MS, {"used_ratio": noisy(0.4 + seed % 30 / 100, 0.05)})
+            yield self._of(thing.id, "host_cpu", DAY_MS, {"busy_ratio": curves.busy(0.05, 0.2 + seed % 40 / 100)})
+            yield self._of(thing.id, "host_memory", DAY_MS, {"used_ratio": noisy(0.4 + seed % 30 / 100, 0.05)})
             stale = (self.story.at(30), self.story.at(26)) if seed % 11 == 0 else (0, 0)
             ages = curves.age(DAY_MS, 5 * HOUR_MS, 0.0, stale)
             yield self._of(
@@ -375,6 +381,8 @@ class Signals:
             way = {"from_zone": source, "to_zone": target}
             yield self._of(asset, "isolation_cell", DAY_MS, fields, protocol="tcp", port=port, **way)
             yield self._of(asset, "isolation_control", DAY_MS, {"is_seen": state()}, **way)
+            if target != "medical":
+                continue
             flows = {"flows_count": steady(4_000.0), "controlled_flows_count": steady(3_997.0)}
             yield self._of(GATEWAYS["east"], "zone_flow", HOUR_MS, flows, **way)
         for campus in CAMPUSES:

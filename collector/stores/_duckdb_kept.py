@@ -1,6 +1,6 @@
 """Kept buckets and late marks in a DuckDB store: the tables `kept_0` to `kept_f`, `late` and `pruned`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from collector.stores._duckdb_connection import Connection
 from collector.stores._duckdb_questions import Where, buckets_of, late_of, slices_of, spans_of, subjects_of
 from collector.stores._duckdb_schema import KEPT_TABLES
 from collector.stores._duckdb_series import SeriesMemory
-from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subject, Subjects
+from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subject, Subjects, runs_of
 
 
 class Known(NamedTuple):
@@ -72,12 +72,14 @@ class Reader:
         columns = self._connection.columns(_KEPT.format(_table(question)), [question, start, end])
         return map(KeptChunk, *(columns[name].tolist() for name in _CHUNK))
 
-    def late(self, question: Question) -> Iterable[LateHour]:
-        """The newest mark of each asset and hour that concerns the question."""
+    def late(self, question: Question, kept: Collection[KeptChunk]) -> Iterable[LateHour]:
+        """The newest mark of each asset and hour that concerns the question in what was kept."""
         first, last = self._late_between.get(question.measurement, (0, 0))
         if last <= question.start - HOUR_MS or first >= question.end:
             return ()
-        return (LateHour(question.measurement, *row) for row in self._connection.rows(*late_of(question)))
+        return (
+            LateHour(question.measurement, *row) for row in self._connection.rows(*late_of(question, runs_of(kept)))
+        )
 
     @cached_property
     def _late_between(self) -> Mapping[str, Span]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from agent.catalogue import RESERVED_TAGS
 from collector.query import DAY_MS, HOUR_MS, NAME, Question, Take
+from collector.stores._kept import Run
 
 Where = Sequence[tuple[str, Sequence[str]]]
 """Tag -> allowed values."""
@@ -63,10 +64,12 @@ FROM series WHERE {conditions} GROUP BY {order} HAVING count(*) > 0 {f"ORDER BY 
     return Statement(sql, parameters)
 
 
-def late_of(question: Question) -> Statement:
-    """Rows (asset, hour, received) of the marks that concern the question: the newest of each asset and hour."""
-    conditions = ["measurement = ?", "hour > ?", "hour < ?"]
-    parameters: list[object] = [question.measurement, question.start - HOUR_MS, question.end]
+def late_of(question: Question, runs: Sequence[Run]) -> Statement:
+    """Rows (asset, hour, received) of the marks that concern the question in one of the runs: the newest of each asset and hour."""
+    within = " OR ".join(["hour > ? AND hour < ? AND received >= ?"] * len(runs))
+    conditions = ["measurement = ?", f"({within})"]
+    bounds = [number for run in runs for number in (run.start - HOUR_MS, run.end, run.made_at)]
+    parameters: list[object] = [question.measurement, *bounds]
     for tag, values in question.where:
         if tag in ("site", "asset"):
             conditions.append(f"{tag} IN (SELECT unnest(?::VARCHAR[]))")

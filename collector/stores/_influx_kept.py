@@ -5,7 +5,7 @@ points in an hour that may have been read for keeping mark it. So whatever the o
 read without a point is older than that point's mark, and is read again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from collector.stores._influx_questions import read_rows
 from collector.stores._influx_records import KEPT, LATE_HOUR, MS, PRUNED, READING, ROLL, Fields, mix, timeless
 from collector.stores._influx_series import Seen, SeriesLists
 from collector.stores._influx_text import decode_tag, line, tag_value_text, value_text
-from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subjects
+from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subjects, runs_of
 
 SKEW_MS = 60_000
 """How far the clocks of two collectors may lie apart: a mark reaches that much beyond its minute."""
@@ -54,14 +54,16 @@ class Reader:
             (row for row in rows if row[2] >= start and row[3] <= end), self._meaning, self._present, self._door
         )
 
-    def late(self, question: Question) -> Iterable[LateHour]:
-        """The marks that concern the question, each with the margin for another collector's clock."""
+    def late(self, question: Question, kept: Collection[KeptChunk]) -> Iterable[LateHour]:
+        """The marks that concern the question in what was kept, each with the margin for another collector's clock."""
         tags = [f'"of" = {tag_value_text(question.measurement)}']
         for sites in (values for tag, values in question.where if tag == "site"):
             words = [f'"site" = {tag_value_text(site)}' for site in sites]
             tags.append(f"({' OR '.join(words)})")
-        first = question.start - question.start % HOUR_MS
-        condition = f"{' AND '.join(tags)} AND time >= {first}ms AND time < {question.end}ms"
+        runs = runs_of(kept)
+        first, since = runs[0].start - runs[0].start % HOUR_MS, min(run.made_at for run in runs) - SKEW_MS
+        tags.append(f'"received" >= {since}')
+        condition = f"{' AND '.join(tags)} AND time >= {first}ms AND time < {runs[-1].end}ms"
         statement = f'SELECT "asset", "hour", "received" FROM "{LATE_HOUR}" WHERE {condition}'  # noqa: S608
         for rows in self._door.ask([statement]):
             for _, asset, hour, received in rows.values:

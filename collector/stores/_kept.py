@@ -39,6 +39,7 @@ MOST_TOUCHED = 20_000
 
 Subject = tuple[str, ...]
 Span = tuple[int, int]
+MOST_RUNS = 12
 """Milliseconds, start inclusive and end exclusive."""
 
 
@@ -90,6 +91,14 @@ class Subjects(NamedTuple):
     until: int
 
 
+class Run(NamedTuple):
+    """A stretch of kept chunks, milliseconds. made_at: of the oldest of them."""
+
+    start: int
+    end: int
+    made_at: int
+
+
 class Source(Protocol):
     """What a store reads for a question, all at one moment."""
 
@@ -99,8 +108,8 @@ class Source(Protocol):
     def kept(self, question: str, start: int, end: int) -> Iterable[KeptChunk]:
         """The chunks between `start` and `end` kept for the question of this digest."""
 
-    def late(self, question: Question) -> Iterable[LateHour]:
-        """The marks within the window that concern the question, the newest of each asset and hour."""
+    def late(self, question: Question, kept: Collection[KeptChunk]) -> Iterable[LateHour]:
+        """The marks that concern the question in what was kept and came since, at least, the newest of each asset and hour."""
 
     def raw_from(self, measurement: str) -> int:
         """Before this time raw points may be pruned."""
@@ -198,7 +207,7 @@ def _plan(question: Question, subjects: Subjects, source: Source) -> _Plan:
     assets: set[str] = set()
     raw_from = source.raw_from(question.measurement)
     kept = {(one.start, one.end): one for one in source.kept(digest_of(question), question.start, question.end)}
-    marks = _marks(source.late(_covered(question, kept))) if kept else {}
+    marks = _marks(source.late(question, kept.values())) if kept else {}
     for chunk in _chunks(question, subjects):
         found = kept.get((chunk.start, chunk.end))
         if found is None:
@@ -212,10 +221,20 @@ def _plan(question: Question, subjects: Subjects, source: Source) -> _Plan:
     return _Plan(usable, stale, missing, frozenset(assets), raw_from)
 
 
-def _covered(question: Question, kept: Collection[Span]) -> Question:
-    """The question cut to what was kept: marks beyond it change nothing, and after a long absence they are many."""
-    start, end = min(span[0] for span in kept), max(span[1] for span in kept)
-    return msgspec.structs.replace(question, start=max(start, question.start), end=min(end, question.end))
+def runs_of(kept: Iterable[KeptChunk]) -> list[Run]:
+    """What was kept, at most MOST_RUNS stretches of it: marks beside them or before them change nothing.
+
+    After a long absence such marks are many, and each costs more to read than to leave.
+    """
+    spans: list[list[int]] = []
+    for chunk in sorted(kept, key=lambda one: one.start):
+        if spans and spans[-1][2] == chunk.made_at:
+            spans[-1][1] = chunk.end
+        else:
+            spans.append([chunk.start, chunk.end, chunk.made_at])
+    each = -(-len(spans) // MOST_RUNS) or 1
+    groups = [spans[at : at + each] for at in range(0, len(spans), each)]
+    return [Run(group[0][0], group[-1][1], min(made_at for _, _, made_at in group)) for group in groups]
 
 
 def _marks(late: Iterable[LateHour]) -> dict[int, list[LateHour]]:
