@@ -76,7 +76,8 @@ def test_what_root_writes_of_a_drill_belongs_to_the_agent_s_user(tmp_path: Path)
 
 def test_page_s_commands_fit_its_plan_and_its_agent() -> None:
     text = (Path(__file__).parents[3] / "docs/failover.md").read_text("utf-8")
-    blocks = dict(re.findall(r"```yaml\n# (drill|agent\.yaml)\n(.*?)```", text, re.DOTALL))
+    found = re.findall(r"```yaml\n# (drill|agent\.yaml)\n(.*?)```", text, re.DOTALL)
+    blocks = dict(reversed(found))  # the first of each name: other sources have files of their own further down
     shown = plan(blocks["drill"])
     probes = re.findall(r"^      ([a-z-]+): \{service", blocks["agent.yaml"], re.MULTILINE)
     assert shown.probe in probes
