@@ -193,7 +193,7 @@ def test_page_shows_it_all(snapshot: Snapshot, store: Store, page_of: Shown) -> 
     assert "lis out lis-path his-probe 2.0 ms 5 s ago" in shown
     assert "pacs no data pacs-path" in shown
     assert "his 2 4.312 3 2 604.312 600.000" in shown, "30 days, a year, of it unplanned, seconds, the longest"
-    assert "3.500 not planned by itself: faster than a person acts; switchover seen-1" in shown
+    assert "3.500 not planned by itself, without a person; switchover seen-1" in shown
     assert "meanwhile: <b>db-b</b> became master (HIS)" in shown and MARKUP not in body
     assert "60.000 announced maintenance nobody knows by whom" in shown
     assert "0.812 drill his-2026-q1 by itself" in shown
