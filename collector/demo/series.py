@@ -101,7 +101,7 @@ class Signals:
         """That agents ran, and that every device answered; one that did not say so would be listed as failing."""
         for thing in self._assets("server", "network", "firewall", "storage", "ups", "hypervisor"):
             is_agent = thing.reporter == thing.id
-            fields = {"interval_seconds": steady(DAY_MS / 1000), "is_success": state()}
+            fields = {"interval_seconds": steady(DAY_MS / 1000), "is_success": state(), "points_count": steady(12.0)}
             yield self._of(
                 thing.id, "source_round", HOUR_MS if is_agent else DAY_MS, fields, source=SOURCE, target="local"
             )

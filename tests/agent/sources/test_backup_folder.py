@@ -81,6 +81,24 @@ async def test_damaged_backup_is_not_verified_and_the_one_before_it_was(tmp_path
     assert "is_automatic" not in found, "two backups say nothing of intervals"
 
 
+@pytest.mark.parametrize(("sums", "is_verified"), [("", False), ("\n \n", False), ("{sum}  full-1\n", True)])
+async def test_sums_are_counted_in_either_case_and_an_empty_list_proves_nothing(
+    tmp_path: Path, sums: str, is_verified: bool
+) -> None:
+    path = put(tmp_path, "full-1", DAY)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest().upper()
+    path.with_name("full-1.sha256").write_text(sums.format(sum=digest))
+    async with watching(tmp_path) as source:
+        assert ("verified_age_seconds" in await look(source)) is is_verified
+
+
+async def test_backups_of_one_moment_are_no_interval(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path, f"full-{number}", DAY)
+    async with watching(tmp_path) as source:
+        assert (await look(source))["is_automatic"] is False
+
+
 async def test_folder_is_one_backup_and_a_file_that_is_missing_from_it_is_damage(tmp_path: Path) -> None:
     place = tmp_path / "full-base"
     place.mkdir()
