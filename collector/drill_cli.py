@@ -264,8 +264,8 @@ def _describe_recovery(record: "Record") -> str:
 
 def _describe_hands(record: "Record") -> str:
     words = {
-        True: say("第一次中断的恢复无人介入", "the first outage ended without a person"),
-        False: say("第一次中断的恢复有人介入", "the first outage ended with a person's help"),
+        True: say("切换中最长的中断，恢复时无人介入", "the longest outage of the switch ended without a person"),
+        False: say("切换中最长的中断，恢复时有人介入", "the longest outage of the switch ended with a person's help"),
         None: say("恢复时是否有人介入未知", "whether a person helped it to recover is not known"),
     }
     return words[record.is_automatic]

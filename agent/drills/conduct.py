@@ -234,20 +234,23 @@ class Conductor:
             lost=None if lost is None else lost[0],
             is_passed=is_recovered and is_home and not self._is_aborted,
             is_aborted=self._is_aborted,
-            is_automatic=self._judge_hands(outages),
+            is_automatic=judge_hands(outages, self._back_at, is_hands_off=self._plan.hook.hands_off),
             remark=self._plan.reason,
         )
 
-    def _judge_hands(self, outages: tuple[Outage, ...]) -> bool | None:
-        """Whether the first outage ended without a person; None where nobody knows."""
-        if not outages:
-            return None
-        first = outages[0]
-        if self._back_at is not None and first.ended_at > self._back_at:
-            return False
-        if self._plan.hook.hands_off or first.duration_seconds <= AUTOMATIC_WITHIN_SECONDS:
-            return True
+
+def judge_hands(outages: Sequence[Outage], back_at: float | None, *, is_hands_off: bool) -> bool | None:
+    """Whether the switch's outage ended without a person; None where nobody knows.
+
+    It is the longest of those that began before `back`: a single slow token before it is not the switch.
+    """
+    own = [one for one in outages if back_at is None or one.began_at < back_at]
+    if not own:
         return None
+    longest = max(own, key=lambda one: one.duration_seconds)
+    if back_at is not None and longest.ended_at > back_at:
+        return False
+    return True if is_hands_off or longest.duration_seconds <= AUTOMATIC_WITHIN_SECONDS else None
 
 
 def describe_outage(finding: Finding) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.continuity.outages import Outage
 from agent.continuity.settings import Probe
-from agent.drills.conduct import Conductor
+from agent.drills.conduct import Conductor, judge_hands
 from agent.drills.plan import Plan, refuse_absent
 from agent.drills.records import Running, TokenLog, find_unfinished
 from agent.errors import SourceError, WrongCall
@@ -93,3 +94,16 @@ def test_drill_that_was_killed_is_listed_as_unfinished(tmp_path: Path, capsys: p
     log.discard()
     assert main(["drill", "list", "-c", str(agent)]) == 0
     assert "没有结果" not in capsys.readouterr().out
+
+
+def test_slow_token_before_the_switch_does_not_make_its_recovery_automatic() -> None:
+    slow, switch, back = (
+        Outage(began_at, ended_at, 1, "a", "b", None, 1)
+        for began_at, ended_at in ((0.0, 1.0), (5.0, 605.0), (700.0, 1900.0))
+    )
+    assert judge_hands([slow, switch], None, is_hands_off=False) is None
+    assert judge_hands([slow, switch], None, is_hands_off=True) is True
+    assert judge_hands([slow, switch, back], 650.0, is_hands_off=False) is None
+    assert judge_hands([slow, switch], 300.0, is_hands_off=True) is False, "it took `back`"
+    assert judge_hands([slow], 300.0, is_hands_off=False) is True
+    assert judge_hands([back], 300.0, is_hands_off=True) is None
