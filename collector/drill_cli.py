@@ -97,11 +97,12 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from agent.drills.plan import check_start
+    from agent.drills.plan import check_start, refuse_absent
 
     plan = _read_plan(options.plan)
     probe, folder = _find_probe(options.config, plan.probe)
     check_start(plan, options.by, options.code, datetime.now(UTC))
+    refuse_absent(plan)
     return _conduct(plan, probe, folder, options.by, options.format)
 
 
@@ -142,7 +143,7 @@ def _conduct(plan: "Plan", probe: "Probe", folder: Path, people: list[str], form
 
 
 def _list(options: argparse.Namespace) -> int:
-    from agent.drills.records import read_records
+    from agent.drills.records import find_unfinished, read_records
     from agent.table import render_table, show_seconds
 
     records = read_records(_folder(options))
@@ -171,14 +172,18 @@ def _list(options: argparse.Namespace) -> int:
         for one in records
     ]
     print(render_table(headers, rows) if rows else say("还没有演练", "no drill yet"))
+    for name in find_unfinished(_folder(options)):
+        print(_explain_unfinished(name))
     return OK
 
 
 def _show(options: argparse.Namespace) -> int:
-    from agent.drills.records import find_doubts, read_records
+    from agent.drills.records import find_doubts, find_unfinished, read_records
 
     folder = _folder(options)
     found = [record for record in read_records(folder) if record.drill == options.drill]
+    if not found and options.drill in find_unfinished(folder):
+        raise WrongCall(_explain_unfinished(options.drill))
     if not found:
         raise WrongCall(say(f"{folder} 中没有演练 {options.drill}", f"there is no drill {options.drill} in {folder}"))
     doubts = find_doubts(folder, found[0])
@@ -188,6 +193,13 @@ def _show(options: argparse.Namespace) -> int:
         doubts or [say("按令牌日志重算，与记录相符", "counted again from the token log: it agrees")],
     )
     return TROUBLE if doubts else OK
+
+
+def _explain_unfinished(name: str) -> str:
+    return say(
+        f"{name}：没有结果，仍在进行或已被中断；若已被中断，请另取编号重做，并由 DBA 删去令牌表中 stream = 'drill-{name}' 的行",
+        f"{name}: no result, for it is still on or was cut off; if it was, repeat it under another id, and let the DBA delete the rows of stream = 'drill-{name}' from the table of tokens",
+    )
 
 
 def _print_record(record: "Record", form: str, verdicts: Sequence[str] = ()) -> None:
@@ -212,12 +224,25 @@ def _print_record(record: "Record", form: str, verdicts: Sequence[str] = ()) -> 
             f"{record.sent} tokens, {record.acknowledged} acknowledged",
         ),
         say(f"切走并切回：{_yes(record.is_passed)}", f"moved and came back: {_yes(record.is_passed)}"),
+        *_explain_nameless(record),
         _describe_hands(record),
         say(f"令牌日志 SHA-256 {record.token_log_digest}", f"token log SHA-256 {record.token_log_digest}"),
     ]
     if record.is_aborted:
         lines.append(say("已中止", "broken off"))
     print("\n".join([*lines, *verdicts]))
+
+
+def _explain_nameless(record: "Record") -> list[str]:
+    """Who served was not to be told apart, so that no drill of this probe can pass."""
+    if record.is_passed or not record.outages or any(one.is_moved for one in record.outages):
+        return []
+    return [
+        say(
+            "看不出换了应答者：若确已切换，请让各台自报不同的名称(PostgreSQL 的 cluster_name，http 的 identity_header，tcp 的 banner)",
+            "no other server was seen to answer: if it did switch, let each say a name of its own (cluster_name of PostgreSQL, identity_header of http, banner of tcp)",
+        )
+    ]
 
 
 def _describe_start(record: "Record") -> list[str]:
@@ -239,8 +264,8 @@ def _describe_recovery(record: "Record") -> str:
 
 def _describe_hands(record: "Record") -> str:
     words = {
-        True: say("第一次中断的恢复无人介入", "the first outage ended without a person"),
-        False: say("第一次中断的恢复有人介入", "the first outage ended with a person's help"),
+        True: say("切换中最长的中断，恢复时无人介入", "the longest outage of the switch ended without a person"),
+        False: say("切换中最长的中断，恢复时有人介入", "the longest outage of the switch ended with a person's help"),
         None: say("恢复时是否有人介入未知", "whether a person helped it to recover is not known"),
     }
     return words[record.is_automatic]

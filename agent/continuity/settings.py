@@ -19,10 +19,24 @@ Id = Annotated[
         description="小写字母、数字和连字符，最长 63 个字符 / small letters, digits and hyphens, at most 63",
     ),
 ]
-TableName = Annotated[str, msgspec.Meta(pattern=r"^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$")]
+TableName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$",
+        description="表名：小写字母、数字、下划线，可带模式名 / the name of a table: lower case, digits, underscores, with its schema if need be",
+    ),
+]
 Address = Annotated[
     str,
     msgspec.Meta(pattern=r"^[A-Za-z0-9._:\[\]-]+:[0-9]{1,5}$", description="主机:端口 / host:port"),
+]
+Addresses = Annotated[
+    tuple[Address, ...],
+    msgspec.Meta(
+        min_length=1,
+        max_length=16,
+        description='1 到 16 个 主机:端口，如 ["10.1.2.100:5432"] / 1 to 16 of host:port, such as ["10.1.2.100:5432"]',
+    ),
 ]
 
 
@@ -35,9 +49,11 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     service: Id
     kind: Literal["tcp", "http", "postgresql", "mysql"]
-    addresses: Annotated[tuple[Address, ...], msgspec.Meta(min_length=1, max_length=16)]
+    addresses: Addresses
     banner: bool = False
-    path: Annotated[str, msgspec.Meta(pattern=r"^/[!-~]*$")] = "/"
+    path: Annotated[
+        str, msgspec.Meta(pattern=r"^/[!-~]*$", description="以 / 开头的路径 / a path that begins with /")
+    ] = "/"
     expect: str = ""
     identity_header: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]*$")] = ""
     tls: Tls | TlsMode | None = None
@@ -78,8 +94,11 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 )
             )
 
-    def make_reach(self, stream: str) -> Reach:
-        """The way of its tokens; `stream` tells them from those of others. Raises SourceError when a file cannot be read."""
+    def make_reach(self, stream: str, name: str | None = None) -> Reach:
+        """The way of its tokens; `stream` tells them from those of others. name: the probe's in the file, where it is not the stream's.
+
+        Raises SourceError when a file cannot be read.
+        """
         host, port = split_address(self.addresses[0])
         if self.kind == "tcp":
             return Tcp(host, port, banner=self.banner)
@@ -91,7 +110,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             return Http(host, port, self.path, expect=self.expect, identity_header=self.identity_header, tls=tls)
         addresses = [split_address(address) for address in self.addresses]
         mode = None if isinstance(self.tls, Tls) else self.tls
-        key = f"continuity_probe.probes.{stream}"
+        key = f"continuity_probe.probes.{name or stream}"
         account = Account(self.database, self.user, self.password, key, mode, self.ca)
         if self.kind == "postgresql":
             return SqlTokens(addresses, account, self.table, stream, postgresql.dial, identify_postgresql)

@@ -44,6 +44,7 @@ class Conductor:
         self._findings: list[Finding] = []
         self._stop = asyncio.Event()
         self._is_begun = False
+        self._unkept: OSError | None = None
         self._is_aborted = False
         self._back_at: float | None = None
 
@@ -65,6 +66,7 @@ class Conductor:
             await self._go_through(stream)
             lost = await self._read_back()
             await self._forget()
+            self._refuse_unkept()
         except BaseException:
             (log.give_up if self._is_begun else log.discard)()
             raise
@@ -74,13 +76,28 @@ class Conductor:
         log.finish(record)
         return record
 
+    def _refuse_unkept(self) -> None:
+        """A drill without its whole log is no evidence. Raises SourceError."""
+        if self._unkept is not None:
+            why = self._unkept.strerror
+            raise SourceError(
+                say(
+                    f"令牌日志写不下去({self._folder}：{why})，演练已中止，没有结果；请腾出空间，另取编号重做",
+                    f"the token log cannot be written ({self._folder}: {why}); the drill was broken off and has no result; make room, give it another id and repeat it",
+                )
+            ) from self._unkept
+
     def _make_reach(self) -> Reach:
-        self._reach = self._probe.make_reach(f"drill-{self._plan.drill}"[:60])
+        self._reach = self._probe.make_reach(f"drill-{self._plan.drill}"[:60], self._plan.probe)
         return self._reach
 
     def _note(self, log: TokenLog, token: Token) -> None:
-        log.add(token)
         self._tokens.append(token)
+        if self._unkept is None:
+            try:
+                log.add(token)
+            except OSError as error:  # what the drill has switched must be switched back all the same
+                self._unkept = error
 
     async def _wait_for_calm(self, stream: Stream) -> None:
         """So many tokens in a row must be good before anything is touched."""
@@ -131,14 +148,18 @@ class Conductor:
         return self._tokens[-1].served_by == home and self._findings[-1].outage.served_after == home
 
     async def _look_for_abort(self, stream: Stream) -> None:
-        since = stream.out_since
-        if self._is_aborted or since is None or self._clock.now() - since < self._plan.abort_seconds:
+        since, seconds = stream.out_since, self._plan.abort_seconds
+        is_long = since is not None and self._clock.now() - since >= seconds
+        if self._is_aborted or not (is_long or self._unkept):
             return
         self._is_aborted = True
-        seconds = self._plan.abort_seconds
-        self._tell(
-            say(f"中断已超过 {seconds:g} 秒，中止演练", f"the outage lasts longer than {seconds:g} s: broken off")
-        )
+        if self._unkept:
+            self._tell(say("令牌日志写不下去，中止演练", "the token log cannot be written: broken off"))
+            self.stop()
+        else:
+            self._tell(
+                say(f"中断已超过 {seconds:g} 秒，中止演练", f"the outage lasts longer than {seconds:g} s: broken off")
+            )
         if self._back_at is None:
             await self._go_back()
 
@@ -222,20 +243,23 @@ class Conductor:
             lost=None if lost is None else lost[0],
             is_passed=is_recovered and is_home and not self._is_aborted,
             is_aborted=self._is_aborted,
-            is_automatic=self._judge_hands(outages),
+            is_automatic=judge_hands(outages, self._back_at, is_hands_off=self._plan.hook.hands_off),
             remark=self._plan.reason,
         )
 
-    def _judge_hands(self, outages: tuple[Outage, ...]) -> bool | None:
-        """Whether the first outage ended without a person; None where nobody knows."""
-        if not outages:
-            return None
-        first = outages[0]
-        if self._back_at is not None and first.ended_at > self._back_at:
-            return False
-        if self._plan.hook.hands_off or first.duration_seconds <= AUTOMATIC_WITHIN_SECONDS:
-            return True
+
+def judge_hands(outages: Sequence[Outage], back_at: float | None, *, is_hands_off: bool) -> bool | None:
+    """Whether the switch's outage ended without a person; None where nobody knows.
+
+    It is the longest of those that began before `back`: a single slow token before it is not the switch.
+    """
+    own = [one for one in outages if back_at is None or one.began_at < back_at]
+    if not own:
         return None
+    longest = max(own, key=lambda one: one.duration_seconds)
+    if back_at is not None and longest.ended_at > back_at:
+        return False
+    return True if is_hands_off or longest.duration_seconds <= AUTOMATIC_WITHIN_SECONDS else None
 
 
 def describe_outage(finding: Finding) -> str:

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
@@ -106,6 +107,18 @@ def check_start(plan: Plan, by: Sequence[str], code: str, now: datetime) -> None
             say(
                 f"现在是 {moment}，不在窗口内：{begins} 至 {ends}",
                 f"it is {moment}, outside of the plan's window, {begins} to {ends}",
+            )
+        )
+
+
+def refuse_absent(plan: Plan) -> None:
+    """Refuse a plan with an action whose program is not on this machine, before anything is touched. Raises WrongCall."""
+    absent = [argv[0] for argv in (*plan.hook.switch, *plan.hook.back) if shutil.which(argv[0]) is None]
+    if absent:
+        raise WrongCall(
+            say(
+                f"本机没有这些程序，或不可执行：{'、'.join(absent)}；请改 hook 中的写法，或装上它们",
+                f"these programs are not on this machine or cannot be run: {', '.join(absent)}; mend the hook, or install them",
             )
         )
 

@@ -16,7 +16,7 @@ import msgspec
 from agent.continuity.outages import Outage, OutageWatch, Rule
 from agent.continuity.tokens import Token
 from agent.errors import SourceError
-from agent.foreign_words import explain, explain_system
+from agent.foreign_words import explain
 from agent.language import say
 
 SILENT_SECONDS = 60.0
@@ -62,10 +62,12 @@ class TokenLog:
 
     def __init__(self, folder: Path, drill: str, service: str, began_at: float) -> None:
         self._folder, self._drill = folder, drill
+        is_new = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # an id that is taken is refused here, before anything says that its drill is on
             self._file = (folder / f"{drill}.tokens.jsonl").open("xb", buffering=0)
+            is_new = True
             (folder / f"{drill}.running").write_bytes(msgspec.json.encode(Running(service, began_at)))
             give_to_owner(folder)
         except FileExistsError as error:
@@ -74,9 +76,9 @@ class TokenLog:
             )
             raise SourceError(text) from error
         except OSError as error:
-            raise SourceError(
-                say(f"无法写入 {folder}：{explain_system(error)}", f"cannot write to {folder}: {explain_system(error)}")
-            ) from error
+            if is_new:  # its id may be used again once there is room
+                self.discard()
+            raise _explain_unwritten(folder, error) from error
 
     def add(self, token: Token) -> None:
         """One more token."""
@@ -89,7 +91,12 @@ class TokenLog:
 
     def finish(self, record: Record) -> None:
         """Write the record beside the log; the drill is over."""
-        (self._folder / f"{self._drill}.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+        file = self._folder / f"{self._drill}.json"
+        try:
+            file.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+        except OSError as error:
+            file.unlink(missing_ok=True)  # half a record is none
+            raise _explain_unwritten(self._folder, error) from error
         give_to_owner(self._folder)
         self.give_up()
 
@@ -102,6 +109,15 @@ class TokenLog:
         """The drill is not on any more."""
         self._file.close()
         (self._folder / f"{self._drill}.running").unlink(missing_ok=True)
+
+
+def _explain_unwritten(folder: Path, error: OSError) -> SourceError:
+    return SourceError(
+        say(
+            f"无法写入 {folder}：{explain_system(error)}；请核对磁盘空间与权限，以采集代理的用户或 root 运行",
+            f"cannot write to {folder}: {explain_system(error)}; look at its room and rights, and run as the agent's user or as root",
+        )
+    )
 
 
 def give_to_owner(folder: Path) -> None:
@@ -135,6 +151,15 @@ def read_tokens(folder: Path, drill: str) -> list[Token]:
     """The token log of a drill. Raises OSError, msgspec.DecodeError."""
     lines = (folder / f"{drill}.tokens.jsonl").read_bytes().splitlines()
     return [msgspec.json.decode(line, type=Token) for line in lines]
+
+
+def find_unfinished(folder: Path) -> list[str]:
+    """Drills that have a token log and no record: killed, out of room, or still on."""
+    return sorted(
+        name
+        for file in folder.glob("*.tokens.jsonl")
+        if not (folder / f"{(name := file.name.removesuffix('.tokens.jsonl'))}.json").exists()
+    )
 
 
 def find_doubts(folder: Path, record: Record) -> list[str]:

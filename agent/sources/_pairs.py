@@ -1,18 +1,22 @@
 """What the sources of database replication share: pairs in the configuration, sessions kept open, a round, roles over time."""
 
 import asyncio
+import dataclasses
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
 from agent.broker import Secret
-from agent.continuity.settings import Address, Id, TableName, split_address
+from agent.continuity.settings import Addresses, Id, TableName, split_address
 from agent.databases import Account, Dial, Session, TlsMode, check_tls
 from agent.errors import NoData, SourceError
 from agent.language import say
 from agent.points import Value
-from agent.sources import Reading, SourceConfig, Surroundings
+from agent.sources import Incomplete, Reading, SourceConfig, Surroundings
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -23,7 +27,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tls, ca: see `Account`.
     """
 
-    addresses: Annotated[tuple[Address, ...], msgspec.Meta(min_length=1, max_length=16)]
+    addresses: Addresses
     database: str
     user: str
     password: Secret | None = None
@@ -193,6 +197,7 @@ class PairsSource(Generic[S]):
             for pair, settings in config.pairs.items()
         }
         self._mastery = {pair: Mastery(surroundings.monotonic) for pair in config.pairs}
+        self._troubles: dict[str, str] = {}
 
     async def read_server(self, session: Session, pair: Pair) -> S:
         """What one server of a pair says. Raises SourceError."""
@@ -214,14 +219,19 @@ class PairsSource(Generic[S]):
         """Sessions are opened as they are needed."""
 
     async def collect(self) -> list[Reading]:
-        """Raises NoData without pairs, SourceError when no server of any pair answers or a right is missing everywhere."""
+        """Raises NoData without pairs, SourceError for a pair of which no server answers or gives the right; the others keep their readings."""
         if not self._sides:
             raise NoData(say("没有配置 pairs", "no pairs are configured"))
         found = await asyncio.gather(*(self._read_pair(name) for name in self._sides))
         troubles = [str(each) for each in found if isinstance(each, SourceError)]
         if len(troubles) == len(found):
             raise SourceError("; ".join(troubles))
-        return [reading for each in found if not isinstance(each, SourceError) for reading in each]
+        readings = [reading for each in found if not isinstance(each, SourceError) for reading in each]
+        if troubles:
+            raise Incomplete(say("；", "; ").join(troubles), readings)
+        remarks = [self._troubles[one] for one in sorted(self._troubles)]
+        first = readings[0]
+        return [dataclasses.replace(first, remark="\n".join(filter(None, (first.remark, *remarks)))), *readings[1:]]
 
     async def close(self) -> None:
         """Close all sessions."""
@@ -233,7 +243,21 @@ class PairsSource(Generic[S]):
         known = {key: server for key, server in answers.items() if not isinstance(server, SourceError)}
         if not known:
             return SourceError("; ".join(str(answer) for answer in answers.values()))
+        self._note_troubles(name, answers)
         return self.make_readings(name, known, await self._read_load(name, known))
+
+    def _note_troubles(self, name: str, answers: Mapping[str, S | SourceError]) -> None:
+        """A server that says nothing beside one that does is told once, and once when it speaks again: no round fails of it."""
+        for where, answer in answers.items():
+            key = f"{name} {where}"
+            was_well = key not in self._troubles
+            if isinstance(answer, SourceError):
+                self._troubles[key] = f"{name}: {answer}"
+                if was_well:
+                    _log.warning(self._troubles[key])
+            elif not was_well:
+                del self._troubles[key]
+                _log.warning(say(f"{name}：{where} 又应答了", f"{name}: {where} answers again"))
 
     def make_readings(self, name: str, known: Mapping[str, S], load: Mapping[str, Value]) -> list[Reading]:
         """Of a pair with at least one server that answers."""

@@ -24,7 +24,7 @@ from agent.continuity.settings import Id
 from agent.errors import NoData, SourceError
 from agent.language import say
 from agent.points import Value
-from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+from agent.sources import Incomplete, Reading, Seconds, SourceConfig, Surroundings
 
 UNFINISHED = (".part", ".partial", ".tmp", ".filepart")
 SUMS = "SHA256SUMS"
@@ -32,7 +32,13 @@ BLOCK_BYTES = 1024 * 1024
 EVEN = 0.25
 """How far apart the longer of two intervals may be from the shorter, as a share of it."""
 
-Pattern = Annotated[str, msgspec.Meta(pattern=r"^[^/]+$")]
+Pattern = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[^/]+$",
+        description="不含 / 的名称样式，如 full-* / a pattern of names without /, such as full-*",
+    ),
+]
 
 
 class Copy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,13 +84,17 @@ class Source:
         """Nothing to open."""
 
     async def collect(self) -> list[Reading]:
-        """One reading for each copy that holds a backup. Raises NoData without any configured, SourceError when a folder cannot be read."""
+        """One reading for each copy that holds a backup. Raises NoData without any configured, Incomplete when a folder cannot be read."""
         if not self._config.systems:
             raise NoData(say("没有配置 systems", "no systems are configured"))
-        readings, waiting = [], []
+        readings, waiting, troubles = [], [], []
         for system, copies in self._config.systems.items():
             for name, copy in copies.items():
-                backups = await asyncio.to_thread(find_backups, copy, self._clock(), self._config.settle_seconds)
+                try:
+                    backups = await asyncio.to_thread(find_backups, copy, self._clock(), self._config.settle_seconds)
+                except SourceError as error:  # the other copies keep their word
+                    troubles.append(str(error))
+                    continue
                 full = [one for one in backups if one.is_full and _sums_of(one.path) is not None]
                 waiting += self._find_uncounted(full)
                 if backups:
@@ -92,6 +102,8 @@ class Source:
                     readings.append(Reading("backup_copy", fields, {"system": system, "copy": name}))
         if waiting and (self._counting is None or self._counting.done()):
             self._counting = asyncio.create_task(self._count(waiting), name="sums of backups")
+        if troubles:
+            raise Incomplete(say("；", "; ").join(troubles), readings)
         if not readings:
             raise SourceError(say("配置的目录中没有任何备份", "there is no backup in any folder of the configuration"))
         return readings
@@ -149,7 +161,10 @@ def find_backups(copy: Copy, now: float, settle_seconds: float) -> list[Backup]:
             is_wanted = is_full or (copy.incremental is not None and path.match(copy.incremental))
             if not is_wanted or path.suffix in (*UNFINISHED, ".sha256"):
                 continue
-            files = [one.stat() for one in _files(path)]
+            try:
+                files = [one.stat() for one in _files(path)]
+            except FileNotFoundError:  # rotated away, or still being renamed, between two looks
+                continue
             if sum(one.st_size for one in files) == 0:
                 continue
             made_at = max(one.st_mtime for one in files)
@@ -157,7 +172,10 @@ def find_backups(copy: Copy, now: float, settle_seconds: float) -> list[Backup]:
                 found.append(Backup(path, made_at, is_full))
     except OSError as error:
         where, why = error.filename or folder, error.strerror
-        text = say(f"无法读取备份目录 {where}：{why}", f"the backups in {where} cannot be read: {why}")
+        text = say(
+            f"无法读取备份目录 {where}：{why}；请核对 systems 中的 folder、挂载与读取权限",
+            f"the backups in {where} cannot be read: {why}; look at folder under systems, the mount and the right to read",
+        )
         raise SourceError(text) from error
     return sorted(found, key=lambda one: one.made_at, reverse=True)
 

@@ -25,7 +25,13 @@ from agent.points import Value
 from agent.sources import Reading, SourceConfig, Surroundings
 from agent.sources._keepalived_conf import Instance, read_instances
 
-Ipv4 = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}$")]
+Ipv4 = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.|$)){4}$",
+        description="IPv4 地址，如 10.1.2.100 / an IPv4 address, such as 10.1.2.100",
+    ),
+]
 LISTEN_SECONDS = 0.3
 """How long answers to one ARP probe are waited for: a LAN's own time is below a millisecond."""
 

@@ -104,12 +104,10 @@ class Signals:
         return (one for one in self.things.values() if one.said.get("class") in classes)
 
     def _rounds(self) -> Iterator[Series]:
-        """That agents ran; a device's round only says how often its values are thinned out."""
+        """That agents ran, and that every device answered; one that did not say so would be listed as failing."""
         for thing in self._assets("server", "network", "firewall", "storage", "ups", "hypervisor"):
             is_agent = thing.reporter == thing.id
-            fields = {"interval_seconds": steady(DAY_MS / 1000)}
-            if is_agent:
-                fields |= {"is_success": state()}
+            fields = {"interval_seconds": steady(DAY_MS / 1000), "is_success": state(), "points_count": steady(12.0)}
             yield self._of(
                 thing.id, "source_round", HOUR_MS if is_agent else DAY_MS, fields, source=SOURCE, target="local"
             )
@@ -306,7 +304,7 @@ class Signals:
                 away = story.away(service)
                 fields = {"is_up": state(*away), "latency_seconds": noisy(0.008, 0.01)}
                 one = self._of(GATEWAYS[campus], "service_probe", HOUR_MS, fields, service=service, probe="http")
-                yield _closely(one, away)
+                yield _closely(one, (*away, story.today))
             power = {
                 "runtime_seconds": curves.during(noisy(5_400.0, 600.0), noisy(3_000.0, 300.0), story.lost_power), "charge_ratio": steady(1.0),
                 "is_on_battery": lambda times, _: curves.inside(times, (story.lost_power,)).astype(float),

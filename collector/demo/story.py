@@ -73,6 +73,8 @@ class Story:
     def __init__(self, end: int) -> None:
         self.end = end
         self.midnight = end - (end + ZONE_MS) % DAY_MS
+        self.today = (end - DAY_MS // 8, end + 400 * DAY_MS)
+        """The last hours and the time in which the demo lives on: a page of now is looked at, so what it shows comes every minute."""
         self.bad_week = self.span(75, 68)
         self.weak_fibre = self.span(73.5, 70.2)
         """The fibre between the campuses lost packets."""

@@ -166,7 +166,7 @@ def _outage(snapshot: Snapshot, one: Outage) -> OutageRow:
     else:
         planned, state = say("计划外", "not planned"), "bad"
     restored = (
-        say("自动：短于人能介入的时间", "by itself: faster than a person acts")
+        say("自动，无人介入", "by itself, without a person")
         if one.is_automatic
         else say("不知道是谁恢复的", "nobody knows by whom")
     )

@@ -141,3 +141,8 @@ def test_loss_is_nothing_exactly_when_every_acknowledged_token_is_there(goods: l
     loss = measure_loss(course, present)
     assert set(loss.lost) == {t.number for t in course if t.is_good} - present
     assert (loss.span_seconds > 0) == bool(loss.lost)
+
+
+def test_answers_of_several_others_are_one_move_from_the_first_answer_of_the_one_that_stays() -> None:
+    [outage] = outages("aaabccc")
+    assert (outage.served_before, outage.served_after, outage.first_good) == ("a", "c", 4)

@@ -1,4 +1,4 @@
-"""The prober of tokens: a client that does not let go costs a bounded number of requests, and no longer than it hangs."""
+"""The prober: its beat by a clock that the test sets, and a client that does not let go, which costs a bounded number of requests."""
 
 import asyncio
 import time
@@ -8,6 +8,67 @@ from servers import until_async
 from agent.continuity.prober import MAX_HANGING, Pace, Prober, Steady
 from agent.continuity.tokens import Token
 from agent.language import speaking
+
+
+class Clock:
+    """Seconds that pass only in sleeps, and, once, in a standstill of the whole machine."""
+
+    def __init__(self, standstill_before: int, standstill_seconds: float, beats: int) -> None:
+        self.now = 0.0
+        self._before, self._seconds, self._beats = standstill_before, standstill_seconds, beats
+        self._slept = 0
+
+    async def sleep(self, seconds: float) -> None:
+        for _ in range(9):  # what was sent goes first
+            await asyncio.sleep(0)
+        self._slept += 1
+        if self._slept > self._beats:
+            await asyncio.Event().wait()
+        self.now += seconds + (self._seconds if self._slept == self._before else 0.0)
+
+
+class Reach:
+    """Answers at once."""
+
+    keeps_tokens = False
+
+    def __init__(self) -> None:
+        self.sent_at: list[float] = []
+
+    async def send(self, number: int, sent_at: float) -> str:
+        self.sent_at.append(sent_at)
+        return "a"
+
+    async def read_back(self, first: int, last: int) -> set[int]:
+        return set()
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+async def probe(reach: Reach, clock: Clock, pace: Pace, wanted: int) -> list[Token]:
+    """The first `wanted` tokens that settle."""
+    settled: list[Token] = []
+    enough = asyncio.Event()
+
+    def settle(token: Token) -> None:
+        settled.append(token)
+        if len(settled) == wanted:
+            enough.set()
+
+    prober = Prober(reach, pace, settle, Steady(lambda: clock.now, lambda: clock.now), sleep=clock.sleep)
+    task = asyncio.create_task(prober.run())
+    async with asyncio.timeout(30):
+        await enough.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    return settled
+
+
+async def test_beats_that_passed_in_a_standstill_are_left_out() -> None:
+    reach = Reach()
+    await probe(reach, Clock(3, 10.0, 6), Pace(1.0, 0.9), 6)
+    assert reach.sent_at == [0.0, 1.0, 12.0, 12.0, 13.0, 14.0]
 
 
 class Deaf:

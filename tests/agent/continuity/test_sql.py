@@ -1,14 +1,18 @@
 """Tokens in a real PostgreSQL and a real MariaDB without the right or without the table: the sentence says what to run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 from hospital.mariadb import lone_server
 from hospital.postgres import postgres_pair
+from servers import until_async
 
+from agent.continuity import sql
 from agent.continuity.settings import Probe
+from agent.continuity.sql import SqlTokens
+from agent.databases import Account, Session
 from agent.errors import SourceError
 from agent.language import speaking
 
@@ -43,4 +47,60 @@ async def test_missing_right_and_missing_table_say_what_to_run(
     with speaking("en"), pytest.raises(SourceError, match=sentence) as caught:
         await reach.send(1, 0.0)
     assert "\n" not in str(caught.value)
+    await reach.close()
+
+
+async def test_newest_tokens_stay_when_the_oldest_go(
+    server: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "PRUNE_EVERY", 10)
+    monkeypatch.setattr(sql, "KEPT", 5)
+    (tmp_path / "password").write_text("right\n")
+    login = {"user": "infravitals", "password": {"file": str(tmp_path / "password")}}
+    reach = msgspec.convert({"service": "his", **server, **login}, Probe).make_reach("pruned")
+    for number in range(30):
+        await reach.send(number, float(number))
+
+    async def is_pruned() -> bool:
+        return 0 not in await reach.read_back(0, 29)
+
+    await until_async(is_pruned)
+    present = await reach.read_back(0, 29)
+    assert {25, 26, 27, 28, 29} <= present
+    await reach.close()
+
+
+async def test_client_stays_with_the_address_that_served_last() -> None:
+    dialled: list[int] = []
+    is_first_up = False
+
+    class Served:
+        """A fake session that takes everything and is good for one use."""
+
+        is_usable = False
+
+        async def query(self, text: str, values: Sequence[object] = ()) -> list[list[object]]:
+            return []
+
+        async def named(self, text: str) -> list[dict[str, object]]:
+            return []
+
+        async def close(self) -> None:
+            """Holds nothing."""
+
+    async def dial(host: str, port: int, account: Account, seconds: float) -> Served:
+        dialled.append(port)
+        if port == 1 and not is_first_up:
+            raise SourceError("down")
+        return Served()
+
+    async def identify(session: Session) -> str:
+        return "any"
+
+    account = Account("his", "infravitals", None, "probes.his")
+    reach = SqlTokens([("db", 1), ("db", 2)], account, "infravitals_token", "his", dial, identify)
+    assert await reach.send(1, 0.0) == "db:2"
+    is_first_up = True
+    assert await reach.send(2, 1.0) == "db:2"
+    assert dialled == [1, 2, 2]
     await reach.close()

@@ -58,7 +58,7 @@ def test_mistake_of_a_plan_says_in_one_language_what_is_expected(monkeypatch: py
     wrong = PLAN.replace("[zhang-san, li-si]", "[zhang-san]").replace('23:00:00+08:00"', '23:00:00"')
     with pytest.raises(FileMistakes) as caught:
         plan(wrong)
-    assert "plan.yaml:4: 'people': 应为 至少两个人，如 [zhang-san, li-si]" in str(caught.value)
+    assert "plan.yaml:4: 'people'：应为 至少两个人，如 [zhang-san, li-si]" in str(caught.value)
     assert "plan.yaml:5: 'until': 应为 带时区的时刻，如 2026-11-26T22:00:00+08:00" in str(caught.value)
     monkeypatch.setenv("INFRAVITALS_LANG", "en")
     with pytest.raises(FileMistakes, match="expected at least two, such as"):
@@ -76,7 +76,8 @@ def test_what_root_writes_of_a_drill_belongs_to_the_agent_s_user(tmp_path: Path)
 
 def test_page_s_commands_fit_its_plan_and_its_agent() -> None:
     text = (Path(__file__).parents[3] / "docs/failover.md").read_text("utf-8")
-    blocks = dict(re.findall(r"```yaml\n# (drill|agent\.yaml)\n(.*?)```", text, re.DOTALL))
+    found = re.findall(r"```yaml\n# (drill|agent\.yaml)\n(.*?)```", text, re.DOTALL)
+    blocks = dict(reversed(found))  # the first of each name: other sources have files of their own further down
     shown = plan(blocks["drill"])
     probes = re.findall(r"^      ([a-z-]+): \{service", blocks["agent.yaml"], re.MULTILINE)
     assert shown.probe in probes

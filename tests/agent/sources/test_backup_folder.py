@@ -13,7 +13,7 @@ from declared import undeclared
 from agent.errors import NoData, SourceError
 from agent.language import speaking
 from agent.points import Value
-from agent.sources import Surroundings
+from agent.sources import Incomplete, Surroundings
 from agent.sources.backup_folder import Config, Source
 
 NOW = 1_774_900_000.0
@@ -81,6 +81,24 @@ async def test_damaged_backup_is_not_verified_and_the_one_before_it_was(tmp_path
     assert "is_automatic" not in found, "two backups say nothing of intervals"
 
 
+@pytest.mark.parametrize(("sums", "is_verified"), [("", False), ("\n \n", False), ("{sum}  full-1\n", True)])
+async def test_sums_are_counted_in_either_case_and_an_empty_list_proves_nothing(
+    tmp_path: Path, sums: str, is_verified: bool
+) -> None:
+    path = put(tmp_path, "full-1", DAY)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest().upper()
+    path.with_name("full-1.sha256").write_text(sums.format(sum=digest))
+    async with watching(tmp_path) as source:
+        assert ("verified_age_seconds" in await look(source)) is is_verified
+
+
+async def test_backups_of_one_moment_are_no_interval(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path, f"full-{number}", DAY)
+    async with watching(tmp_path) as source:
+        assert (await look(source))["is_automatic"] is False
+
+
 async def test_folder_is_one_backup_and_a_file_that_is_missing_from_it_is_damage(tmp_path: Path) -> None:
     place = tmp_path / "full-base"
     place.mkdir()
@@ -105,6 +123,33 @@ async def test_what_is_unfinished_empty_or_not_of_the_name_is_no_backup(tmp_path
     async with watching(tmp_path / "absent") as source:
         with speaking("en"), pytest.raises(SourceError, match=f"{tmp_path}/absent cannot be read: No such file"):
             await source.collect()
+
+
+async def test_folder_that_cannot_be_read_costs_its_own_copy_only(tmp_path: Path) -> None:
+    put(tmp_path, "full-1", DAY)
+    copies = {
+        "away": {"folder": str(tmp_path / "absent")},
+        "file": {"folder": str(tmp_path / "full-1")},
+        "here": {"folder": str(tmp_path), "full": "full-*"},
+    }
+    source = Source(msgspec.convert({"systems": {"his": copies}}, Config), Surroundings("backup-1", clock=lambda: NOW))
+    with pytest.raises(Incomplete) as caught:
+        await source.collect()
+    assert [reading.tags["copy"] for reading in caught.value.readings] == ["here"]
+    assert f"{tmp_path}/absent" in str(caught.value) and f"{tmp_path}/full-1" in str(caught.value)
+    (tmp_path / "absent").mkdir()
+    put(tmp_path / "absent", "weekly", DAY)
+    copies["file"]["folder"] = copies["away"]["folder"]
+    source = Source(msgspec.convert({"systems": {"his": copies}}, Config), Surroundings("backup-1", clock=lambda: NOW))
+    assert [reading.tags["copy"] for reading in await source.collect()] == ["away", "file", "here"]
+    await source.close()
+
+
+async def test_what_is_rotated_away_while_it_is_looked_at_is_passed_over(tmp_path: Path) -> None:
+    put(tmp_path, "full-1", DAY)
+    (tmp_path / "full-0").symlink_to(tmp_path / "gone")  # in the folder's list, and not there when it is asked
+    async with watching(tmp_path) as source:
+        assert (await look(source))["age_seconds"] == DAY
 
 
 async def test_nothing_configured_is_no_trouble() -> None:

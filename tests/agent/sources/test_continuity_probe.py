@@ -11,7 +11,9 @@ import pytest
 from declared import undeclared
 from servers import free_port, until_async
 
+from agent.documents import find_mistakes, read_document
 from agent.errors import NoData, SourceError
+from agent.language import speaking as speaking_language
 from agent.sources import Reading, Surroundings
 from agent.sources.continuity_probe import Config, Source
 
@@ -223,3 +225,22 @@ def test_probe_with_parts_that_do_not_fit_is_refused() -> None:
         configured(1, kind="mysql")
     with pytest.raises(msgspec.ValidationError, match="addresses"):
         configured(1, addresses=["a:1", "b:2"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("addresses", ["10.1.2.100"], "host:port"),
+        ("addresses", [], "host:port"),
+        ("table", "tokens; DROP", "lower case"),
+        ("path", "login", "begins with /"),
+    ],
+)
+def test_what_a_probe_may_not_say_is_refused_in_words(tmp_path: Path, key: str, value: object, wanted: str) -> None:
+    probe = {"service": "his", "kind": "tcp", "addresses": ["10.1.2.100:80"], key: value}
+    file = tmp_path / "probes.yaml"
+    file.write_text(msgspec.json.encode({"probes": {"his-web": probe}}).decode())
+    document = read_document(file)
+    with speaking_language("en"):
+        [mistake] = find_mistakes(document, document.value, Config)
+    assert wanted in mistake.text and "regex" not in mistake.text

@@ -14,7 +14,7 @@ from servers import free_port, until_async
 from agent.errors import NoData, SourceError
 from agent.language import speaking
 from agent.points import Value
-from agent.sources import Surroundings
+from agent.sources import Incomplete, Surroundings
 from agent.sources.postgresql_replication import GRANTS, Config, Source
 
 
@@ -144,6 +144,42 @@ async def test_missing_right_wrong_password_and_missing_table_are_sentences(
     async with asking(tmp_path, f"127.0.0.1:{free_port()}") as source:
         with speaking("en"), pytest.raises(SourceError, match=r"\(Connection refused\); check the address, the port"):
             await source.collect()
+
+
+async def test_pair_that_refuses_us_is_told_and_the_other_keeps_its_readings(
+    pair: tuple[Server, Server], tmp_path: Path
+) -> None:
+    primary, standby = pair
+    (tmp_path / "right").write_text("right\n")
+    (tmp_path / "wrong").write_text("wr0ng-pass\n")
+    pairs = {
+        name: {
+            "addresses": [primary.address, standby.address],
+            "database": "postgres",
+            "user": "infravitals",
+            "password": {"file": str(tmp_path / name)},
+        }
+        for name in ("right", "wrong")
+    }
+    source = Source(msgspec.convert({"pairs": pairs, "answer_seconds": 2}, Config), Surroundings("gateway"))
+    try:
+        with pytest.raises(Incomplete, match=r"pairs\.wrong\.password|password authentication failed") as caught:
+            await source.collect()
+    finally:
+        await source.close()
+    assert {reading.tags.get("pair", "right") for reading in caught.value.readings} == {"right"}
+    assert len(caught.value.readings) == 2
+
+
+async def test_server_that_is_silent_beside_one_that_answers_is_told_once(
+    pair: tuple[Server, Server], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    absent = f"127.0.0.1:{free_port()}"
+    async with asking(tmp_path, pair[0].address, absent) as source:
+        for _ in range(2):
+            first, *_ = await source.collect()
+            assert absent in first.remark
+    assert len([record for record in caplog.records if absent in record.message]) == 1
 
 
 async def test_password_file_that_is_missing_is_named_with_its_key(tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def test_every_asset_reports_and_every_reporter_is_one() -> None:
     assert all(assets[one.tags["asset"]].reporter == one.agent for one in SERIES)
 
 
+def test_nothing_of_it_fails_or_is_silent_on_the_pages_of_now() -> None:
+    rounds = [one for one in SERIES if one.measurement == "source_round"]
+    assert {"is_success", "points_count"} <= set.intersection(*(set(one.fields) for one in rounds))
+    for one in SERIES:
+        if one.measurement == "service_probe":
+            assert len(one.points(END - HOUR_MS, END + HOUR_MS)) == 120, (
+                "the page of continuity calls 5 min without one silence"
+            )
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     number=st.integers(0, len(SERIES) - 1),

@@ -164,6 +164,28 @@ def test_outages_of_a_year_say_what_they_belong_to(store: Store) -> None:
     assert facts.outages[3].is_automatic is None and facts.outages[3].traces == []
 
 
+def test_outage_is_no_part_of_another_service_s_drill_nor_of_what_was_over_before_it(rules: Rules) -> None:
+    module = load_store("duckdb")
+    master = Point("role_change", {"asset": "a", "group": "X", "kind": "vrrp"}, {"became_master": 1.0}, AT - 40_000)
+    late = AT - 3 * DAY + 3_700_000  # lis, 100 s after its maintenance
+    points = [
+        outage("pacs", DRILLED - 50_000, 1.0),
+        drill("his", "his-2026-q1", DRILLED, is_planned=1.0, rto_seconds=0.5, duration_seconds=60.0),
+        outage("lis", late, 10.0),
+        outage("lis", AT, 20.0),
+        master,
+    ]
+    with module.Store(module.Config(path=":memory:"), rules.catalogue) as opened:
+        opened.write([AppliedBatch("renmin", "a", "", -1, "a", AT, AT, points, 0, ())])
+        facts = read_continuity(opened, FOLDER, "renmin", AT)
+    assert [(one.service, one.drill, one.is_announced) for one in facts.outages] == [
+        ("lis", "", False),
+        ("lis", "", False),
+        ("pacs", "", False),
+    ]
+    assert facts.outages[0].traces == [], "20 s before it began"
+
+
 def test_switchover_is_one_with_what_came_later(store: Store) -> None:
     facts = read_continuity(store, FOLDER, "renmin", AT)
     assert [(one.drill, one.is_planned, one.is_passed) for one in facts.switches] == [
@@ -193,7 +215,7 @@ def test_page_shows_it_all(snapshot: Snapshot, store: Store, page_of: Shown) -> 
     assert "lis out lis-path his-probe 2.0 ms 5 s ago" in shown
     assert "pacs no data pacs-path" in shown
     assert "his 2 4.312 3 2 604.312 600.000" in shown, "30 days, a year, of it unplanned, seconds, the longest"
-    assert "3.500 not planned by itself: faster than a person acts; switchover seen-1" in shown
+    assert "3.500 not planned by itself, without a person; switchover seen-1" in shown
     assert "meanwhile: <b>db-b</b> became master (HIS)" in shown and MARKUP not in body
     assert "60.000 announced maintenance nobody knows by whom" in shown
     assert "0.812 drill his-2026-q1 by itself" in shown
