@@ -137,6 +137,8 @@ def _gather(place: Place, config: CollectorConfig | None, staged: Path, *, with_
     remembered = staged / REMEMBERED
     remembered.write_bytes(msgspec.json.encode({"site": place.site.id}))
     files[f"{data}{REMEMBERED}"] = remembered
+    for saved in staged.iterdir():
+        saved.chmod(0o600)
     if place.site_folder is not None:
         files |= _below(place.site_folder, f"{SITE}/")
     home = home_of(config)

@@ -44,11 +44,21 @@ def test_complaint_would_be_seen(installed: Path) -> None:
     assert "Unknown key 'WatchDogSeconds'" in analyze("verify", "--man=no", unit)
 
 
+def exposure_of(unit: Path) -> str:
+    [exposure] = re.findall(r"Overall exposure level for \S+: (\d\.\d)", analyze("security", "--offline=true", unit))
+    return str(exposure)
+
+
 @pytest.mark.parametrize("name", SERVICES)
-def test_exposure_is_what_the_page_states(name: str) -> None:
-    told = analyze("security", "--offline=true", UNITS / name)
-    [exposure] = re.findall(r"Overall exposure level for \S+: (\d\.\d)", told)
-    assert f"| `{name}` | {exposure} |" in PAGE, f"put into docs/site.md: | `{name}` | {exposure} | … |"
+def test_exposure_is_what_the_page_states(name: str, tmp_path: Path) -> None:
+    shutil.copy(UNITS / name, tmp_path)  # alone: beside it systemd would find its drop-ins
+    row = f"| `{name}` | {exposure_of(tmp_path / name)} |"
+    assert row in PAGE, f"put into docs/site.md: {row} … |"
+
+
+def test_exposure_of_a_gateway_is_what_the_page_states(installed: Path) -> None:
+    row = f"| `gateway.conf` | {exposure_of(installed / 'infravitals-agent.service')} |"
+    assert row in PAGE, f"put into docs/site.md: {row} … |"
 
 
 def test_every_program_of_ours_tells_and_is_watched() -> None:

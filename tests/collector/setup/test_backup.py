@@ -16,7 +16,9 @@ import pytest
 from servers import free_port, program, until
 
 from agent import language
+from collector.beside import find_place
 from collector.cli import main
+from collector.setup.backup import back_up, restore
 from collector.setup.making import make_site
 from collector.setup.site import SiteMade
 from collector.setup.upkeep import examine
@@ -213,3 +215,16 @@ def test_site_is_whole_again_elsewhere(made: Path, tmp_path: Path, with_keys: bo
     assert str(made) not in (back / "mosquitto" / "mosquitto.conf").read_text()
     assert f"certfile {back}/mosquitto/certs/broker.pem" in (back / "mosquitto" / "mosquitto.conf").read_text()
     assert (back / "collector" / "credentials").stat().st_mode & 0o777 == 0o700
+
+
+def test_progress_rises_to_the_whole(gathered: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    archive = tmp_path / "saved.tar.gz"
+    place = find_place(None, gathered)
+    manifest = back_up(place, None, archive, with_keys=False, progress=lambda done, total: told.append((done, total)))
+    whole = sum(one.bytes for one in manifest.files)
+    assert told == sorted(told) and told[-1] == (whole, whole)
+    told.clear()
+    restore(archive, tmp_path / "back", lambda done, total: told.append((done, total)))
+    assert told == sorted(told) and told[-1] == (whole, whole)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "back").rglob("*.duckdb")} == {0o600}

@@ -16,6 +16,7 @@ from agent.documents import read_document
 from agent.secrets import explain_unfit
 from collector.cli import main
 from collector.config import read_config
+from collector.page_password import is_password
 from collector.setup.agents import agent_names
 from collector.setup.authority import AuthorityError
 from collector.setup.making import make_site
@@ -222,3 +223,28 @@ def test_everything_that_is_shipped_for_grafana_is_in_the_site(tmp_path: Path) -
 
 
 SOURCE = "provisioning/datasources/infravitals.yaml"
+
+
+def test_new_password_of_the_page_is_made_where_the_old_one_was_taken_away(tmp_path: Path) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    before = digests(tmp_path)
+    old = (tmp_path / "collector" / "page.password").read_text().strip()
+    (tmp_path / "collector" / "page.password").unlink()
+    assert make_site(tmp_path, SITE, "his-db-1", NOW, quiet).made == [
+        "collector/page.password",
+        "collector/collector.yaml",
+    ]
+    kept = read_config(tmp_path / "collector" / "collector.yaml").page.password_scrypt or ""
+    new = (tmp_path / "collector" / "page.password").read_text().strip()
+    assert new != old
+    assert is_password(kept, new) and not is_password(kept, old)
+    changed = {name for name, digest in digests(tmp_path).items() if before[name] != digest}
+    assert changed == {"collector/page.password", "collector/collector.yaml"}
+
+
+def test_file_of_the_site_that_was_spoilt_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    (tmp_path / "made.json").write_text("{")
+    assert main(["site", "status", "--dir", str(tmp_path), "--lang", "en"]) == 2
+    said = capsys.readouterr().err
+    assert "is not as this program wrote it" in said and said.count("\n") == 1
