@@ -12,7 +12,16 @@ from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, en
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError, UnfitSecret, WrongCall
 from agent.language import say
-from collector import backup_cli, doctor_cli, drill_cli, ledger_cli, setup_cli, site_cli, store_cli
+from collector import (
+    backup_cli,
+    demo_cli,
+    doctor_cli,
+    drill_cli,
+    ledger_cli,
+    setup_cli,
+    site_cli,
+    store_cli,
+)
 from collector.evidence_cli import add_commands, add_rules_commands
 
 if TYPE_CHECKING:
@@ -91,6 +100,7 @@ def build_parser() -> Parser:
     setup_cli.add_commands(add, _no_command)
     store_cli.add_commands(add, _no_command)
     drill_cli.add_commands(add)
+    demo_cli.add_command(add)
     check = add("check", _check_config, "检查 collector.yaml，不打开任何连接", "check a collector.yaml; opens nothing")
     _add_config(check)
     add("sample", _sample, "打印带注释的 collector.yaml 样例", "print a commented collector.yaml")
@@ -291,9 +301,17 @@ def _time(text: str) -> int:
 
 def _site(text: str) -> str:
     from agent.catalogue import explain_id, is_id
+    from collector.simulated import PREFIX, is_simulated
 
     if not is_id(text):
         raise argparse.ArgumentTypeError(explain_id("--site", text))
+    if is_simulated(text):
+        raise argparse.ArgumentTypeError(
+            say(
+                f"--site: '{PREFIX}' 开头的名称留给模拟数据（infravitals demo），请换一个",
+                f"--site: names that begin with '{PREFIX}' are for simulated data (infravitals demo); choose another",
+            )
+        )
     return text
 
 

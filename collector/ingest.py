@@ -98,7 +98,7 @@ class Ingest:
         self._register = register
         self._checker = Checker(catalogue, register)
         self._quarantine = quarantine
-        self._clock = clock
+        self.clock = clock
         self._pace = pace or Pace()
         self._recent = _Recent()
         self._delay = _Delay()
@@ -209,7 +209,7 @@ class Ingest:
         try:
             has_points = await self._write(pending)
         except StoreError as error:
-            self._trouble_since = self._trouble_since or self._clock()
+            self._trouble_since = self._trouble_since or self.clock()
             if tries < self._pace.tries_together and not isinstance(error, PointsRefused):
                 return pending
             left = await self._try_singly(pending)
@@ -262,7 +262,7 @@ class Ingest:
         """Hold a batch back; False when too many are held already."""
         if len(self._suspects) >= MOST_SUSPECTS:
             return False
-        next_at = self._clock() + self._pace.suspect_wait_seconds
+        next_at = self.clock() + self._pace.suspect_wait_seconds
         name = (arrival.address, arrival.identity)
         twin, self._suspects[name] = self._suspects.get(name), _Suspect(arrival, 1, next_at)
         if twin is not None:
@@ -279,11 +279,11 @@ class Ingest:
     def _rest_of_suspects(self) -> float | None:
         """Seconds until one is tried again; None without any."""
         due_at = min((suspect.next_at for suspect in self._suspects.values()), default=None)
-        return None if due_at is None else max(self._pace.gather_seconds, due_at - self._clock())
+        return None if due_at is None else max(self._pace.gather_seconds, due_at - self.clock())
 
     async def _try_suspects(self, has_points: bool) -> None:
         """Try those again whose time has come. A refusal counts only beside points that were written, now or just before."""
-        now = self._clock()
+        now = self.clock()
         refused: list[tuple[_Suspect, StoreError]] = []
         for suspect in list(self._suspects.values()):
             if now < suspect.next_at:
@@ -445,7 +445,7 @@ class Ingest:
 
     def _end_trouble(self) -> None:
         if self._trouble_since is not None:
-            seconds = max(0.0, self._clock() - self._trouble_since)
+            seconds = max(0.0, self.clock() - self._trouble_since)
             self._trouble_since = None
             if self._is_trouble_told:
                 text = say(f"存储已恢复，中断 {seconds:.0f} 秒", f"the store takes data again after {seconds:.0f} s")
@@ -453,7 +453,7 @@ class Ingest:
             self._is_trouble_told = False
 
     def _now(self) -> int:
-        return int(self._clock() * 1000)
+        return int(self.clock() * 1000)
 
 
 class _Recent:

@@ -16,6 +16,8 @@ from collector.numbers import Holder, answer_all, answer_together
 from collector.plan import QuestionPlan, Span, Watch
 from collector.query import Bounds, Expectation, Question, Spans, SubjectAnswer, Take
 from collector.score import cross
+from collector.simulated import SOURCE as SIMULATED_SOURCE
+from collector.simulated import is_simulated
 from collector.site_files import spans_of
 from collector.site_folder import SiteFolder
 from collector.stores import Instant
@@ -63,6 +65,8 @@ class Moment:
         """How many samples a bucket of a field on this asset should hold at least, from when on."""
         declared = self.catalogue.measurements[measurement]
         sources = (source,) if source else declared.emitters(field_name)
+        if is_simulated(self.site.id):  # one source there stands for all
+            sources = (SIMULATED_SOURCE,)
         return self.intervals.least(asset, sources, declared.interval_seconds, each_ms)
 
 

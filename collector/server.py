@@ -181,6 +181,13 @@ class Evaluator:
 
         The buckets that it read are kept for the next hour, and points beyond their retention go.
         """
+        revision = await self.score_hour(hour)
+        if revision:
+            await self._threads.write(self._threads.store.prune, int(self._clock() * 1000))
+        return revision
+
+    async def score_hour(self, hour: int) -> int:
+        """What `keep` does but for the points beyond their retention."""
         if not await self._threads.read(self._threads.store.totals):
             return 0
         read_at = int(self._clock() * 1000)
@@ -195,7 +202,6 @@ class Evaluator:
         )
         log.info(say("%s 的评分已存，修订 %d", "scorecard of %s stored, revision %d"), format_time(hour), revision)
         await self._threads.write(self._threads.store.keep)
-        await self._threads.write(self._threads.store.prune, now)
         return revision
 
     async def revise_late(self, newest: int) -> list[int]:

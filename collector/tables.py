@@ -7,6 +7,7 @@ import msgspec
 from agent.catalogue import Catalogue, Text
 from agent.catalogue import unit as unit_of
 from agent.language import say
+from collector import simulated
 from collector.evidence import CriterionResult
 from collector.grid import NO_BREAK, Column, Grid, Line, draw, draw_short
 from collector.history import HistoryRow
@@ -59,6 +60,7 @@ def draw_scorecard(card: Scorecard, width: int | None) -> list[Line]:
         f"city index {total.low:.2f} - {total.high:.2f}, 86 % of its weight outside telemetry",
     )
     return [
+        *([Line(simulated.notice(), "bold")] if simulated.is_simulated(card.site) else []),
         *draw(indicators._replace(title=f"{indicators.title} · {card.site} · {card.as_of}"), width),
         Line(foot, "dim"),
         Line(legend(), "dim"),

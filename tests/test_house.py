@@ -50,7 +50,7 @@ LINE = (
     {"agent.service", "agent.sample", "agent.trial", "agent.doctor"},
     {"agent.snmp.commands"},
     {"agent.cli"},
-    {"collector.query", "collector.page_password"},
+    {"collector.query", "collector.page_password", "collector.simulated"},
     {"collector.buckets"},
     {"collector.numbers"},
     {"collector.stores", "collector.site_folder"},
@@ -91,9 +91,11 @@ LINE = (
     {"collector.service"},
     {"collector.setup"},
     {"collector.serve", "collector.once", "collector.up"},
+    {"collector.demo"},
     {
         "collector.backup_cli",
         "collector.cli",
+        "collector.demo_cli",
         "collector.evidence_cli",
         "collector.ledger_cli",
         "collector.doctor_cli",
@@ -183,6 +185,7 @@ def test_imports_point_left_along_the_line() -> None:
                     "collector.embedded",
                     "collector.serve",
                     "collector.drill_cli",
+                    "collector.demo.play",
                 )
             ) and imported.split(".")[1] not in OF_AGENT_FOR_COLLECTOR:
                 wrong.append(f"{path}:{line}: the collector takes nothing from {imported}")

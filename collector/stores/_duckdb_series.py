@@ -172,11 +172,17 @@ class SeriesMemory:
         for measurement in sorted({measurement for measurement, _ in self._marks}):
             rows = connection.rows(_DOUBLED_HOURS.format(measurement), [measurement])
             doubled.update((measurement, hour) for (hour,) in rows)
-        with connection.transaction():
-            for measurement, hour in sorted(self._marks - doubled):
-                connection.run("DELETE FROM double_hour WHERE measurement = ? AND hour = ?", [measurement, hour])
+        settled = sorted(self._marks - doubled)
+        if settled:
+            measurements, hours = ([*column] for column in zip(*settled, strict=True))
+            with connection.transaction():
+                connection.run(_SETTLE, [measurements, hours])
         self._marks = doubled
 
+
+_SETTLE = """
+DELETE FROM double_hour USING (SELECT unnest(?::VARCHAR[]) AS measurement, unnest(?::BIGINT[]) AS hour) AS settled
+WHERE double_hour.measurement = settled.measurement AND double_hour.hour = settled.hour"""
 
 _DOUBLED_HOURS = f"""
 SELECT DISTINCT time // {HOUR_MS} FROM points.{{}}

@@ -8,7 +8,7 @@ again, of the asset that was late alone. Whatever raw points no longer can tell 
 import hashlib
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import NamedTuple, Protocol
@@ -198,7 +198,7 @@ def _plan(question: Question, subjects: Subjects, source: Source) -> _Plan:
     assets: set[str] = set()
     raw_from = source.raw_from(question.measurement)
     kept = {(one.start, one.end): one for one in source.kept(digest_of(question), question.start, question.end)}
-    marks = _marks(source.late(question)) if kept else {}
+    marks = _marks(source.late(_covered(question, kept))) if kept else {}
     for chunk in _chunks(question, subjects):
         found = kept.get((chunk.start, chunk.end))
         if found is None:
@@ -210,6 +210,12 @@ def _plan(question: Question, subjects: Subjects, source: Source) -> _Plan:
     if "asset" not in question.per or len(assets) > MOST_LATE_ASSETS:
         missing, stale = sorted([*missing, *(chunk for chunk, _ in stale)]), []
     return _Plan(usable, stale, missing, frozenset(assets), raw_from)
+
+
+def _covered(question: Question, kept: Collection[Span]) -> Question:
+    """The question cut to what was kept: marks beyond it change nothing, and after a long absence they are many."""
+    start, end = min(span[0] for span in kept), max(span[1] for span in kept)
+    return msgspec.structs.replace(question, start=max(start, question.start), end=min(end, question.end))
 
 
 def _marks(late: Iterable[LateHour]) -> dict[int, list[LateHour]]:

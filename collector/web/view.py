@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent.language import say
+from collector import simulated
 from collector.snapshot import Snapshot
 from collector.web.times import ago, clock_time
 
@@ -38,13 +39,14 @@ class Place(NamedTuple):
 
 class Frame(NamedTuple):
     """What stands around every page. site, title: the hospital's id, and its name where its folder has one; taken: empty
-    before the first figures; stale: a warning or empty."""
+    before the first figures; stale: a warning or empty; simulated: that the data is made up, or empty."""
 
     places: Sequence[Place]
     site: str
     taken: str
     stale: str
     title: str = ""
+    simulated: str = ""
 
 
 NO_FRAME = Frame((), "", "", "")
@@ -67,7 +69,9 @@ def frame_of(snapshot: Snapshot | None, path: str, now: int) -> Frame:
     if snapshot is None:
         return Frame(places, "", "", "")
     taken, title = clock_time(snapshot.taken_at, snapshot.zone), snapshot.folder.title
-    return Frame(places, snapshot.scorecard.site, taken, _stale(snapshot, now), str(title) if title else "")
+    site = snapshot.scorecard.site
+    made_up = simulated.notice() if simulated.is_simulated(site) else ""
+    return Frame(places, site, taken, _stale(snapshot, now), str(title) if title else "", made_up)
 
 
 def _stale(snapshot: Snapshot, now: int) -> str:
