@@ -9,11 +9,13 @@ DATA ?= data
 TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl prometheus util-linux \
   iproute2 nftables dnsmasq-base dropbear-bin snmp snmpd lldpd tinyproxy-bin \
   keepalived postgresql mariadb-server galera-4 rsync pacemaker pacemaker-cli-utils corosync libvirt-clients \
-  systemd docker-compose
+  systemd docker-compose \
+  ansible-core ansible-lint openssh-client
 CHAOS_PACKAGES := mosquitto influxdb
+SHOT_PACKAGES := chromium fonts-wqy-microhei pngquant
 BENCH_PACKAGES := prometheus-node-exporter mosquitto influxdb iproute2 nftables prometheus-snmp-exporter snmpd
 
-.PHONY: up test check bench chaos lock pages clean
+.PHONY: up test check bench chaos lock pages screenshots clean
 
 up: .venv/up.stamp
 	@exec $(VENV)/infravitals up --data-dir $(DATA)
@@ -38,6 +40,11 @@ chaos: .venv/dev.stamp
 # the generated reference pages
 pages: .venv/dev.stamp
 	$(VENV)/python -m agent.catalogue.page
+
+# the README's pictures, of the demo's page
+screenshots: .venv/dev.stamp
+	tools/apt_packages.sh $(SHOT_PACKAGES)
+	$(VENV)/python tools/screenshots.py
 
 # new versions of everything, on purpose and in a commit of its own
 lock: .venv/dev.stamp

@@ -23,10 +23,12 @@ from collector import rulebook
 from collector.cli import build_parser as collector_parser
 
 SITE, BROKER, STORE = "tests/deploy/test_site.py", "tests/deploy/test_mosquitto.py", "tests/collector/test_store_cli.py"
+ANSIBLE = "tests/deploy/test_ansible.py"
 SYSTEMD, SNMP = "tests/deploy/test_systemd.py", "tests/agent/snmp/test_commands.py"
 
 TRIED_BY: Mapping[tuple[str, str], str] = {
     ("README.md", "make up"): "tests/test_examples.py::test_make_up_and_make_test_run_what_they_say",
+    ("README.md", ".venv/bin/infravitals demo"): "tests/collector/demo/test_demo.py::test_scorecards_of_its_past_are_there",
     ("docs/broken-on-purpose.md", "make chaos"): "tests/integration/test_chaos.py::test_killed_parts_cost_nothing",
     ("docs/broker.md", "sudo apt-get install"): f"{BROKER}::test_batch_and_receipt_pass_over_the_shipped_broker",
     ("docs/broker.md", "new='-newkey"): f"{BROKER}::test_certificate_made_as_the_page_says_is_one_for_the_name_that_agents_dial",
@@ -37,6 +39,9 @@ TRIED_BY: Mapping[tuple[str, str], str] = {
     ("docs/influxdb.md", "CREATE DATABASE"): f"{STORE}::test_init_makes_database_user_and_rights_and_may_be_run_again",
     ("docs/influxdb.md", 'SELECT mean("low")'): "tests/test_examples.py::test_query_for_grafana_is_one_that_influxdb_takes",
     ("docs/influxdb.md", "infravitals store copy"): "tests/collector/test_store_copy.py::test_dry_run_counts_and_writes_nothing",
+    ("docs/operator.md", ".venv/bin/python tools/make_bundle.py"): f"{ANSIBLE}::test_installed_agent_runs_as_its_user",
+    ("docs/operator.md", "$ cd deploy/ansible"): f"{ANSIBLE}::test_second_run_changes_nothing_and_shows_no_password",
+    ("docs/operator.md", "# mkdir unpacked"): "tests/deploy/test_bundle.py::test_bundle_installs_without_internet_and_again_changes_nothing",
     ("docs/rules.md", "infravitals rules check"): "tests/test_docs.py::test_the_examples_pass_their_own_cases",
     ("docs/site.md", "# install -m 644 deploy/systemd"): f"{SYSTEMD}::test_users_and_folders_are_made",
     ("docs/site.md", "$ infravitals site init"): "tests/deploy/test_compose.py::test_everything_that_is_mounted_is_made_by_site_init",
@@ -273,6 +278,18 @@ def test_every_page_stands_in_the_index_and_every_link_leads_somewhere() -> None
             if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
                 broken.append(f"{page}: {target}")
     assert not broken, "\n" + "\n".join(broken)
+
+
+def test_pictures_are_those_that_make_screenshots_draws_and_small() -> None:
+    drawn = {
+        f"{name}-{language}-{width}.png"
+        for name in re.findall(r'Shot\("(\w+)"', (ROOT / "tools" / "screenshots.py").read_text("utf-8"))
+        for language in ("zh", "en")
+        for width in (1280, 390)
+    }
+    there = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").glob("*.png")}
+    assert len(drawn) == 20 and there.keys() == drawn, "make screenshots"
+    assert sum(there.values()) < 1_500_000 and min(there.values()) > 5_000
 
 
 def anchors(page: Path) -> set[str]:
