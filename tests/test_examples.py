@@ -292,6 +292,11 @@ def test_pictures_are_those_that_make_screenshots_draws_and_small() -> None:
     assert sum(there.values()) < 1_500_000 and min(there.values()) > 5_000
 
 
+def test_security_page_names_tests_that_are_there() -> None:
+    named = re.findall(r"`((?:tests|tools)/[\w/.]+)`", (ROOT / "docs" / "security.md").read_text("utf-8"))
+    assert len(named) > 10 and not [path for path in named if not (ROOT / path).exists()]
+
+
 def anchors(page: Path) -> set[str]:
     """The headings of a page as GitHub links them."""
     found = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
