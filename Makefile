@@ -37,9 +37,10 @@ chaos: .venv/dev.stamp
 	tools/apt_packages.sh $(CHAOS_PACKAGES)
 	PYTHONPATH=tests $(VENV)/python -m chaos
 
-# the generated reference pages
+# the generated reference pages and Grafana's files
 pages: .venv/dev.stamp
 	$(VENV)/python -m agent.catalogue.page
+	PYTHONPATH=tools $(VENV)/python -m dashboards
 
 # the README's pictures, of the demo's page
 screenshots: .venv/dev.stamp

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from agent.catalogue import Text
-from collector.evaluate import format_time
+from collector.evaluate import format_time, parse_time
+from collector.evidence import CriterionResult
 from collector.score import Scorecard
-from collector.stores import Score, Store
+from collector.site_folder import SiteFolder
+from collector.stores import DrawnAsset, Score, Store
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -53,9 +55,29 @@ def scores_of(card: Scorecard) -> list[Score]:
     """Every number of a scorecard, for a store that others draw courses from: the whole index is the node `total`."""
     total = card.total
     scores = [Score("node", "total", total.low, total.high, total.coverage)]
-    scores += [Score("node", node.id, node.low, node.high, node.coverage) for node in card.nodes]
+    scores += [Score("node", node.id, node.low, node.high, node.coverage, node.status) for node in card.nodes]
     criteria = {one.id: one for node in card.nodes for one in node.criteria}
-    return scores + [Score("criterion", one.id, one.low, one.high, one.coverage) for one in criteria.values()]
+    return scores + [_score_of(one) for one in criteria.values()]
+
+
+def _score_of(one: CriterionResult) -> Score:
+    expires = parse_time(one.attestation.expires) if one.attestation else None
+    return Score("criterion", one.id, one.low, one.high, one.coverage, one.status, expires)
+
+
+DRAWN_ATTRIBUTES = ("class", "criticality", "zone")
+"""Of the register's attributes those that have one value."""
+
+
+def assets_of(folder: SiteFolder, owners: Mapping[str, str], as_of: int) -> list[DrawnAsset]:
+    """The assets at `as_of` for whoever draws: those of the register, and those that only report; owners: asset -> agent."""
+    entries = folder.entries.get("assets", {})
+    drawn = [
+        DrawnAsset(name, {key: entry.attributes[key][0] for key in DRAWN_ATTRIBUTES if entry.attributes.get(key)}, True)
+        for name, entry in entries.items()
+        if (entry.since or 0) <= as_of < entry.until
+    ]
+    return drawn + [DrawnAsset(name, {}, False) for name in owners if name not in entries]
 
 
 def _is_near(node: str) -> bool:

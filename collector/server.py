@@ -18,7 +18,7 @@ from agent.language import say
 from collector.coverage import measure_coverage, running_sources, seen_signals
 from collector.evaluate import Rules, evaluate, format_time
 from collector.health import read_health
-from collector.history import explain_revision, read_history, scores_of, summarize
+from collector.history import assets_of, explain_revision, read_history, scores_of, summarize
 from collector.inquiry import Site
 from collector.ledger import read_ledger
 from collector.network import read_network
@@ -196,7 +196,9 @@ class Evaluator:
         self._note_evaluation("scheduled", time.perf_counter() - began)
         why = await self._threads.read(self._why, card, hour)
         now = int(self._clock() * 1000)
-        body, told = msgspec.json.encode(card), (why, summarize(card), scores_of(card))
+        owners = await self._threads.read(self._threads.store.owners, self.site.id)
+        assets = assets_of(self.site.folder, owners, hour)
+        body, told = msgspec.json.encode(card), (why, summarize(card), scores_of(card), assets)
         revision = await self._threads.write(
             self._threads.store.save_scorecard, self.site.id, hour, card.identity(), body, now, *told
         )

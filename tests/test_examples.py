@@ -35,6 +35,8 @@ TRIED_BY: Mapping[tuple[str, str], str] = {
     ("docs/broker.md", "umask 077"): f"{BROKER}::test_user_made_as_the_page_says_gets_in",
     ("docs/broker.md", "sudo mosquitto_passwd -D"): f"{BROKER}::test_revoked_agent_is_out_at_once_and_the_others_stay",
     ("docs/failover.md", "infravitals drill"): "tests/hospital/test_drills.py::test_drill_run_prints_the_rto_that_the_servers_know_and_passes_when_the_service_is_back",
+    ("docs/grafana.md", "sudo install -d"): "tests/deploy/test_grafana.py::test_dashboards_are_looked_for_where_the_document_says_to_put_them",
+    ("docs/grafana.md", "[Service]"): "tests/deploy/test_grafana.py::test_no_secret_stands_in_a_provisioning_file_and_examples_cannot_reach_anybody",
     ("docs/influxdb.md", "infravitals store init"): f"{STORE}::test_init_makes_database_user_and_rights_and_may_be_run_again",
     ("docs/influxdb.md", "CREATE DATABASE"): f"{STORE}::test_init_makes_database_user_and_rights_and_may_be_run_again",
     ("docs/influxdb.md", 'SELECT mean("low")'): "tests/test_examples.py::test_query_for_grafana_is_one_that_influxdb_takes",

@@ -134,13 +134,26 @@ class StoredScorecard(NamedTuple):
 
 
 class Score(NamedTuple):
-    """One number of a scorecard for whoever draws courses: of an index, an indicator or another node, or of a criterion."""
+    """One number of a scorecard for whoever draws courses: of an index, an indicator or another node, or of a criterion.
+
+    status: scored, no_data, not_applicable or error. expires: when somebody's word for a criterion ends, milliseconds.
+    """
 
     kind: Literal["node", "criterion"]
     node: str
     low: float
     high: float
     coverage: float
+    status: str = ""
+    expires: int | None = None
+
+
+class DrawnAsset(NamedTuple):
+    """An asset for whoever draws: the attributes that the register gives it, by their names; is_registered: it stands there."""
+
+    asset: str
+    attributes: Mapping[str, str]
+    is_registered: bool
 
 
 class LateHour(NamedTuple):
@@ -256,10 +269,11 @@ class Store(Protocol):
         why: str = "",
         summary: str = "",
         scores: Sequence[Score] = (),
+        assets: Sequence[DrawnAsset] = (),
     ) -> int:
         """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next, written beside.
 
-        scores: its numbers, for a store that others draw from; a store that nobody else reads may leave them.
+        scores, assets: its numbers and who was there, for a store that others draw from; a store that nobody else reads may leave them.
         """
 
     def scorecards(self, site: str, since: int) -> list[StoredScorecard]:

@@ -37,6 +37,8 @@ SCORECARD_BODY = "scorecard_body"
 """The bodies, packed, in pieces. Tag site."""
 SCORE = "score"
 """Scores for whoever draws them. Tags site, node, kind; time is as_of."""
+ASSET = "asset"
+"""The assets of a site for whoever draws, one a day. Tags site, asset and the attributes that the register gives it."""
 COPIED = "copied"
 """How far a copy into this store came. Tag site."""
 PROBE = "probe"
@@ -59,6 +61,7 @@ OWN = (
     SCORECARD,
     SCORECARD_BODY,
     SCORE,
+    ASSET,
     COPIED,
     PROBE,
 )

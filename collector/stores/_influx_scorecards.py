@@ -8,16 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from agent.errors import StoreError
 from agent.language import say
-from collector.stores import Score, ScorecardRow, StoredScorecard
+from collector.query import DAY_MS
+from collector.stores import DrawnAsset, Score, ScorecardRow, StoredScorecard
 from collector.stores._influx_http import Door
 from collector.stores._influx_pack import PIECE_CHARACTERS
-from collector.stores._influx_records import LAST_MS, MS, SCORE, SCORECARD, SCORECARD_BODY, Fields, mix
+from collector.stores._influx_records import ASSET, LAST_MS, MS, SCORE, SCORECARD, SCORECARD_BODY, Fields, mix
 from collector.stores._influx_text import line, tag_value_text, value_text
 
 MOST_PIECES = 1000
 
 
-def save(site: str, card: StoredScorecard, scores: Sequence[Score], door: Door) -> int:
+def save(site: str, card: StoredScorecard, scores: Sequence[Score], assets: Sequence[DrawnAsset], door: Door) -> int:
     """The card's revision: the known one of its digest, else the next, which is written; its own `revision` is not used.
 
     Two that write different cards of one moment at once may both take the next number; every reader orders them alike.
@@ -35,7 +36,8 @@ def save(site: str, card: StoredScorecard, scores: Sequence[Score], door: Door) 
         "summary": card.summary,
     }
     # whoever finds the row finds the body
-    door.write([*_body_lines(site, card, first_ns), *_score_lines(site, card.as_of, scores)])
+    drawn = [*_score_lines(site, card.as_of, scores), *_asset_lines(site, card.as_of, assets)]
+    door.write([*_body_lines(site, card, first_ns), *drawn])
     door.write([line(SCORECARD, {"site": site}, fields, first_ns)])
     found = {row.digest: row.revision for row in rows_between(site, card.as_of, card.as_of + 1, door)}
     return found[card.digest]
@@ -52,14 +54,33 @@ def _body_lines(site: str, card: StoredScorecard, first_ns: int) -> list[str]:
 
 
 def _score_lines(site: str, as_of: int, scores: Sequence[Score]) -> list[str]:
+    lines = []
+    for score in scores:
+        tags = {"site": site, "kind": score.kind, "node": score.node}
+        fields: dict[str, float | int | str] = {
+            "low": float(score.low),
+            "high": float(score.high),
+            "coverage": float(score.coverage),
+        }
+        if score.status:
+            fields["status"] = score.status
+        if score.expires is not None:  # both: what draws has no clock to subtract from
+            fields["expires"] = float(score.expires)
+            fields["left_seconds"] = (score.expires - as_of) / 1000
+        lines.append(line(SCORE, tags, fields, as_of * MS))
+    return lines
+
+
+def _asset_lines(site: str, as_of: int, assets: Sequence[DrawnAsset]) -> list[str]:
+    today = as_of - as_of % DAY_MS
     return [
         line(
-            SCORE,
-            {"site": site, "kind": score.kind, "node": score.node},
-            {"low": float(score.low), "high": float(score.high), "coverage": float(score.coverage)},
-            as_of * MS,
+            ASSET,
+            {"site": site, "asset": one.asset, **one.attributes},
+            {"is_registered": float(one.is_registered)},
+            today * MS,
         )
-        for score in scores
+        for one in assets
     ]
 
 

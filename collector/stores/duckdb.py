@@ -23,6 +23,7 @@ from collector.stores import (
     Account,
     AppliedBatch,
     BatchTotals,
+    DrawnAsset,
     KnownSubject,
     LateHour,
     Latest,
@@ -217,6 +218,7 @@ class Store:
         why: str = "",
         summary: str = "",
         scores: Sequence[Score] = (),
+        assets: Sequence[DrawnAsset] = (),
     ) -> int:
         """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next."""
         card = StoredScorecard(as_of, 0, digest, now, body, why, summary)

@@ -24,6 +24,7 @@ from collector.stores import (
     Account,
     AppliedBatch,
     BatchTotals,
+    DrawnAsset,
     KnownSubject,
     LateHour,
     Latest,
@@ -358,9 +359,10 @@ class Store:
         why: str = "",
         summary: str = "",
         scores: Sequence[Score] = (),
+        assets: Sequence[DrawnAsset] = (),
     ) -> int:
         """The scorecard's revision: the known one when this digest is stored for `as_of`, else the next."""
-        return save(site, StoredScorecard(as_of, 0, digest, now, body, why, summary), scores, self._open)
+        return save(site, StoredScorecard(as_of, 0, digest, now, body, why, summary), scores, assets, self._open)
 
     def scorecards(self, site: str, since: int) -> list[StoredScorecard]:
         """Stored scorecards with as_of at or after `since`, oldest first."""

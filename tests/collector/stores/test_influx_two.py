@@ -16,7 +16,7 @@ from linkstore import CATALOGUE, MINUTE_MS, START, ask, batch, every_minute, poi
 from servers import Influx
 
 from collector.query import DAY_MS, HOUR_MS, Question, Take
-from collector.stores import LATENESS_MS, AppliedBatch, Score
+from collector.stores import LATENESS_MS, AppliedBatch, DrawnAsset, Score
 from collector.stores._influx_kept import SKEW_MS, announce
 from collector.stores.influxdb import Store
 
@@ -101,8 +101,12 @@ def test_owner_is_who_came_first_to_the_server_whatever_the_clocks_say(both: tup
 def test_scorecard_that_both_write_is_one_and_another_is_the_next_revision(both: tuple[Store, Store]) -> None:
     one, other = both
     body = bytes(range(256)) * 4000
-    scores = [Score("node", "total", 7.5, 90.0, 0.25)]
-    assert one.save_scorecard("main", START, "d1", body, START + 1, "", "s", scores) == 1
+    scores = [
+        Score("node", "total", 7.5, 90.0, 0.25, "scored"),
+        Score("criterion", "ev-dr-plan", 100.0, 100.0, 1.0, "scored", START + DAY_MS),
+    ]
+    assets = [DrawnAsset("core-1", {"zone": "core", "class": "switch"}, True), DrawnAsset("new 1", {}, False)]
+    assert one.save_scorecard("main", START, "d1", body, START + 1, "", "s", scores, assets) == 1
     assert other.save_scorecard("main", START, "d1", body, START + 9, "", "s", scores) == 1
     assert other.save_scorecard("main", START, "d2", b"{}", START + 9) == 2
     assert one.save_scorecard("main", START, "d1", body, START + 20) == 1
@@ -111,9 +115,18 @@ def test_scorecard_that_both_write_is_one_and_another_is_the_next_revision(both:
             (1, "d1", body),
             (2, "d2", b"{}"),
         ]
-    [drawn] = one._open.ask(['SELECT "low", "high", "coverage" FROM "score" GROUP BY *'])
-    assert drawn.tags == {"site": "main", "kind": "node", "node": "total"}
-    assert drawn.values == [[START, 7.5, 90, 0.25]]
+    vouched, total = one._open.ask(
+        ['SELECT "low", "high", "coverage", "status", "expires", "left_seconds" FROM "score" GROUP BY *']
+    )
+    assert total.tags == {"site": "main", "kind": "node", "node": "total"}
+    assert total.values == [[START, 7.5, 90, 0.25, "scored", None, None]]
+    assert vouched.tags == {"site": "main", "kind": "criterion", "node": "ev-dr-plan"}
+    assert vouched.values == [[START, 100, 100, 1, "scored", START + DAY_MS, 86_400]]
+    rows = one._open.ask(['SELECT "is_registered" FROM "asset" GROUP BY *'])
+    assert sorted((row.tags["asset"], row.tags["zone"], row.tags["class"], row.values) for row in rows) == [
+        ("core-1", "core", "switch", [[START - START % DAY_MS, 1]]),
+        ("new 1", "", "", [[START - START % DAY_MS, 0]]),
+    ]
 
 
 # -- late points: the mark is there before anybody could keep a bucket without them
