@@ -1,6 +1,7 @@
 # make up     install what it needs (no root, no apt) and show this machine
 # make test   everything: set-up (apt packages too), lint, strict types, tests
 # make check  lint and types only      make bench  speed and memory against peers and limits
+# make pages  the generated reference    make screenshots  the README's pictures, of the demo
 # make chaos  CHAOS_SECONDS=180 of kill -9 on every part, then the books are balanced
 
 PYTHON ?= python3
