@@ -10,9 +10,12 @@ DATA ?= data
 TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium fonts-wqy-microhei chrony btrfs-progs libatomic1 mount openssl prometheus util-linux \
   iproute2 nftables dnsmasq-base dropbear-bin snmp snmpd lldpd tinyproxy-bin \
   keepalived postgresql mariadb-server galera-4 rsync pacemaker pacemaker-cli-utils corosync libvirt-clients \
+  ceph-mon ceph-osd ceph-mgr ceph-common libfaketime \
+  libvirt-daemon-system qemu-system-x86 \
+  iptables memcached \
   systemd docker-compose \
   ansible-core ansible-lint openssh-client
-CHAOS_PACKAGES := mosquitto influxdb
+CHAOS_PACKAGES := mosquitto influxdb openssl
 SHOT_PACKAGES := chromium fonts-wqy-microhei pngquant
 BENCH_PACKAGES := prometheus-node-exporter mosquitto influxdb iproute2 nftables prometheus-snmp-exporter snmpd
 

@@ -10,11 +10,15 @@ from typing import Annotated
 
 import msgspec
 
-from agent.errors import LinkError, UnfitSecret
+from agent.errors import LinkError, MissingSecret, UnfitSecret
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.secrets import explain_unfit, is_open_to_all
 
 logger = logging.getLogger(__name__)
+
+SAY_AGAIN_SECONDS = 3600.0
+"""How often it is said that a secret is still not there: somebody has to do something, nothing mends itself."""
 
 
 class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,13 +43,15 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
     def read(self, environment: Mapping[str, str] = os.environ, *, key: str | None = None) -> str:
-        """The secret, without the line's end. Raises LinkError when it is not there, UnfitSecret when it is none.
+        """The secret, without the line's end. Raises MissingSecret when it is not there, UnfitSecret when it is none.
 
         key: what of the configuration names it, such as `broker.password`, for whoever has to mend it.
         """
         if self.env is not None:
             if self.env not in environment:
-                raise LinkError(say(f"环境变量 {self.env} 未设置", f"the environment variable {self.env} is not set"))
+                raise MissingSecret(
+                    say(f"环境变量 {self.env} 未设置", f"the environment variable {self.env} is not set")
+                )
             text, where = environment[self.env], say(f"环境变量 {self.env}", f"the environment variable {self.env}")
         else:
             path = self.path(environment)
@@ -55,27 +61,27 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return text
 
     def path(self, environment: Mapping[str, str] = os.environ) -> Path:
-        """The file that holds it, unless it is a variable. Raises LinkError for a credential that nobody passed on."""
+        """The file that holds it, unless it is a variable. Raises MissingSecret for a credential that nobody passed on."""
         if self.credential is None:
             return Path(self.file or "")
         folder = environment.get("CREDENTIALS_DIRECTORY")
         if folder is None:
             text = say("不是由 systemd 以 LoadCredential 启动", "not started by systemd with LoadCredential")
-            raise LinkError(say(f"没有凭据 {self.credential}:{text}", f"no credential {self.credential}: {text}"))
+            raise MissingSecret(say(f"没有凭据 {self.credential}：{text}", f"no credential {self.credential}: {text}"))
         return Path(folder, self.credential)
 
 
 def refuse_unfit(*secrets: Secret | None) -> None:
     """For the start: raises UnfitSecret for what is no secret, and warns of a file that everybody may read.
 
-    What is not there yet may come; whoever dials says so then.
+    What is not there yet may be mounted yet: whoever dials waits for it, and says so at once and every SAY_AGAIN_SECONDS.
     """
     for secret in filter(None, secrets):
         try:
             secret.read()
         except UnfitSecret:
             raise
-        except LinkError:
+        except MissingSecret:
             continue
         if secret.env is None:
             warn_of_open_files([secret.path()])
@@ -101,7 +107,7 @@ def _read_text(path: Path, key: str | None) -> str:
             f"无法读取密码文件 {path}：{why}；请补上该文件，或修改{f' {key}' if key else '配置'}",
             f"cannot read the password file {path}: {why}; mend it or change {key or 'the configuration'}",
         )
-        raise LinkError(text) from error
+        raise MissingSecret(text) from error
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,7 +175,7 @@ def _explain_file(error: OSError | UnicodeDecodeError) -> str:
         return say("这是一个目录", "it is a directory")
     if isinstance(error, UnicodeDecodeError):
         return say("不是 UTF-8 文本", "it is no UTF-8 text")
-    return error.strerror or str(error)
+    return explain_system(error)
 
 
 def _try_reading(key: str, path: str) -> None:
@@ -201,7 +207,8 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
             # an encrypted key would ask for its password on the terminal; an empty one makes it an error
             context.load_cert_chain(tls.certificate, tls.key, password=b"")
     except (OSError, ValueError) as error:
-        reason = (error.reason if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None)) or error
+        own = error.reason if isinstance(error, ssl.SSLError) else None
+        reason = own or (explain_system(error) if isinstance(error, OSError) else error)
         raise LinkError(
             say(
                 f"无法使用证书文件 {reading}：{reason}；需要 PEM 格式、未加密、彼此配套的证书与密钥",

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import msgspec
 from agent.broker import Broker
 from agent.certificates import certificates_of
 from agent.checkup import Finding, Trouble
-from agent.errors import LinkError, NotAllowed
+from agent.errors import LinkError, LoginRefused, NotAllowed
 from agent.language import say
 from agent.mqtt import PROBE, Connection, connect
 from agent.wire import Receipt, encode_receipt
@@ -25,6 +26,8 @@ VISITS = 4
 Outcomes = dict[str, LinkError | None]
 """Topic -> what came of writing to it; None when it was let through."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PASSWORDS = "/etc/mosquitto/infravitals.passwords"
+"""Where the shipped broker has them."""
 _ACL = "deploy/mosquitto/infravitals.acl"
 
 
@@ -47,9 +50,8 @@ def check_broker(broker: Broker, name: str, forbidden: tuple[Forbidden, ...]) ->
     try:
         asyncio.run(_visit(broker, name, outcomes))
     except (LinkError, TimeoutError) as error:
-        port = broker.where.rpartition(":")[2]
-        mend = f"nc -vz {broker.host} {port}\njournalctl -u mosquitto -n 50"
-        raise Trouble(str(error) or say(f"{broker.where} 没有应答", f"{broker.where} does not answer"), mend) from error
+        text = str(error) or say(f"{broker.where} 没有应答", f"{broker.where} does not answer")
+        raise Trouble(text, _mend_login(broker, error)) from error
     who = broker.username or say("匿名", "nobody")
     yield Finding("broker", "good", say(f"{broker.where} 可登录(用户 {who})", f"{broker.where} lets user {who} in"))
     if broker.tls is None and broker.host not in _LOOPBACK:
@@ -58,6 +60,16 @@ def check_broker(broker: Broker, name: str, forbidden: tuple[Forbidden, ...]) ->
     yield _try_anonymous(broker, name)
     for one in forbidden:
         yield _judge_forbidden(broker, one, outcomes[one.topic])
+
+
+def _mend_login(broker: Broker, error: Exception) -> str:
+    """What lets this user in, to be run where the broker is; or what shows why nobody answers there."""
+    if not isinstance(error, LoginRefused):
+        port = broker.where.rpartition(":")[2]
+        return f"nc -vz {broker.host} {port}\nssh {broker.host} systemctl status mosquitto"
+    if broker.username is None:
+        return "broker: {username: …, password: {file: …}}"
+    return f"mosquitto_passwd {PASSWORDS} {shlex.quote(broker.username)}\nsystemctl reload mosquitto"
 
 
 def _try_anonymous(broker: Broker, name: str) -> Finding:
@@ -77,7 +89,7 @@ def _judge_forbidden(broker: Broker, one: Forbidden, outcome: LinkError | None) 
         return Finding("permissions", "good", say(f"不允许写 {one.topic}", f"writing {one.topic} is refused"))
     if outcome is not None:
         text = say(
-            f"无从得知能否写 {one.topic}:{outcome}", f"nobody can tell whether {one.topic} may be written: {outcome}"
+            f"无从得知能否写 {one.topic}：{outcome}", f"nobody can tell whether {one.topic} may be written: {outcome}"
         )
         return Finding("permissions", "note", text)
     text = say(

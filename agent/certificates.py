@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from agent.broker import Broker
 from agent.errors import LinkError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.mqtt_trouble import explain_dialling
 
@@ -42,7 +43,9 @@ def read_expiry(path: str) -> float:
         ]
         return min(found)
     except (OSError, ValueError, IndexError) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or say("不是 PEM 证书", "no PEM certificate")
+        why = (explain_system(error) if isinstance(error, OSError) else None) or say(
+            "不是 PEM 证书", "no PEM certificate"
+        )
         text = say(f"无法读取证书 {path}：{why}", f"cannot read the certificate {path}: {why}")
         raise LinkError(text) from error
 

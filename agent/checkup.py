@@ -16,6 +16,7 @@ import msgspec
 
 from agent.broker import Broker, Secret
 from agent.errors import InfravitalsError, LinkError, NoData, SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.sources import Command, Surroundings, host_clock, run_command
 
@@ -174,7 +175,7 @@ def check_secrets(broker: Broker, folders: Iterable[Path] = (), more: Iterable[P
             with path.open("rb"):
                 mode = stat.S_IMODE(path.stat().st_mode)
         except OSError as error:
-            text = say(f"无法读取 {path}:{error.strerror}", f"cannot read {path}: {error.strerror}")
+            text = say(f"无法读取 {path}：{explain_system(error)}", f"cannot read {path}: {explain_system(error)}")
             yield Finding("secrets", "bad", text, f"ls -l {path}; chown <user> {path}; chmod 600 {path}")
             continue
         yield _judge_mode(path, mode, f"chmod o= {path}")

@@ -6,7 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent import language
-from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, end_well, find_language
+from agent.commandline import (
+    OK,
+    SHELLS,
+    TROUBLE,
+    WRONG,
+    Parser,
+    add_format,
+    add_version,
+    end_well,
+    find_language,
+    version_words,
+)
 from agent.errors import InfravitalsError, UnfitSecret, WrongCall
 from agent.language import say
 from agent.snmp.options import add_commands as add_snmp_commands
@@ -52,7 +63,14 @@ def build_parser() -> argparse.ArgumentParser:
     trial.add_argument("source", metavar=say("采集源", "SOURCE"), help=say("见 sources 命令", "see `sources`"))
     _add_config(trial, is_required=False)
     add_format(trial, ("table", "json"))
-    check = add("check", _check, say("检查配置文件，不打开任何连接", "check a configuration file; opens nothing"))
+    check = add(
+        "check",
+        _check,
+        say(
+            "检查配置文件与其中所写的密码文件，不打开任何连接",
+            "check a configuration and the secrets it names; opens no connection",
+        ),
+    )
     _add_config(check, is_required=True)
     add_format(check, ("text", "json"))
     doctor = add(
@@ -75,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     completion = add("completion", _completion, say("打印 shell 补全脚本", "print a shell completion script"))
     completion.add_argument("shell", choices=SHELLS)
     add("version", _version, say("打印版本", "print the version"))
+    add_version(parser)
     return parser
 
 
@@ -137,9 +156,13 @@ def _try(parsed: argparse.Namespace) -> int:
 def _check(parsed: argparse.Namespace) -> int:
     from agent.config import read_config
     from agent.documents import FileMistakes
+    from agent.secret_check import refuse_troubled, secrets_in
 
     try:
         config = read_config(parsed.config)
+        found = [*secrets_in(config.broker, "broker")]
+        found += [one for source in config.sources for one in secrets_in(source.config, f"sources.{source.name}")]
+        refuse_troubled(parsed.config, found)
     except FileMistakes as error:
         if parsed.format == "text":
             raise
@@ -187,9 +210,7 @@ def _completion(parsed: argparse.Namespace) -> int:
 
 
 def _version(parsed: argparse.Namespace) -> int:
-    from importlib.metadata import version
-
-    print(f"infravitals {version('infravitals')}")
+    print(version_words())
     return OK
 
 

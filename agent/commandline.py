@@ -21,6 +21,8 @@ _COMPLAINTS = (
     (r"unrecognized arguments: (.*)", "无法识别的参数：{}"),
     (r"the following arguments are required: (.*)", "缺少参数：{}"),
     (r"argument (.*): invalid choice: (.*) \(choose from (.*)\)", "参数 {}：没有 {}，可选：{}"),
+    (r"one of the arguments (.*) is required", "须写其中之一：{}"),
+    (r"argument (.*): not allowed with argument (.*)", "参数 {} 不能与 {} 同写"),
     (r"argument (.*): expected one argument", "参数 {}：后面要跟一个值"),
     (r"argument (.*): invalid (.*) value: (.*)", "参数 {}：应为 {}，实际是 {}"),
     (r"argument (.*?): (.*)", "参数 {}：{}"),
@@ -54,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         for pattern, chinese in _COMPLAINTS:
             if match := re.fullmatch(pattern, message, re.DOTALL):
                 message = say(chinese.format(*match.groups()), message)
-        self.exit(WRONG, say(f"{self.prog}:{message}(见 --help)\n", f"{self.prog}: {message}; see --help\n"))
+        self.exit(WRONG, say(f"{self.prog}：{message}(见 --help)\n", f"{self.prog}: {message}; see --help\n"))
 
 
 def end_well(command: Callable[[], int]) -> int:
@@ -87,6 +89,26 @@ def find_language(arguments: Sequence[str]) -> language.Language | None:
         if argument.startswith("--lang") and word in ("zh", "en"):
             return "zh" if word == "zh" else "en"
     return None
+
+
+class _Version(argparse.Action):
+    """Prints the version and ends; it is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(version_words())
+        parser.exit(OK)
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """`--version`, as every program has it; the command `version` does the same."""
+    parser.add_argument("--version", action=_Version, nargs=0, help=say("打印版本", "print the version"))
+
+
+def version_words() -> str:
+    """What both programs say of their version."""
+    from importlib.metadata import version
+
+    return f"infravitals {version('infravitals')}"
 
 
 def add_format(parser: argparse.ArgumentParser, formats: tuple[str, ...]) -> None:

@@ -150,7 +150,14 @@ def default_section(name: str, system: str = sys.platform) -> SourceSection:
             f"source '{name}' must be told {keys}; see infravitals-agent sample {name}",
         )
         raise UnusableSource(text)
-    return SourceSection(name, module.Source, module.Config())
+    try:
+        return SourceSection(name, module.Source, module.Config())
+    except ValueError as error:  # of some keys one must be there
+        text = say(
+            f"采集源 '{name}'：{error}；样例：infravitals-agent sample {name}",
+            f"source '{name}': {error}; see infravitals-agent sample {name}",
+        )
+        raise UnusableSource(text) from error
 
 
 def default_state_directory(system: str = sys.platform) -> Path:
@@ -233,7 +240,7 @@ def _check_part(document: Document) -> Iterator[Mistake]:
         yield document.mistake((key,), text)
     section = document.value.get("sources")
     if section is not None and not isinstance(section, dict):
-        text = say("'sources': 此处应为键值对", "'sources': expected keys and values here")
+        text = say("'sources'：此处应为键值对", "'sources': expected keys and values here")
         yield document.mistake(("sources",), text)
 
 
@@ -273,7 +280,7 @@ def _read_section(document: Document, name: str, value: Any, system: str) -> Sou
     config: SourceConfig = msgspec.convert(value, module.Config)
     if config.interval_seconds < LEAST_INTERVAL_SECONDS:
         text = say(
-            f"'interval_seconds': 最短为 {LEAST_INTERVAL_SECONDS:g} 秒，实际是 {config.interval_seconds:g}",
+            f"'interval_seconds'：最短为 {LEAST_INTERVAL_SECONDS:g} 秒，实际是 {config.interval_seconds:g}",
             f"'interval_seconds': at least {LEAST_INTERVAL_SECONDS:g} s, found {config.interval_seconds:g}",
         )
         raise FileMistakes([document.mistake((*path, "interval_seconds"), text)])

@@ -25,6 +25,7 @@ from agent.checkup import (
     run_checks,
 )
 from agent.config import AgentConfig
+from agent.foreign_words import explain
 from agent.language import say
 from agent.mqtt import own_broker
 from agent.wire import Address, points_topic, receipt_topic
@@ -82,10 +83,12 @@ def check_spool(path: Path, file: Path) -> Iterator[Finding]:
             batches, oldest = spool.execute("SELECT count(*), min(made_at) FROM batch").fetchone()
             (newest,) = spool.execute("SELECT last_made_at FROM ledger").fetchone()
     except (sqlite3.Error, OSError) as error:
-        text = say(f"此刻读不了缓存 {path}:{error}", f"cannot read the spool {path} at this moment: {error}")
+        text = say(
+            f"此刻读不了缓存 {path}：{explain(error)}", f"cannot read the spool {path} at this moment: {explain(error)}"
+        )
         yield Finding("spool", "note", text, f"ls -l {path}*")
         return
-    yield _judge_spool(path, batches, oldest, newest)
+    yield _judge_spool(path, file, batches, oldest, newest)
 
 
 @contextlib.contextmanager
@@ -121,7 +124,7 @@ def _head(log: Path) -> bytes:
         return file.read(WAL_HEAD_BYTES)
 
 
-def _judge_spool(path: Path, batches: int, oldest: int | None, newest: int) -> Finding:
+def _judge_spool(path: Path, file: Path, batches: int, oldest: int | None, newest: int) -> Finding:
     age = 0.0 if oldest is None else time.time() - oldest / 1000
     told = say(
         f"{path} 中 {batches} 批等待，最早的已 {age:.0f} 秒",
@@ -129,7 +132,7 @@ def _judge_spool(path: Path, batches: int, oldest: int | None, newest: int) -> F
     )
     if age > MOST_WAIT_SECONDS:
         text = told + say("：没有送达采集中心", ": they do not reach the collector")
-        return Finding("spool", "bad", text, "journalctl -u infravitals-agent -n 50")
+        return Finding("spool", "bad", text, f"infravitals-agent check -c {shlex.quote(str(file))}")
     if time.time() - newest / 1000 > MOST_WAIT_SECONDS:
         text = told + say(
             "；一小时内没有新的数据，采集代理在运行吗?", "; nothing new within the hour, does the agent run?"

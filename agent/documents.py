@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from agent.errors import InfravitalsError
+from agent.foreign_words import explain_bounds, explain_system, explain_yaml
 from agent.language import say
 
 T = TypeVar("T")
@@ -91,7 +92,13 @@ def read_document(path: Path) -> Document:
         ) from error
     except OSError as error:
         raise FileMistakes(
-            [Mistake(str(path), 0, say(f"无法读取文件：{error.strerror}", f"cannot read the file: {error.strerror}"))]
+            [
+                Mistake(
+                    str(path),
+                    0,
+                    say(f"无法读取文件：{explain_system(error)}", f"cannot read the file: {explain_system(error)}"),
+                )
+            ]
         ) from error
     return parse_document(text, str(path))
 
@@ -105,10 +112,16 @@ def parse_document(text: str, file: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise FileMistakes(
-            [Mistake(file, line, say(f"不是合法的 YAML:{error.problem}", f"not valid YAML: {error.problem}"))]
+            [
+                Mistake(
+                    file,
+                    line,
+                    say(f"不是合法的 YAML：{explain_yaml(error.problem)}", f"not valid YAML: {error.problem}"),
+                )
+            ]
         ) from error
     except YAMLError as error:
-        raise FileMistakes([Mistake(file, 1, say(f"不是合法的 YAML:{error}", f"not valid YAML: {error}"))]) from error
+        raise FileMistakes([Mistake(file, 1, say(f"不是合法的 YAML：{error}", f"not valid YAML: {error}"))]) from error
     reader = _Reader(file)
     value = reader.value(root, ()) if root is not None else None
     if reader.mistakes:
@@ -239,8 +252,7 @@ def find_mistakes(document: Document, value: Any, kind: Any, path: Path_ = ()) -
 def nearest(word: str, known: typing.Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest known word, or what there is: the nearest of it when that is much."""
     words = sorted(known)
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    if close:
+    if close := _closest(word, words):
         return say(f"，是否想写 '{close[0]}'?", f"; did you mean '{close[0]}'?")
     if not words:
         return ""
@@ -248,6 +260,11 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
     more = len(words) - len(shown)
     zh = f"，可用的有：{'、'.join(shown)}" + (f" 等，另有 {more} 个" if more else "")
     return say(zh, f"; known are: {', '.join(shown)}" + (f" and {more} more" if more else ""))
+
+
+def _closest(word: str, known: typing.Iterable[str]) -> list[str]:
+    """The known word that `word` is meant to be, if any."""
+    return difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
 
 
 def _check_union(document: Document, value: Any, kind: Any, path: Path_) -> Iterator[Mistake]:
@@ -280,24 +297,22 @@ def _check_struct(document: Document, value: Any, kind: type[msgspec.Struct], pa
         return
     hints = typing.get_type_hints(kind, include_extras=True)
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    for key in value:
-        if key not in fields:
-            yield document.mistake(
-                (*path, key),
-                say(f"未知的键 '{key}'", f"unknown key '{key}'") + nearest(key, fields.keys() - value.keys()),
-            )
-    clean = True
+    absent = fields.keys() - value.keys()
+    unknown = [key for key in value if key not in fields]
+    for key in unknown:
+        yield document.mistake((*path, key), say(f"未知的键 '{key}'", f"unknown key '{key}'") + nearest(key, absent))
+    meant = {close for key in unknown for close in _closest(key, absent)}
+    clean = not unknown
     for name, field in fields.items():
         if name in value:
             for mistake in find_mistakes(document, value[name], hints[field.name], (*path, name)):
                 clean = False
                 yield mistake
-        elif field.required:
+        elif field.required and name not in meant:  # who misspelt it has been told
             clean = False
             yield document.mistake(path, say(f"缺少键 '{name}'", f"key '{name}' is missing"))
     if clean:  # what the struct itself checks in __post_init__ speaks only when its parts are right
-        known = {key: item for key, item in value.items() if key in fields}
-        yield from _check_leaf(document, known, kind, path)
+        yield from _check_leaf(document, value, kind, path)
 
 
 def _check_leaf(document: Document, value: Any, kind: Any, path: Path_) -> Iterator[Mistake]:
@@ -326,13 +341,13 @@ def _explain(error: msgspec.ValidationError, path: Path_, value: Any, kind: Any)
     if _is_secret(path) and not isinstance(value, dict):
         return _explain_secret()
     key = next((step for step in reversed(path) if isinstance(step, str)), "")
-    where = f"'{key}': " if key else ""
+    where = say(f"'{key}'：", f"'{key}': ") if key else ""
     text = str(error).split(" - at `", 1)[0]
     match = _EXPECTED.match(text)
     wanted = _describe(kind)
     if wanted is None and match and not isinstance(value, dict):
         kinds = [say(*_WORDS.get(word.strip(), (word, word))) for word in match[1].split("|")]
-        wanted = say(" 或 ", " or ").join(kinds) + match[2]
+        wanted = say(" 或 ", " or ").join(kinds) + explain_bounds(match[2])
     found = _show(value)
     return where + (say(f"应为 {wanted}，实际是 {found}", f"expected {wanted}, found {found}") if wanted else text)
 
@@ -344,9 +359,10 @@ def _show(value: Any) -> str:
 
 def _describe(kind: Any) -> str | None:
     """What a type says of itself: the choices of a Literal, or the description beside its pattern, `中文 / English`."""
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):  # an optional value is described by what it may be
-        options = [option for option in typing.get_args(kind) if option is not type(None)]
-        return _describe(options[0]) if len(options) == 1 else None
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):  # described by what of it says something
+        options = [_describe(option) for option in typing.get_args(kind) if option is not type(None)]
+        described = [text for text in options if text]
+        return described[0] if len(described) == 1 else None
     if typing.get_origin(kind) is typing.Literal:
         return say("、", ", ").join(map(str, typing.get_args(kind))) + say(" 之一", " (one of these)")
     for note in getattr(kind, "__metadata__", ()):

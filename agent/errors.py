@@ -5,10 +5,13 @@
     +-- WrongCall               the command line names what is not there: exit code 2
     +-- SourceError             the world is in trouble at one source: expected, go on
     |   +-- NoData              this machine has nothing of the kind: no trouble at all
+    |   |   +-- Off               a probe outside of its hours: nobody looked, as it was told
     |   +-- Incomplete          a round that failed after it had seen something (agent.sources)
     |   +-- NoAnswer, Refused, EndlessWalk, AgentTrouble    an SNMP agent (agent.snmp.troubles)
     +-- LinkError               the broker or the other side is away: expected, go on
     |   +-- UnfitSecret         what stands in a secret's place is none: refuse to start, exit code 2
+    |   +-- MissingSecret       what names a secret leads nowhere: it may be mounted yet, go on and say so again and again
+    |   +-- LoginRefused        the broker does not know this user, password or certificate
     |   +-- NameTaken           somebody else is connected under our name: go on, but rarely
     |   +-- NotAllowed          the broker's access control forbids a publish or a subscription
     +-- SpoolError              the agent's own disk cannot keep a batch
@@ -35,12 +38,24 @@ class NoData(SourceError):
     """There is nothing of this kind on this machine; not a failure and not a value."""
 
 
+class Off(NoData):
+    """A probe that keeps still outside of its hours; its rounds say so and are expected to give nothing."""
+
+
 class LinkError(InfravitalsError):
     """The link is down or refuses; what the spool holds stays in the spool."""
 
 
 class UnfitSecret(LinkError):
     """A password or token is empty, out of an example, or of several lines."""
+
+
+class MissingSecret(LinkError):
+    """The file, variable or credential of a secret is not there or cannot be read."""
+
+
+class LoginRefused(LinkError):
+    """The broker answered the login with 0x86 or 0x87: MQTT 5's bad user name or password, and mosquitto's word for it."""
 
 
 class NameTaken(LinkError):

@@ -6,8 +6,8 @@ import logging
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
 import aiomqtt
@@ -19,10 +19,11 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.broker import Broker, tls_context
-from agent.errors import LinkError, NameTaken, NotAllowed
+from agent.errors import LinkError, LoginRefused, NameTaken, NotAllowed
 from agent.language import say
 from agent.link import Delivery, Session
 from agent.mqtt_trouble import (
+    BAD_LOGIN,
     NO_ANSWER,
     NOT_AUTHORIZED,
     TAKEN_OVER,
@@ -123,6 +124,7 @@ class _Client(aiomqtt.Client):
             self._connected.set_exception(MqttCodeError(reason_code))
             return
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        self._look_at_end()  # aiomqtt throws it away when it comes right after the welcome
         for published in self._pending_publishes.values():
             published.set()
         for subscribed in self._pending_subscribes.values():
@@ -144,10 +146,14 @@ class _Client(aiomqtt.Client):
 
     def abandon(self) -> None:
         """Let go of the socket, however the connection stands."""
-        if self._disconnected.done() and not self._disconnected.cancelled():
-            self._disconnected.exception()  # seen; else asyncio complains that nobody looked
+        self._look_at_end()
         self.is_abandoned = True
         self._client.disconnect()
+
+    def _look_at_end(self) -> None:
+        """Else asyncio complains that nobody did."""
+        if self._disconnected.done() and not self._disconnected.cancelled():
+            self._disconnected.exception()
 
 
 class Connection:
@@ -174,17 +180,15 @@ class Connection:
     ) -> None:
         """Publish, and with QoS 1 wait for the broker's word; its refusal is a LinkError too."""
         self._check_size(topic, payload)
-        packet = _properties(PacketTypes.PUBLISH)
+        packet = None
         if properties:
+            packet = _properties(PacketTypes.PUBLISH)
             packet.UserProperty = list(properties.items())
-        before = _cancellations()
         try:
-            await self._client.publish(topic, payload, qos=qos, retain=retain, properties=packet)
+            with _hearing_cancellation():
+                await self._client.publish(topic, payload, qos=qos, retain=retain, properties=packet)
         except MqttError as error:
             raise self._lost(error) from error
-        # asyncio.wait_for below aiomqtt's publish loses a cancellation that comes while it completes (Python 3.11)
-        if _cancellations() > before:
-            raise asyncio.CancelledError
         refusal, self._client.refusal = self._client.refusal, None
         if refusal is not None:
             raise self._refused(say("发布到", "publish to"), topic, refusal)
@@ -194,7 +198,8 @@ class Connection:
     async def subscribe(self, topic_filter: str) -> None:
         """Subscribe with QoS 1."""
         try:
-            granted = await self._client.subscribe(topic_filter, qos=1)
+            with _hearing_cancellation():
+                granted = await self._client.subscribe(topic_filter, qos=1)
         except MqttError as error:
             raise self._lost(error) from error
         for code in granted:
@@ -241,7 +246,7 @@ class Connection:
         kind = NotAllowed if code.value == NOT_AUTHORIZED else LinkError
         return kind(
             say(
-                f"MQTT 服务器 {where} 不允许用户 {self._broker.username} {what} {topic}:{reason}",
+                f"MQTT 服务器 {where} 不允许用户 {self._broker.username} {what} {topic}：{reason}",
                 f"the MQTT broker {where} does not let user {self._broker.username} {what} {topic}: {reason}",
             )
         )
@@ -264,19 +269,22 @@ async def connect(
     client = await _make_client(broker, identifier, will, receive_maximum)
     client.prepare(broker.connect_timeout_seconds, manual_ack)
     try:
-        await client.__aenter__()
+        with _hearing_cancellation():
+            await client.__aenter__()
     except MqttError as error:
         client.abandon()
-        raise LinkError(_explain(error, broker)) from error
+        raise _refusal(error, broker) from error
     except BaseException:
         client.abandon()
         raise
     try:
         yield Connection(client, broker)
     finally:
-        with contextlib.suppress(MqttError):
-            await client.__aexit__(None, None, None)
-        client.abandon()
+        try:
+            with _hearing_cancellation(), contextlib.suppress(MqttError):
+                await client.__aexit__(None, None, None)
+        finally:
+            client.abandon()
 
 
 async def _make_client(broker: Broker, identifier: str, will: Will | None, receive_maximum: int | None) -> _Client:
@@ -309,14 +317,16 @@ def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call]  # paho leaves this one constructor untyped
 
 
-def _explain(error: MqttError, broker: Broker) -> str:
+def _refusal(error: MqttError, broker: Broker) -> LinkError:
     code = error.rc if isinstance(error, MqttCodeError) else None
+    kind = LinkError
     if isinstance(code, ReasonCode):
         reason = explain_login(code.value, broker.username)
+        kind = LoginRefused if code.value in (BAD_LOGIN, NOT_AUTHORIZED) else LinkError
     else:
         reason = explain_dialling(error.__context__, broker.host, broker.tls is not None)
-    return say(
-        f"无法连接 MQTT 服务器 {broker.where}:{reason}", f"cannot reach the MQTT broker {broker.where}: {reason}"
+    return kind(
+        say(f"无法连接 MQTT 服务器 {broker.where}：{reason}", f"cannot reach the MQTT broker {broker.where}: {reason}")
     )
 
 
@@ -438,6 +448,17 @@ async def deliveries(
     async with connection as opened:
         await opened.subscribe(f"$share/{share_group}/{PREFIX}/{site or '+'}/+/points")
         yield Subscription(opened)
+
+
+@contextmanager
+def _hearing_cancellation() -> Iterator[None]:
+    """asyncio.wait_for below every call of aiomqtt loses a cancellation that comes while it completes (Python 3.11)."""
+    before = _cancellations()
+    try:
+        yield
+    finally:
+        if _cancellations() > before:
+            raise asyncio.CancelledError
 
 
 def _cancellations() -> int:

@@ -3,6 +3,7 @@
 import socket
 import ssl
 
+from agent.foreign_words import explain_system
 from agent.language import say
 
 BAD_LOGIN = 0x86
@@ -92,7 +93,7 @@ def explain_dialling(cause: BaseException | None, host: str, is_tls: bool) -> st
         return say(f"无法解析主机名 {host}", f"the host name {host} is unknown")
     if isinstance(cause, TimeoutError):
         return say("连接超时，没有应答", "no answer in time")
-    text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
+    text = explain_system(cause) if isinstance(cause, OSError) else str(cause)
     hint = say(",该端口是否提供 TLS?", "; does this port speak TLS?") if is_tls else ""
     return say(f"连接失败({text}){hint}", f"the connection failed ({text}){hint}")
 

@@ -4,9 +4,10 @@ import asyncio
 import logging
 import random as randomness
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
-from agent.errors import InfravitalsError, LinkError, NameTaken, SpoolError
+from agent.broker import SAY_AGAIN_SECONDS
+from agent.errors import InfravitalsError, LinkError, MissingSecret, NameTaken, SpoolError
 from agent.language import say
 from agent.link import Link, Session
 from agent.refusals import Refusals
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 LONGEST_WAIT_SECONDS = 60.0
 TAKEN_WAIT_SECONDS = 300.0
 """How long to leave the broker to another agent of our name: two that dial at once end each other's sessions for ever."""
+ASK_AGAIN_SECONDS = 3.0
+"""When a session that was asked to end is asked again; a farewell takes less."""
 _READ_AT_ONCE = 4
 """Batches read from the spool in one go: a quarter of a megabyte each at worst."""
 
@@ -60,7 +63,7 @@ class Publisher:
         self._settled = asyncio.Event()
         self._is_connected = False
         self._attempts = 0
-        self._told: set[str] = set()
+        self._told: dict[str, float] = {}
         self._is_name_shared = False
         self._session_since = 0.0
         self._refusals = Refusals(self._name, monotonic)
@@ -79,12 +82,13 @@ class Publisher:
         while True:
             is_taken = False
             try:
-                await self._serve()
+                await _in_own_task(self._serve())
             except* NameTaken as group:
                 is_taken = True
-                self._begin_sharing(_first(group))
+                self._begin_sharing(str(_first(group)))
             except* (LinkError, SpoolError) as group:
-                self._begin_trouble(_first(group))
+                trouble = _first(group)
+                self._begin_trouble(str(trouble), is_repeated=isinstance(trouble, MissingSecret))
             chance = self._random()
             if is_taken:
                 await asyncio.sleep(self._taken_wait_seconds * (1 + chance) / 2)
@@ -177,10 +181,12 @@ class Publisher:
             self._news.set()
         raise LinkError(say("连接已关闭", "the connection was closed"))
 
-    def _begin_trouble(self, text: str) -> None:
-        """Log each different trouble once until a receipt ends them all."""
-        if text not in self._told:
-            self._told.add(text)
+    def _begin_trouble(self, text: str, *, is_repeated: bool = False) -> None:
+        """Log each different trouble once until a receipt ends them all; again and again, but rarely, what a person has to mend."""
+        now = self._monotonic()
+        told = self._told.get(text)
+        if told is None or (is_repeated and now - told >= SAY_AGAIN_SECONDS):
+            self._told[text] = now
             logger.warning("%s: %s", self._name, text)
 
     def _end_trouble(self) -> None:
@@ -204,9 +210,27 @@ class Publisher:
             )
 
 
-def _first(group: BaseExceptionGroup[InfravitalsError]) -> str:
-    """The sentence of the first trouble; the others of a session follow from it."""
+async def _in_own_task(work: Coroutine[None, None, None]) -> None:
+    """Await `work`, which ends with us: what it loses of a cancellation cannot be lost here.
+
+    A TaskGroup of Python 3.11 that is ending because of a child's error forgets that it was cancelled meanwhile, and so does
+    asyncio.wait_for when what it awaits completes.
+    """
+    task = asyncio.create_task(work, name="session")
+    try:
+        await asyncio.wait({task})
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=ASK_AGAIN_SECONDS)
+        if not task.cancelled():
+            task.exception()  # seen, also when our own cancellation comes before it
+    task.result()
+
+
+def _first(group: BaseExceptionGroup[InfravitalsError]) -> BaseException:
+    """The first trouble; the others of a session follow from it."""
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
-    return str(found)
+    return found

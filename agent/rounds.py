@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from agent.errors import NoData, SourceError
+from agent.errors import NoData, Off, SourceError
 from agent.language import say
 from agent.sources import LOCAL, Incomplete, Reading, Source, SourceConfig
+from agent.sources._hours import ProbeConfig
 from agent.workers import Workers
 
 T = TypeVar("T")
@@ -105,6 +106,9 @@ class Gatherer:
     async def gather(self) -> Outcome:
         """One round. A thread cannot be killed: while an overdue one has not returned, every round fails."""
         began, observed_at = self._clocks.monotonic(), self._clocks.wall()
+        config = self._watch.config
+        if isinstance(config, ProbeConfig) and not config.is_on(observed_at):
+            return Outcome((), _keeps_still(config), observed_at, 0.0)
         readings: list[Reading] = []
         error: BaseException | None
         source = self._source
@@ -189,6 +193,11 @@ class Gatherer:
         return SourceError(say(f"{seconds:g} 秒内没有完成", f"not done within {seconds:g} s"))
 
 
+def _keeps_still(config: ProbeConfig) -> Off:
+    hours = " ".join(config.hours)
+    return Off(say(f"只在 {hours} 探测，现在停着", f"it probes at {hours} only and keeps still now"))
+
+
 def _collect(source: Source) -> Round:
     """A round of a plain source, in the thread: the list is made there too, a source may well be a generator."""
     try:
@@ -257,7 +266,7 @@ def phase(watch: Watch) -> float:
 
 def beats_to_wait(outcome: Outcome, failures: int, interval_seconds: float) -> int:
     """How many beats until the next round: more with every failure in a row, and few looks where nothing is."""
-    if outcome.error is None:
+    if outcome.error is None or isinstance(outcome.error, Off):
         return 1
     if isinstance(outcome.error, NoData):
         return math.ceil(NO_DATA_SECONDS / interval_seconds)

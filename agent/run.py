@@ -7,16 +7,17 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from agent.catalogue import Catalogue, load
-from agent.errors import NoData, SpoolError
+from agent.errors import NoData, Off, SpoolError
 from agent.language import say
 from agent.points import Point, Value
 from agent.readings import Settler
 from agent.rounds import Clocks, Gatherer, Outcome, Schedule, Watch, beats_to_wait, in_thread, phase
 from agent.sources import Reading
+from agent.sources._hours import ProbeConfig
 from agent.spool import SpoolState
 from agent.workers import Workers
 
@@ -148,14 +149,19 @@ def points_of_round(
     settled = settler.settle(outcome.readings, at, watch.source)
     # where there is nothing to measure nobody is expected to look at every beat; a failing source is
     pause = beats if isinstance(outcome.error, NoData) else 1
-    fields: Mapping[str, Value] = {
+    fields: dict[str, Value] = {
         "duration_seconds": outcome.duration_seconds,
-        "is_success": outcome.is_success,
         "interval_seconds": watch.config.interval_seconds * pause,
         "points_count": len(settled.points),
-        "is_complete": outcome.is_success and settled.is_complete,
         "lateness_seconds": lateness_seconds,
     }
+    if isinstance(watch.config, ProbeConfig) and watch.config.hours:
+        fields["is_off"] = isinstance(outcome.error, Off)
+    if not isinstance(outcome.error, Off):  # nobody looked: neither well nor badly
+        fields |= {
+            "is_success": outcome.is_success,
+            "is_complete": outcome.is_success and settled.is_complete,
+        }
     about = Reading("source_round", fields, {"source": watch.source, "target": watch.target})
     return settled.points + settler.settle((about,), at, "the runner").points
 

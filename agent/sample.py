@@ -22,6 +22,9 @@ EXAMPLES: Mapping[str, object] = {
     "spool.path": "/var/lib/infravitals-agent/spool.sqlite",
     "host_clock.program": "chrony",
     "keepalived.watched": {"HIS": "10.1.2.100"},
+    "backup_folder.systems": {
+        "his": {"dr-room": {"folder": "/backup/his", "full": "full-*", "incremental": "wal-*", "offsite": True}},
+    },
     "mysql_replication.pairs": {
         "emr-db": {
             "addresses": ["emr-db-1.hospital.local:3306", "emr-db-2.hospital.local:3306"],
@@ -30,12 +33,29 @@ EXAMPLES: Mapping[str, object] = {
             "password": {"file": "/etc/infravitals-agent/emr-db.password"},
         },
     },
+    "oracle_dataguard.pairs": {
+        "his-db": {
+            "addresses": ["his-ora-1.hospital.local:1521", "his-ora-2.hospital.local:1521"],
+            "database": "his",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/his-ora.password"},
+        },
+    },
     "postgresql_replication.pairs": {
         "his-db": {
             "addresses": ["his-db-1.hospital.local:5432", "his-db-2.hospital.local:5432"],
             "database": "postgres",
             "user": "infravitals",
             "password": {"file": "/etc/infravitals-agent/his-db.password"},
+        },
+    },
+    "sqlserver_alwayson.pairs": {
+        "lis-db": {
+            "addresses": ["lis-db-1.hospital.local:1433", "lis-db-2.hospital.local:1433"],
+            "database": "lis",
+            "user": "infravitals",
+            "password": {"file": "/etc/infravitals-agent/lis-db.password"},
+            "ca": "/etc/infravitals-agent/ca.pem",
         },
     },
     "snmp_device.credentials": {"ward": {"version": "2c", "community": {"file": "/etc/infravitals-agent/community"}}},
@@ -72,6 +92,13 @@ EXAMPLES: Mapping[str, object] = {
     "path_probe.segments": {"ward-3": {"paths": ["core-sw-1"], "gateways": ["core-sw-1"]}},
     "path_probe.key": {"file": "/etc/infravitals-agent/probe.key"},
     "path_reflector.key": {"file": "/etc/infravitals-agent/probe.key"},
+    "isolation_responder.keys": {"office-1": {"file": "/etc/infravitals-agent/office-1.key"}},
+    "path_reflector.keys": {"consult-1": {"file": "/etc/infravitals-agent/consult-1.key"}},
+    "path_reflector.senders": {"consult-1": {"address": "192.0.2.66"}},
+    "hours": ["01:00-05:00"],
+    "zone_flows.zone": "office",
+    "zone_flows.zones": {"office": ["10.3.0.0/16"], "medical": ["10.1.0.0/16"], "outside": ["0.0.0.0/0"]},
+    "zone_flows.boundaries": ["10.3.0.1"],
     "firewall_rules.boundary": "internet",
     "firewall_rules.strength_level": 3,
     "exposure_scan.addresses": ["198.51.100.10", "198.51.100.11"],
@@ -140,6 +167,24 @@ TEXTS: Mapping[str, Text] = {
     "host_disk.tmpfs": Text("是否采集内存文件系统", "whether to ask file systems in memory"),
     "host_network.include": Text("采集哪些网卡(通配符)", "which interfaces, by shell patterns"),
     "host_network.exclude": Text("不采集哪些网卡", "which interfaces not"),
+    "hours": Text(
+        "只在这些时段探测，按本机时区；缺省一直探测",
+        "probe at these hours only, by the machine's time zone; always by default",
+    ),
+    "keys": Text(
+        "每个探测端各用一个密钥(代理名: 存放处)，比共用的 key 强",
+        "a key for each prober (agent name: where it stands), stronger than the shared key",
+    ),
+    "path_reflector.senders": Text(
+        "谁可以向这里测吞吐(代理名: 地址与上限)；缺省谁都不行",
+        "who may measure throughput to here (agent name: address and caps); nobody by default",
+    ),
+    "exposure_scan.udp": Text("是否也问没有连接的 UDP 服务", "whether UDP services are asked too"),
+    "zone_flows.zone": Text("本机所在的区域", "the zone that this machine stands in"),
+    "zone_flows.zones": Text("各区域的网段，最长前缀优先", "the networks of each zone; the longest prefix wins"),
+    "zone_flows.boundaries": Text(
+        "登记的边界设备在本机路由中的地址", "the registered boundary devices, as this machine's routes name them"
+    ),
     "isolation_probe.zone": Text("本代理所在的区域", "the zone that this agent stands in"),
     "isolation_probe.key": Text(
         "与应答端共用的密钥存放处，file、env、credential 三选一",
@@ -255,7 +300,26 @@ TEXTS: Mapping[str, Text] = {
         "持有同一份数据的服务器，按名称；填 token_table 则以令牌验证双活，见 docs/failover.md",
         "servers that hold the same data, by name; with token_table tokens prove dual-active, see docs/failover.md",
     ),
+    "oracle_dataguard.pairs": Text(
+        "主库与备库，按名称；database 写服务名，ca 见 docs/failover.md",
+        "primaries and their standbys, by name; database is the service's name; for ca see docs/failover.md",
+    ),
+    "sqlserver_alwayson.pairs": Text(
+        "可用性组的各实例，按名称；database 写组中的数据库，ca 见 docs/failover.md",
+        "the instances of an availability group, by name; database is one that it holds; for ca see docs/failover.md",
+    ),
     "answer_seconds": Text("一台服务器的应答时限(秒)", "how long one server may take to answer, in seconds"),
+    "backup_folder.systems": Text(
+        "备份按系统、按副本存放处：目录，全量与增量的名称样式，是否在灾备机房或异地",
+        "backups by system and copy: the folder, what full and incremental ones are called, whether it lies in the DR room or off site",
+    ),
+    "backup_folder.settle_seconds": Text(
+        "这段时间内(秒)还有改动的不算完成", "what changed within so many seconds is not finished"
+    ),
+    "ceph.cluster": Text("集群在数据中的名称", "what the cluster is called in the data"),
+    "ceph.file": Text("Ceph 的配置文件", "Ceph's own file"),
+    "ceph.user": Text("以哪个 Ceph 用户读取", "the user of Ceph that reads"),
+    "ceph.keyring": Text("该用户的密钥文件", "the file with that user's key"),
     "pacemaker.cluster": Text("集群在数据中的名称", "what the cluster is called in the data"),
     "libvirt.uri": Text("虚拟化平台，写法同 virsh -c", "the hypervisor, as virsh -c takes it"),
     "snmp_device.timeout_seconds": Text(
@@ -294,6 +358,10 @@ TEXTS: Mapping[str, Text] = {
     ),
 }
 """What a key means: `section.key`, else the bare key. A test compares it with the structs."""
+
+
+NEEDED = ("isolation_probe.key", "isolation_responder.key", "path_reflector.key")
+"""May be left out where something else stands for it; a sample that is right as it is has to show it in force."""
 
 
 def write_sample(source: str | None = None) -> str:
@@ -364,7 +432,7 @@ def _write_struct(kind: type[msgspec.Struct], section: str, margin: str, mark: s
             continue
         yield f"{margin}# {explain_key(section, field.name)}"
         inner = field.type
-        begin = margin + (mark if field.required else "#")
+        begin = margin + (mark if field.required or f"{section}.{field.name}" in NEEDED else "#")
         is_section = isinstance(inner, type) and issubclass(inner, msgspec.Struct)
         if is_section and f"{section}.{field.name}" not in EXAMPLES:
             yield f"{begin}{field.name}:"
@@ -377,7 +445,8 @@ def _write_struct(kind: type[msgspec.Struct], section: str, margin: str, mark: s
 
 def _write_value(section: str, field: msgspec.structs.FieldInfo) -> str:
     """The example or the default as YAML; JSON is YAML too."""
-    value = EXAMPLES.get(f"{section}.{field.name}" if section else field.name, field.default)
+    bare = EXAMPLES.get(field.name, field.default)
+    value = EXAMPLES.get(f"{section}.{field.name}", bare)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return msgspec.json.encode(value).decode()

@@ -10,6 +10,7 @@ from functools import partial
 
 from agent.config import AgentConfig
 from agent.errors import SpoolError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.logs import set_up_logging
 from agent.mqtt import MqttLink
@@ -93,8 +94,8 @@ async def _open_spool(config: AgentConfig) -> Spool:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         text = say(
-            f"无法建立目录 {error.filename}:{error.strerror}；请检查权限，或在配置中改 state_directory",
-            f"cannot make the directory {error.filename}: {error.strerror}; mend its rights or set state_directory",
+            f"无法建立目录 {error.filename}：{explain_system(error)}；请检查权限，或在配置中改 state_directory",
+            f"cannot make the directory {error.filename}: {explain_system(error)}; mend its rights or set state_directory",
         )
         raise SpoolError(text) from error
     spool = Spool(

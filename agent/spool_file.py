@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.errors import SpoolError
+from agent.foreign_words import explain_system
 from agent.language import say
 
 T = TypeVar("T")
@@ -135,8 +136,8 @@ class SpoolFile:
             self.path.chmod(0o600)  # the log inherits it
         except OSError as error:
             text = say(
-                f"缓存 {self.path} 无法打开({error.strerror}),请检查目录权限与磁盘空间",
-                f"cannot open the spool {self.path} ({error.strerror}); check the folder's permissions and the disk",
+                f"缓存 {self.path} 无法打开({explain_system(error)}),请检查目录权限与磁盘空间",
+                f"cannot open the spool {self.path} ({explain_system(error)}); check the folder's permissions and the disk",
             )
             raise SpoolError(text) from error
         connection = sqlite3.connect(self.path, timeout=1, isolation_level=None, check_same_thread=False)

@@ -1,7 +1,24 @@
-"""Tables as aligned text; a Chinese character takes two columns of a terminal."""
+"""Tables as aligned text; a Chinese character takes two columns of a terminal. Figures that stand in several of them."""
 
 import unicodedata
 from collections.abc import Sequence
+
+from agent.language import say
+
+NEVER_SECONDS = 315_360_000.0
+"""The recovery time of a service that did not recover: the end of the catalogue's range."""
+
+STEPS = 1024
+"""Of a second: the catalogue's resolution of recovery times and losses."""
+
+
+def show_seconds(value: float | None) -> str:
+    """A recovery time or a loss, everywhere alike: to the step that the store keeps; a dash for what was not measured."""
+    if value is None:
+        return "-"
+    if value >= NEVER_SECONDS:
+        return say("未恢复", "not recovered")
+    return f"{round(value * STEPS) / STEPS:.3f}"
 
 
 def display_width(text: str) -> int:

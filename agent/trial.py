@@ -19,7 +19,7 @@ ASSET = "this-machine"
 
 
 class Trial(NamedTuple):
-    """What a source gave; remark: why it gave nothing, else empty."""
+    """What a source gave; remark: why it gave nothing or what is bad in it, else empty."""
 
     points: list[Point]
     remark: str
@@ -51,6 +51,7 @@ def try_source(name: str, path: Path | None) -> Trial:
             failed += 1
         elif outcome.error:
             raise outcome.error
+        remarks += [reading.remark for reading in outcome.readings if reading.remark]
         at = round(outcome.observed_at_seconds * 1000)
         points += Settler(load(), asset).settle(outcome.readings, at, name).points
     if failed == len(gathered):

@@ -4,6 +4,7 @@ A batch's identity is (boot, seq); both also travel as MQTT 5 user properties, w
 a batch whose content cannot be decoded can still be receipted.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -93,6 +94,10 @@ def read_topic(topic: str) -> Address | None:
     return Address(parts[2], parts[3])
 
 
+MOST_TEXTS = 100_000
+MOST_TEXT_BYTES = 4096
+"""What a `BatchReader` remembers of tags; a flood makes it forget all and begin again."""
+
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 """What bytes from outside may raise: besides bad JSON also nesting without end and numbers that no float holds."""
 
@@ -118,6 +123,26 @@ class _AnyPoint(msgspec.Struct):
     fields: dict[str, object] = {}
 
 
+class _PackedPoint(msgspec.Struct, frozen=True, gc=False):
+    name: str
+    tags: msgspec.Raw
+    fields: dict[str, Value]
+    timestamp: int
+
+
+class _PackedBatch(msgspec.Struct):
+    metrics: list[_PackedPoint]
+    boot: str = ""
+    seq: int = -1
+    made_at: int = 0
+    sent_at: int = 0
+    points: int = 0
+    dropped: list[Dropped] = []
+
+
+_packed = msgspec.json.Decoder(_PackedBatch)
+_tags = msgspec.json.Decoder(dict[str, str])
+_NO_TEXT = msgspec.Raw(b"")
 _loose = msgspec.json.Decoder(_LooseBatch)
 _any_point = msgspec.json.Decoder(_AnyPoint)
 
@@ -149,6 +174,61 @@ def decode_batch(payload: bytes) -> Decoded:
         return Decoded(_batch.decode(payload), [])
     except _UNREADABLE:
         return _decode_loosely(payload)
+
+
+class _Tags:
+    """Tags as text and read, and those that came after them the last time."""
+
+    __slots__ = ("follower", "tags", "text")
+
+    def __init__(self, text: msgspec.Raw, tags: Mapping[str, str]) -> None:
+        self.text, self.tags = text, tags
+        self.follower: _Tags | None = None
+
+
+class BatchReader:
+    """Decodes as `decode_batch` does, for who reads batches without end: tags whose text came before are not read again.
+
+    Points with the same text of tags share one mapping, which nobody changes. Rounds are all in one order, so the text that
+    followed the last time is tried first. For one thread.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, _Tags] = {}
+
+    def decode(self, payload: bytes) -> Decoded:
+        """The batch in `payload`; raises Undecodable when nothing can be read."""
+        try:
+            packed = _packed.decode(payload)
+            points = self._points(packed.metrics)
+        except _UNREADABLE:
+            return _decode_loosely(payload)
+        header = packed.boot, packed.seq, packed.made_at, packed.sent_at, packed.points, packed.dropped
+        return Decoded(Batch(points, *header), [])
+
+    def _points(self, packed: Sequence[_PackedPoint]) -> list[Point]:
+        points: list[Point] = []
+        add = points.append
+        before = _Tags(_NO_TEXT, {})
+        for point in packed:
+            found = before.follower
+            if found is None or found.text != point.tags:
+                found = before.follower = self._find(point.tags)
+            before = found
+            add(Point(point.name, found.tags, point.fields, point.timestamp))
+        return points
+
+    def _find(self, text: msgspec.Raw) -> _Tags:
+        """What this text says. Raises DecodeError when it says no tags."""
+        name = bytes(text)
+        found = self._known.get(name)
+        if found is None:
+            found = _Tags(text.copy(), _tags.decode(text))
+            if len(self._known) >= MOST_TEXTS:
+                self._known = {}
+            if len(name) <= MOST_TEXT_BYTES:
+                self._known[name] = found
+        return found
 
 
 def _decode_loosely(payload: bytes) -> Decoded:

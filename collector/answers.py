@@ -18,6 +18,7 @@ from collector.health import read_health
 from collector.history import read_history
 from collector.inquiry import Site
 from collector.ledger import read_ledger
+from collector.network import read_network
 from collector.ruleset import load_rules
 from collector.score import Scorecard
 from collector.server import score_at
@@ -128,6 +129,11 @@ def answer_health(store: Store, rules: Rules, site: Site, arguments: Arguments) 
     return msgspec.json.encode(read_health(store, site.id, int(time.time() * 1000)))
 
 
+def answer_network(store: Store, rules: Rules, site: Site, arguments: Arguments) -> bytes:
+    """The JSON of what the wire said last."""
+    return msgspec.json.encode(read_network(store, site.id, int(time.time() * 1000)))
+
+
 ANSWERS: Mapping[str, Answer] = {
     "card": answer_card,
     "difference": answer_difference,
@@ -136,5 +142,6 @@ ANSWERS: Mapping[str, Answer] = {
     "coverage": answer_coverage,
     "ledger": answer_ledger,
     "health": answer_health,
+    "network": answer_network,
 }
 """Command of the socket -> what answers it."""

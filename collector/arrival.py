@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from agent.link import Delivery
-from agent.wire import Address, Decoded, Undecodable, decode_batch
+from agent.wire import Address, BatchReader, Decoded, Undecodable
 from collector.check import MOST_POINTS, Checked, find_header_trouble, is_identity
 from collector.reasons import Reason, SetAside, show_text
 from collector.stores import AppliedBatch
@@ -99,9 +99,9 @@ class Arrival:
         )
 
 
-def receive(delivery: Delivery, received_at: int) -> Arrival:
+def receive(delivery: Delivery, received_at: int, reader: BatchReader) -> Arrival:
     """Decode a delivery; whatever its bytes are, this gives an arrival and raises nothing."""
-    decoded, trouble = _decode(delivery)
+    decoded, trouble = _decode(delivery, reader)
     boot, seq = delivery.boot, delivery.seq
     if not is_identity(boot, seq):
         boot, seq = (decoded.batch.boot, decoded.batch.seq) if decoded else ("", -1)
@@ -111,12 +111,12 @@ def receive(delivery: Delivery, received_at: int) -> Arrival:
     return Arrival(delivery, received_at, boot, seq, identity, None if trouble else decoded, trouble)
 
 
-def _decode(delivery: Delivery) -> tuple[Decoded | None, SetAside | None]:
+def _decode(delivery: Delivery, reader: BatchReader) -> tuple[Decoded | None, SetAside | None]:
     size = len(delivery.payload)
     if size > MOST_BYTES:
         return None, SetAside(Reason.TOO_LARGE, f"{size} bytes, at most {MOST_BYTES}")
     try:
-        decoded = decode_batch(delivery.payload)
+        decoded = reader.decode(delivery.payload)
     except Undecodable as error:
         return None, SetAside(Reason.UNDECODABLE, show_text(str(error)))
     if text := find_header_trouble(decoded.batch, delivery.boot, delivery.seq):

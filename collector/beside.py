@@ -13,6 +13,7 @@ import msgspec
 from agent import catalogue
 from agent.documents import FileMistakes, Mistake
 from agent.errors import InfravitalsError, StoreError, WrongCall
+from agent.foreign_words import explain_system
 from agent.language import Language, current, say, speaking
 from collector.answers import ANSWERS, Answer
 from collector.config import CollectorConfig, read_config
@@ -133,8 +134,8 @@ def remember_site(place: Place) -> None:
         (place.data_directory / REMEMBERED).write_bytes(msgspec.json.encode(_Remembered(place.site.id, folder)))
     except OSError as error:
         text = say(
-            f"无法写入数据目录 {place.data_directory}:{error.strerror}；请检查权限与空间，或换一个数据目录（--data-dir 或 data_directory）",
-            f"cannot write the data directory {place.data_directory}: {error.strerror}; mend its rights or room, or choose another (--data-dir or data_directory)",
+            f"无法写入数据目录 {place.data_directory}：{explain_system(error)}；请检查权限与空间，或换一个数据目录（--data-dir 或 data_directory）",
+            f"cannot write the data directory {place.data_directory}: {explain_system(error)}; mend its rights or room, or choose another (--data-dir or data_directory)",
         )
         raise StoreError(text) from error
 

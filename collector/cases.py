@@ -164,7 +164,7 @@ def _run(
     result = evaluate_criteria(store, rules, Site(site, ZONE, folder), as_of, [name])[name]
     for key, expected, found in _differences(case.expect, result):
         text = say(
-            f"用例 '{case.name}': {key} 应为 {expected}，实际是 {found}",
+            f"用例 '{case.name}'：{key} 应为 {expected}，实际是 {found}",
             f"case '{case.name}': {key} should be {expected}, is {found}",
         )
         yield document.mistake(("cases", place, "expect"), text)

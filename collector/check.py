@@ -5,6 +5,7 @@ A series (measurement and tags) is examined once and remembered; after that a po
 
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,13 +80,13 @@ class _Series:
     An agent's rounds are all in one order, so the follower is usually right, and comparing is cheaper than looking up.
     """
 
-    __slots__ = ("asset", "follower", "last_fields", "last_timestamp", "limits", "name", "tags")
+    __slots__ = ("asset", "find_limits", "follower", "last_fields", "last_timestamp", "limits", "name", "tags")
 
     def __init__(self, point: Point, limits: Mapping[str, _Limits]) -> None:
         self.name, self.tags = point.name, point.tags
-        self.asset = point.tags["asset"]
+        self.asset = sys.intern(point.tags["asset"])  # the same text is the same object in all series of an asset
         self.follower: _Series | None = None
-        self.limits = limits
+        self.limits, self.find_limits = limits, limits.get
         self.last_timestamp = -1
         self.last_fields: Mapping[str, Value] = {}
 
@@ -203,13 +204,15 @@ class _Sieve:
 
     def take(self, points: Iterable[Point], known: dict[tuple[str, ...], _Series]) -> None:
         """Check all points. Every line of this loop is paid 150,000 times a second."""
-        find, keep, may_report = known.get, self.points.append, self._may_report.get
-        latest, skew = self._latest, self._skew_ms
+        find, keep = known.get, self.points.append
+        earliest, latest, skew, undeclared = EARLIEST_MS, self._latest, self._skew_ms, _UNDECLARED
         before: _Series | None = None
+        yours: str | None = None  # the asset that was allowed last; of most batches it is the only one
         for point in points:
-            tags, fields, at = point.tags, point.fields, point.timestamp
+            tags, given, at = point.tags, point.fields, point.timestamp
+            fields = given
             series = before.follower if before else None
-            if series is None or series.tags != tags or series.name != point.name:
+            if series is None or (series.tags is not tags and series.tags != tags) or series.name != point.name:
                 key = (point.name, *tags, *tags.values())
                 series = find(key) or self._meet(key, point)
                 if series is None:
@@ -217,25 +220,27 @@ class _Sieve:
                 if before:
                     before.follower = series
             before = series
-            if not EARLIEST_MS <= at <= latest:
-                self._refuse_point(Reason.TOO_EARLY if at < EARLIEST_MS else Reason.TOO_LATE, point, f"timestamp {at}")
+            if not earliest <= at <= latest:
+                self._refuse_point(Reason.TOO_EARLY if at < earliest else Reason.TOO_LATE, point, f"timestamp {at}")
                 continue
-            limits_of = series.limits.get
+            limits_of = series.find_limits
             for name, value in fields.items():
-                least, greatest, _ = limits_of(name, _UNDECLARED)
+                least, greatest, _ = limits_of(name, undeclared)
                 if type(value) is not float or not least <= value <= greatest:
                     fields = self._sift(point, series)
                     break
             if not fields:
                 self._refuse_point(Reason.NO_FIELD, point, "")
                 continue
-            if not (may_report(series.asset) or self._is_yours(series.asset)):
-                self._refuse_point(self._why_not(series.asset), point, "")
-                continue
+            if series.asset is not yours:
+                if not self._is_yours(series.asset):
+                    self._refuse_point(self._why_not(series.asset), point, "")
+                    continue
+                yours = series.asset
             if at == series.last_timestamp:
                 self.conflicts += _contradicts(series.last_fields, fields)
             series.last_timestamp, series.last_fields = at, fields
-            if skew or fields is not point.fields:
+            if skew or fields is not given:
                 point = Point(point.name, tags, fields, at + skew)
             keep(point)
 

@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import language
-from agent.commandline import OK, SHELLS, TROUBLE, WRONG, Parser, add_format, end_well, find_language
+from agent.commandline import (
+    OK,
+    SHELLS,
+    TROUBLE,
+    WRONG,
+    Parser,
+    add_format,
+    add_version,
+    end_well,
+    find_language,
+    version_words,
+)
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError, UnfitSecret, WrongCall
 from agent.language import say
-from collector import (
-    backup_cli,
-    demo_cli,
-    doctor_cli,
-    drill_cli,
-    ledger_cli,
-    setup_cli,
-    site_cli,
-    store_cli,
-)
+from collector import backup_cli, demo_cli, doctor_cli, drill_cli, ledger_cli, setup_cli, site_cli, store_cli
 from collector.evidence_cli import add_commands, add_rules_commands
 
 if TYPE_CHECKING:
@@ -101,7 +103,12 @@ def build_parser() -> Parser:
     store_cli.add_commands(add, _no_command)
     drill_cli.add_commands(add)
     demo_cli.add_command(add)
-    check = add("check", _check_config, "检查 collector.yaml，不打开任何连接", "check a collector.yaml; opens nothing")
+    check = add(
+        "check",
+        _check_config,
+        "检查 collector.yaml 与其中所写的密码文件，不打开任何连接",
+        "check a collector.yaml and the secrets it names; opens no connection",
+    )
     _add_config(check)
     add("sample", _sample, "打印带注释的 collector.yaml 样例", "print a commented collector.yaml")
     aside = add("quarantine", _quarantine, "查看被搁置的数据及原因", "show what was set aside and why")
@@ -114,6 +121,7 @@ def build_parser() -> Parser:
     completion = add("completion", _completion, "打印 shell 补全脚本", "print a shell completion script")
     completion.add_argument("shell", choices=SHELLS)
     add("version", _version, "打印版本", "print the version")
+    add_version(parser)
     return parser
 
 
@@ -308,7 +316,7 @@ def _site(text: str) -> str:
     if is_simulated(text):
         raise argparse.ArgumentTypeError(
             say(
-                f"--site: '{PREFIX}' 开头的名称留给模拟数据（infravitals demo），请换一个",
+                f"--site：'{PREFIX}' 开头的名称留给模拟数据（infravitals demo），请换一个",
                 f"--site: names that begin with '{PREFIX}' are for simulated data (infravitals demo); choose another",
             )
         )
@@ -493,9 +501,12 @@ def _rules_explain(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
+    from agent.secret_check import refuse_troubled, secrets_in
     from collector.config import read_config
 
-    site_cli.check_folder(read_config(options.config))
+    config = read_config(options.config)
+    site_cli.check_folder(config)
+    refuse_troubled(options.config, [*secrets_in(config.broker, "broker"), *secrets_in(config.store.config, "store")])
     print(say(f"{options.config}：没有问题", f"{options.config}: in order"))
     return OK
 
@@ -523,9 +534,7 @@ def _completion(options: argparse.Namespace) -> int:
 
 
 def _version(options: argparse.Namespace) -> int:
-    from importlib.metadata import version
-
-    print(f"infravitals {version('infravitals')}")
+    print(version_words())
     return OK
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from agent.errors import InfravitalsError, LinkError, StoreError
+from agent.foreign_words import explain_system
 from agent.language import say
 
 logger = logging.getLogger(__name__)
@@ -166,7 +167,9 @@ def _refuse(sentence: str) -> Reply:
 
 
 def _unreachable(path: Path, error: Exception | None) -> LinkError:
-    reason = getattr(error, "strerror", None) or say("回答不完整或超时", "its answer is incomplete or late")
+    reason = say("回答不完整或超时", "its answer is incomplete or late")
+    if isinstance(error, OSError) and error.errno is not None:
+        reason = explain_system(error)
     return LinkError(
         say(f"{path} 处的服务没有正常回答：{reason}", f"the server at {path} does not answer as it should: {reason}")
     )
@@ -227,7 +230,8 @@ def _listening(path: Path) -> Iterator[socket.socket]:
 
 
 def _unusable(path: Path, error: OSError) -> StoreError:
-    reason = error.strerror or say(
+    most = say(
         f"路径过长(最多 {LONGEST_PATH_BYTES} 字节)", f"the path is too long (at most {LONGEST_PATH_BYTES} bytes)"
     )
-    return StoreError(say(f"无法建立命令套接字 {path}:{reason}", f"cannot open the command socket {path}: {reason}"))
+    reason = explain_system(error) if error.errno is not None else most
+    return StoreError(say(f"无法建立命令套接字 {path}：{reason}", f"cannot open the command socket {path}: {reason}"))

@@ -4,6 +4,7 @@ What concerns the data is asked one after the other: beside a running server ove
 """
 
 import http.client
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -30,11 +31,12 @@ from agent.checkup import (
 from agent.errors import InfravitalsError
 from agent.language import say
 from agent.wire import points_topic
-from collector.beside import Place, ask_hello, ask_probe, ask_store, read_site
+from collector.beside import Place, ask_hello, ask_probe, ask_quarantine, ask_store, read_site
 from collector.config import CollectorConfig
 from collector.coverage import Coverage
 from collector.health import AgentHealth
 from collector.ledger import Ledger
+from collector.reasons import MEANINGS, Reason
 from collector.ruleset import load_rules
 from collector.snapshot import Commands
 
@@ -45,6 +47,12 @@ LONGEST_WAIT_SECONDS = 3600.0
 RETIRED_MS = 30 * 86_400_000
 NAMES_SHOWN = 5
 BLIND_SHOWN = 3
+
+
+class _SetAside(msgspec.Struct):
+    """Of what `quarantine --format json` prints."""
+
+    last_day: dict[Reason, int]
 
 
 def examine(place: Place, config: CollectorConfig | None, commands: Commands) -> list[Finding]:
@@ -149,26 +157,54 @@ def _check_data(place: Place, commands: Commands) -> Iterator[Finding]:
             text = say(f"还没有数据：{path} 不存在", f"there are no data yet: {path} does not exist")
             yield Finding("store", "note", text, start)
             return
-    yield _probe(place)
+    yield _probe(place, commands)
+    yield _check_quarantine(place, commands)
     yield from _check_agents(place, commands)
     yield _check_blind(place, commands)
 
 
-def _probe(place: Place) -> Finding:
+def _probe(place: Place, commands: Commands) -> Finding:
     began = time.monotonic()
     try:
         ask_probe(place)
     except InfravitalsError as error:
-        url = getattr(place.store_config, "url", None)
-        look = f"curl -sI {url}/ping" if isinstance(url, str) else f"ls -l {place.data_directory}"
-        mend = f"{look}; df -h {place.data_directory}; journalctl -u infravitals -n 50"
-        raise Trouble(say(f"存储不能读写：{error}", f"the store cannot be written and read: {error}"), mend) from error
+        text = say(f"存储不能读写：{error}", f"the store cannot be written and read: {error}")
+        raise Trouble(text, _mend_store(place, commands)) from error
     seconds = time.monotonic() - began
     text = say(
         f"{place.store_kind} 写入并读回，{seconds:.3f} 秒",
         f"{place.store_kind} was written and read back in {seconds:.3f} s",
     )
     return Finding("store", "good", text)
+
+
+def _mend_store(place: Place, commands: Commands) -> str:
+    """Whether it is there, then the login, then database and rights."""
+    store = place.store_config
+    url, user, database = (getattr(store, name, None) for name in ("url", "user", "database"))
+    if not isinstance(url, str):
+        return f"ls -l {place.data_directory}; df -h {place.data_directory}"
+    if database is None:
+        return f"curl -sI {url}/ping\n{commands.spell('store init', '--admin-token-file <file>')}"
+    parts = urlsplit(url)
+    ssl = " -ssl" if parts.scheme == "https" else ""
+    words = f"SET PASSWORD FOR \"{user}\" = '<password>'"
+    login = f"influx{ssl} -host {parts.hostname} -port {parts.port or 8086} -username <admin> -password '' -execute {shlex.quote(words)}"
+    init = commands.spell("store init", "--admin-user <admin>", "--admin-password-file <file>")
+    return f"curl -sI {url}/ping\n{login}\n{init}"
+
+
+def _check_quarantine(place: Place, commands: Commands) -> Finding:
+    """What was set aside within the last day, by reason."""
+    found = msgspec.json.decode(ask_quarantine(place, "json"), type=_SetAside).last_day
+    if not found:
+        return Finding("quarantine", "good", say("近一天没有搁置任何数据", "nothing was set aside within the last day"))
+    by_reason = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+    zh = "；".join(f"{count} 项 {reason}（{MEANINGS[reason].text.zh}）" for reason, count in by_reason)
+    en = "; ".join(f"{count} {reason} ({MEANINGS[reason].text.en})" for reason, count in by_reason)
+    total = sum(found.values())
+    text = say(f"近一天搁置了 {total} 项：{zh}", f"{total} things were set aside within the last day: {en}")
+    return Finding("quarantine", "note", text, commands.spell("quarantine"))
 
 
 def _check_agents(place: Place, commands: Commands) -> Iterator[Finding]:

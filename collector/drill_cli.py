@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -137,13 +137,13 @@ def _conduct(plan: "Plan", probe: "Probe", folder: Path, people: list[str], form
         return await conductor.run(people)
 
     record = asyncio.run(conduct())
-    _print_record(record, form, [])
+    _print_record(record, form)
     return OK
 
 
 def _list(options: argparse.Namespace) -> int:
     from agent.drills.records import read_records
-    from agent.table import render_table
+    from agent.table import render_table, show_seconds
 
     records = read_records(_folder(options))
     if options.format == "json":
@@ -163,8 +163,8 @@ def _list(options: argparse.Namespace) -> int:
             one.drill,
             one.service,
             _time(one.began_at),
-            _number(one.rto_seconds),
-            _number(one.rpo_seconds),
+            show_seconds(one.rto_seconds),
+            show_seconds(one.rpo_seconds),
             _count(one),
             _yes(one.is_passed),
         )
@@ -182,11 +182,19 @@ def _show(options: argparse.Namespace) -> int:
     if not found:
         raise WrongCall(say(f"{folder} 中没有演练 {options.drill}", f"there is no drill {options.drill} in {folder}"))
     doubts = find_doubts(folder, found[0])
-    _print_record(found[0], options.format, doubts)
+    _print_record(
+        found[0],
+        options.format,
+        doubts or [say("按令牌日志重算，与记录相符", "counted again from the token log: it agrees")],
+    )
     return TROUBLE if doubts else OK
 
 
-def _print_record(record: "Record", form: str, doubts: list[str]) -> None:
+def _print_record(record: "Record", form: str, verdicts: Sequence[str] = ()) -> None:
+    """verdicts: what counting again came to."""
+    from agent.continuity.stream import Finding
+    from agent.drills.conduct import describe_outage
+
     if form == "json":
         _print_json(record)
         return
@@ -195,18 +203,47 @@ def _print_record(record: "Record", form: str, doubts: list[str]) -> None:
             f"演练 {record.drill}，业务 {record.service}，{_time(record.began_at)}",
             f"drill {record.drill}, service {record.service}, {_time(record.began_at)}",
         ),
-        f"RTO {_number(record.rto_seconds)} s",
+        *_describe_start(record),
+        *(f"{_time(outage.began_at)} {describe_outage(Finding(outage, None))}" for outage in record.outages),
+        _describe_recovery(record),
         _describe_loss(record),
         say(
             f"令牌 {record.sent} 个，确认 {record.acknowledged} 个",
             f"{record.sent} tokens, {record.acknowledged} acknowledged",
         ),
         say(f"切走并切回：{_yes(record.is_passed)}", f"moved and came back: {_yes(record.is_passed)}"),
+        _describe_hands(record),
         say(f"令牌日志 SHA-256 {record.token_log_digest}", f"token log SHA-256 {record.token_log_digest}"),
     ]
     if record.is_aborted:
         lines.append(say("已中止", "broken off"))
-    print("\n".join([*lines, *doubts]))
+    print("\n".join([*lines, *verdicts]))
+
+
+def _describe_start(record: "Record") -> list[str]:
+    """Who started it, by which plan, and why, as far as it was said."""
+    code = record.plan_digest[:12]
+    by = say("、", ", ").join(record.people)
+    lines = [say(f"由 {by} 开始，计划代号 {code}", f"started by {by}, code of the plan {code}")] if by else []
+    return lines + ([record.remark] if record.remark else [])
+
+
+def _describe_recovery(record: "Record") -> str:
+    from agent.table import NEVER_SECONDS, show_seconds
+
+    shown = show_seconds(record.rto_seconds)
+    if record.rto_seconds is None:
+        return say("RTO 未测：没有见到中断或切换", "RTO not measured: neither an outage nor a move was seen")
+    return f"RTO {shown}" if record.rto_seconds >= NEVER_SECONDS else f"RTO {shown} s"
+
+
+def _describe_hands(record: "Record") -> str:
+    words = {
+        True: say("第一次中断的恢复无人介入", "the first outage ended without a person"),
+        False: say("第一次中断的恢复有人介入", "the first outage ended with a person's help"),
+        None: say("恢复时是否有人介入未知", "whether a person helped it to recover is not known"),
+    }
+    return words[record.is_automatic]
 
 
 def _describe_loss(record: "Record") -> str:
@@ -215,10 +252,10 @@ def _describe_loss(record: "Record") -> str:
             "RPO 未测：这条路径不保存令牌，或读不回来",
             "RPO not measured: this path keeps no tokens, or they could not be read back",
         )
-    count, seconds = len(record.lost), record.rpo_seconds
-    return say(
-        f"RPO {seconds:.3f} s，丢失 {count} 个已确认的令牌", f"RPO {seconds:.3f} s, {count} acknowledged tokens lost"
-    )
+    from agent.table import show_seconds
+
+    count, seconds = len(record.lost), show_seconds(record.rpo_seconds)
+    return say(f"RPO {seconds} s，丢失 {count} 个已确认的令牌", f"RPO {seconds} s, {count} acknowledged tokens lost")
 
 
 def _print_json(value: object) -> None:
@@ -259,10 +296,6 @@ def _folder(options: argparse.Namespace) -> Path:
 
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(timespec="seconds")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _count(record: "Record") -> str:

@@ -100,6 +100,8 @@ def _explain(options: argparse.Namespace) -> int:
     from agent.documents import nearest
     from collector import beside
     from collector.explain import explain, find_explained, known_names
+    from collector.explain_network import belongs_to, matrix_lines
+    from collector.network import NetworkFacts
     from collector.ruleset import load_rules
     from collector.score import Scorecard
     from collector.snapshot import Commands, program_word
@@ -116,6 +118,9 @@ def _explain(options: argparse.Namespace) -> int:
         return _show_json(msgspec.json.encode(found))
     commands = Commands(program_word(sys.argv[0]), place.words)
     print(explain(load_rules(place.rules_directory).rules, card, found, commands))
+    if belongs_to(found) and options.as_of is None and options.revision is None:
+        facts = msgspec.json.decode(beside.ask_store(place, "network", {}), type=NetworkFacts)
+        print("\n" + "\n".join(matrix_lines(facts)))
     return OK
 
 

@@ -27,6 +27,7 @@ class SourceHealth:
     duration_seconds: float
     points_count: float
     is_success: bool
+    is_off: bool
     is_fresh: bool
 
 
@@ -103,7 +104,8 @@ def _source(row: Latest, now: int) -> SourceHealth:
         interval_seconds=interval,
         duration_seconds=_number(row, "duration_seconds") or 0.0,
         points_count=_number(row, "points_count") or 0.0,
-        is_success=_number(row, "is_success") == 1.0,
+        is_success=_number(row, "is_success") == 1.0 or _number(row, "is_off") == 1.0,
+        is_off=_number(row, "is_off") == 1.0,
         is_fresh=now - row.timestamp <= FRESH_INTERVALS * interval * 1000,
     )
 

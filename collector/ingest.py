@@ -21,7 +21,7 @@ from agent.catalogue import Catalogue
 from agent.errors import LinkError, PointsRefused, StoreError
 from agent.language import say
 from agent.link import Delivery
-from agent.wire import Address, Receipt, to_ranges
+from agent.wire import Address, BatchReader, Receipt, to_ranges
 from collector.arrival import Arrival, receive
 from collector.check import Checked, Checker
 from collector.quarantine import PAYLOAD_BYTES, Entry, Quarantine
@@ -96,6 +96,7 @@ class Ingest:
     ) -> None:
         self._store, self._call = store, store_call
         self._register = register
+        self._reader = BatchReader()
         self._checker = Checker(catalogue, register)
         self._quarantine = quarantine
         self.clock = clock
@@ -178,7 +179,7 @@ class Ingest:
         """Decode; what an agent sends again of a suspect takes the place of the delivery before."""
         arrivals = []
         for delivery in deliveries:
-            arrival = receive(delivery, now)
+            arrival = receive(delivery, now, self._reader)
             suspect = self._suspects.get((arrival.address, arrival.identity))
             if suspect is None:
                 arrivals.append(arrival)

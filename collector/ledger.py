@@ -64,6 +64,7 @@ class AgentLedger(msgspec.Struct, frozen=True):
     """One agent's account. as_of: when the agent gave its word, began: when the account began, RFC 3339, None without a word.
 
     later_batches: what came that was made after that word. lost: numbers (boot, first, last) that will not come any more.
+    unclear_points: of the points that wait, those of which nobody can tell yet whether they are in lost batches too.
     """
 
     agent: str
@@ -74,6 +75,7 @@ class AgentLedger(msgspec.Struct, frozen=True):
     points: Sums | None = None
     later_batches: int = 0
     lost: tuple[tuple[str, int, int], ...] = ()
+    unclear_points: int = 0
     findings: tuple[Finding, ...] = ()
 
 
@@ -135,13 +137,17 @@ class _Past(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """Both lines, and what of the difference is known: leak is missing in the agent's spool, short in the store."""
+    """Both lines, and what of the difference is known: leak is missing in the agent's spool, short in the store.
+
+    unclear_points: as in `AgentLedger`.
+    """
 
     batches: Sums
     points: Sums
     leak: tuple[int, int]
     short: tuple[int, int]
     lost: Sequence[Hole]
+    unclear_points: int
 
 
 class _Held(NamedTuple):
@@ -153,8 +159,11 @@ class _Held(NamedTuple):
     undated: int
 
 
-def balance(word: Word, account: Account) -> Balance:
-    """Hold one agent's word against the store's account of the same period."""
+def balance(word: Word, account: Account, young: Account | None = None) -> Balance:
+    """Hold one agent's word against the store's account of the same period.
+
+    young: what the store has that was made since the oldest batch that waited by that word; it tells how many points wait still.
+    """
     lost = lost_holes(word, account)
     unannounced = max(0, word.dropped.batches - account.announced_batches)
     numbers = max(0, sum(hole.last - hole.first + 1 for hole in lost) - unannounced)
@@ -162,9 +171,10 @@ def balance(word: Word, account: Account) -> Balance:
     batches = _Held(written, account.empty_batches, account.dropped_batches, account.undated_batches)
     points = _Held(account.points, account.set_aside, account.dropped_points, account.undated_points)
     leak = (_leak(word, 0), _leak(word, 1))
-    lines = (_line(word, 0, batches, max(leak[0], numbers)), _line(word, 1, points, leak[1]))
-    short = (_short(lines[0], leak[0]), _short(lines[1], leak[1]))
-    return Balance(*lines, leak, short, lost if numbers else ())
+    in_batches, in_points = _line(word, 0, batches, max(leak[0], numbers)), _line(word, 1, points, leak[1])
+    in_points, unclear = _divide(word, in_batches, in_points, young)
+    short = (_short(in_batches, leak[0]), _short(in_points, leak[1]))
+    return Balance(in_batches, in_points, leak, short, lost if numbers else (), unclear)
 
 
 def _leak(word: Word, unit: int) -> int:
@@ -184,6 +194,27 @@ def _line(word: Word, unit: int, held: _Held, least_lost: int) -> Sums:
     return Sums(made, held.written, held.set_aside, dropped, rest - difference, difference)
 
 
+def _divide(word: Word, batches: Sums, points: Sums, young: Account | None) -> tuple[Sums, int]:
+    """The points of lost batches apart from those of batches in flight, and how many cannot be told apart."""
+    rest = points.waiting + points.difference
+    if batches.difference <= 0 or points.difference < 0:
+        return points, 0
+    waiting: int | None = 0
+    if batches.waiting:
+        waiting = _waiting_points(word, batches.waiting, young) if young else None
+    if waiting is None:
+        return points, points.waiting
+    waiting = min(max(0, waiting), points.waiting)
+    return msgspec.structs.replace(points, waiting=waiting, difference=rest - waiting), 0
+
+
+def _waiting_points(word: Word, waiting_batches: int, young: Account) -> int | None:
+    """Points of the batches in flight: what waited by the agent's word, less what came of it; None when other batches came too."""
+    if word.waiting.batches != young.batches + waiting_batches:
+        return None
+    return word.waiting.points - young.points - young.set_aside
+
+
 def _short(sums: Sums, leak: int) -> int:
     """What of the difference the store lacks: the rest is missing at the agent."""
     return max(0, sums.difference - max(0, leak))
@@ -197,6 +228,9 @@ def lost_holes(word: Word, account: Account) -> Sequence[Hole]:
 
 def _settle(word: Word, account: Account, now: int, stale_ms: int, past: _Past) -> AgentLedger:
     found = balance(word, account)
+    if found.unclear_points and word.oldest is not None:
+        since = {word.agent: Period(word.oldest, word.newest)}
+        found = balance(word, account, past.store.accounts(past.site, since)[word.agent])
     wrong = list(_find_wrong(word, account, found))
     remarks: list[Finding] = []
     is_known = True
@@ -217,6 +251,7 @@ def _settle(word: Word, account: Account, now: int, stale_ms: int, past: _Past) 
         points=found.points,
         later_batches=account.later_batches,
         lost=tuple((hole.boot, hole.first, hole.last) for hole in found.lost),
+        unclear_points=found.unclear_points,
         findings=(*wrong, *remarks),
     )
 
@@ -225,7 +260,8 @@ def _find_wrong(word: Word, account: Account, found: Balance) -> Iterator[Findin
     if any(found.leak):
         yield Finding(*leaks(word, found.leak))
     if any(found.short):
-        yield Finding(*store_lost(*found.short, [(hole.first, hole.last) for hole in found.lost]))
+        ranges = [(hole.first, hole.last) for hole in found.lost]
+        yield Finding(*store_lost(*found.short, found.unclear_points, ranges))
     # a row without points has the time at which it came, and may have been made after the word
     surplus = (account.batches - account.empty_batches - word.made.batches, account.points - word.made.points)
     if max(surplus) > 0:

@@ -93,12 +93,19 @@ def leaks(word: Word, leak: tuple[int, int]) -> Sentence:
     return "spool_leak", text
 
 
-def store_lost(batches: int, points: int, ranges: Sequence[tuple[int, int]]) -> Sentence:
-    """The agent has receipts for what the store does not hold."""
+def store_lost(batches: int, points: int, unclear_points: int, ranges: Sequence[tuple[int, int]]) -> Sentence:
+    """The agent has receipts for what the store does not hold. unclear_points: may be lost beyond `points`."""
     which = _spell(ranges)
+    zh, en = f"{points} 点", f"{points} points"
+    if unclear_points:
+        most = points + unclear_points
+        zh, en = (
+            f"{points} 至 {most} 点，待代理下次报账确定",
+            f"{points} to {most} points, the agent's next word will tell",
+        )
     return "store_lost", Text(
-        f"存储缺少 {batches} 批（{points} 点）代理已得到回执的数据{which}；存储可能从旧备份恢复，或有行被删除",
-        f"the store lacks {batches} batches ({points} points) for which the agent has a receipt{which}; it was restored from an older copy, or rows were deleted",
+        f"存储缺少 {batches} 批（{zh}）代理已得到回执的数据{which}；存储可能从旧备份恢复，或有行被删除",
+        f"the store lacks {batches} batches ({en}) for which the agent has a receipt{which}; it was restored from an older copy, or rows were deleted",
     )
 
 

@@ -1,11 +1,13 @@
-"""What the wire said last: the matrix of zones, exposed services, lines; for the pages, never for a score."""
+"""What the wire said last: the matrix of zones, exposed services, lines, neighbours; for the pages, never for a score."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from collector.query import HOUR_MS, Question, Take
 from collector.stores import Latest, Store
 
 LOOK_BACK_MS = 7 * 86_400_000
+MONTH_HOURS = 30 * 24
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class TriedCell:
 
 @dataclass(frozen=True)
 class Scan:
-    """The last scan from outside. exposed: `address:port` each."""
+    """The last scan from outside. exposed: `address:port` each. udp_silent: UDP ports without a sign of life, closed or not."""
 
     scanner: str
     exposed: Sequence[str]
@@ -36,6 +38,16 @@ class Scan:
     scanned: int
     is_complete: bool
     scanned_at: int
+    udp_silent: int
+
+
+@dataclass(frozen=True)
+class LineMonth:
+    """The last 30 days of a line, hour by hour. up: mean of the hours that are known. known: the share of hours that are."""
+
+    up: float
+    worst_hour: float
+    known: float
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,17 @@ class LineNow:
     has_fallback: bool
     committed: float | None
     seen_at: int
+    month: LineMonth | None = None
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A device that another one hears on a link. name: as it calls itself. heard_by: the asset that hears it."""
+
+    name: str
+    heard_by: str
+    is_managed: bool
+    seen_at: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +81,7 @@ class NetworkFacts:
     cells: Sequence[TriedCell] = ()
     scans: Sequence[Scan] = ()
     lines: Sequence[LineNow] = ()
+    neighbours: Sequence[Neighbour] = ()
 
 
 NOTHING_SEEN = NetworkFacts()
@@ -70,6 +94,7 @@ def read_network(store: Store, site: str, now: int) -> NetworkFacts:
         return [row for row in store.latest(measurement, now - LOOK_BACK_MS) if row.tags["site"] == site]
 
     cells = [_cell(row) for row in latest("isolation_cell")]
+    months = _months(store, site, now)
     return NetworkFacts(
         sorted(
             cells,
@@ -83,7 +108,10 @@ def read_network(store: Store, site: str, now: int) -> NetworkFacts:
             ),
         ),
         sorted((_scan(row) for row in latest("exposure_scan")), key=lambda one: one.scanner),
-        sorted((_line(row) for row in latest("line")), key=lambda one: (one.line, one.asset)),
+        sorted((_line(row, months) for row in latest("line")), key=lambda one: (one.line, one.asset)),
+        sorted(
+            (_neighbour(row) for row in latest("neighbour")), key=lambda one: (one.is_managed, one.name, one.heard_by)
+        ),
     )
 
 
@@ -113,10 +141,24 @@ def _scan(row: Latest) -> Scan:
         scanned=int(_number(row.fields, "scanned_count")),
         is_complete=_number(row.fields, "is_complete") == 1.0,
         scanned_at=row.timestamp,
+        udp_silent=int(_number(row.fields, "udp_silent_count")),
     )
 
 
-def _line(row: Latest) -> LineNow:
+def _months(store: Store, site: str, now: int) -> Mapping[tuple[str, ...], LineMonth]:
+    """By asset and line. The hour that is not over yet is left out."""
+    end, mean = now - now % HOUR_MS, Take("mean")
+    start = end - MONTH_HOURS * HOUR_MS
+    where, per = (("site", (site,)),), ("asset", "line")
+    hours = store.buckets(Question("line", "is_up", where, per, start, end, HOUR_MS, mean, mean))
+    return {
+        key: LineMonth(float(one.values.mean()), float(one.values.min()), len(one.values) / MONTH_HOURS)
+        for key, one in hours.items()
+        if len(one.values)
+    }
+
+
+def _line(row: Latest, months: Mapping[tuple[str, ...], LineMonth]) -> LineNow:
     committed = row.fields.get("committed_bits_per_second")
     return LineNow(
         line=row.tags["line"],
@@ -125,6 +167,16 @@ def _line(row: Latest) -> LineNow:
         live_routes=int(_number(row.fields, "live_routes_count")),
         has_fallback=_number(row.fields, "has_tested_fallback") == 1.0,
         committed=committed if isinstance(committed, float) else None,
+        seen_at=row.timestamp,
+        month=months.get((row.tags["asset"], row.tags["line"])),
+    )
+
+
+def _neighbour(row: Latest) -> Neighbour:
+    return Neighbour(
+        name=str(row.fields.get("system_name") or row.tags["neighbour"]),
+        heard_by=row.tags["asset"],
+        is_managed=_number(row.fields, "is_managed") == 1.0,
         seen_at=row.timestamp,
     )
 

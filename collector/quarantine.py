@@ -23,6 +23,7 @@ from rich.text import Text as Content
 
 from agent.catalogue import Text
 from agent.errors import StoreError
+from agent.foreign_words import explain
 from agent.language import say
 from collector.reasons import MEANINGS, Reason, show_bytes
 
@@ -38,6 +39,10 @@ ROWS_PER_SECOND = 5.0
 BURST_ROWS = 200
 """Each reason may have so many rows at once and then so many a second, so that a flood of one hides no other."""
 
+HOUR_SECONDS = 3600
+LATELY_HOURS = 24
+"""What `lately` counts, the hour that runs among them."""
+
 _DRAWN_COLUMNS = 140
 _DRAWN_CHARACTERS = 300
 
@@ -47,6 +52,7 @@ CREATE TABLE IF NOT EXISTS entry (
     agent TEXT NOT NULL, reason TEXT NOT NULL, what TEXT NOT NULL, payload BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS count (reason TEXT PRIMARY KEY, count INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS hour_count (hour INTEGER, reason TEXT, count INTEGER NOT NULL, PRIMARY KEY (hour, reason));
 """
 # end_bytes: bytes of all rows ever up to this one, so that the byte bound is one comparison and not a sum
 _NEWEST = """
@@ -55,6 +61,8 @@ WHERE :reason IS NULL OR reason = :reason ORDER BY id DESC LIMIT :limit
 """
 _INSERT = "INSERT INTO entry (end_bytes, at, site, agent, reason, what, payload) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _COUNT = "INSERT INTO count VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET count = excluded.count"
+_HOUR_COUNT = "INSERT INTO hour_count VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
+_LATELY = "SELECT reason, sum(count) FROM hour_count WHERE hour > ? GROUP BY reason"
 _PRUNE = """
 DELETE FROM entry WHERE id <= (SELECT max(id) FROM entry) - :max_rows OR end_bytes <= :end - :max_bytes
 """
@@ -87,8 +95,11 @@ class Quarantine:
         max_bytes: int = MOST_BYTES,
         rows_per_second: float = ROWS_PER_SECOND,
         monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
+        self._clock = clock
+        self._unwritten: Counter[Reason] = Counter()
         self._max_rows, self._max_bytes = max_rows, max_bytes
         self._rates = {reason: _Bucket(rows_per_second, monotonic) for reason in Reason}
         self._lock = threading.Lock()
@@ -108,7 +119,10 @@ class Quarantine:
                 self._open()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
-                say(f"无法打开隔离区 {self.path}:{error}", f"cannot open the quarantine {self.path}: {error}")
+                say(
+                    f"无法打开隔离区 {self.path}：{explain(error)}",
+                    f"cannot open the quarantine {self.path}: {explain(error)}",
+                )
             ) from error
         return self
 
@@ -121,6 +135,7 @@ class Quarantine:
         """Count everything, and keep of `entries` what rate and bounds allow; the oldest go."""
         with self._lock:
             self._counts.update(counts)
+            self._unwritten.update(counts)
             kept = [entry for entry in entries if self._rates[entry.reason].take()]
             try:
                 self._write(kept, counts)
@@ -135,8 +150,7 @@ class Quarantine:
             try:
                 rows = self._file().execute(_NEWEST, {"reason": reason, "limit": limit}).fetchall()
             except sqlite3.Error as error:
-                text = say(f"无法读取隔离区 {self.path}:{error}", f"cannot read the quarantine {self.path}: {error}")
-                raise StoreError(text) from error
+                raise self._unreadable(error) from error
         return [Entry(at, site, agent, Reason(code), what, payload) for at, site, agent, code, what, payload in rows]
 
     def save_copy(self, path: Path) -> None:
@@ -147,7 +161,7 @@ class Quarantine:
                     self._file().backup(target)
             except sqlite3.Error as error:
                 raise StoreError(
-                    say(f"无法备份隔离区到 {path}:{error}", f"cannot save the quarantine to {path}: {error}")
+                    say(f"无法备份隔离区到 {path}：{error}", f"cannot save the quarantine to {path}: {error}")
                 ) from error
 
     def counts(self) -> Mapping[Reason, int]:
@@ -155,12 +169,29 @@ class Quarantine:
         with self._lock:
             return dict(self._counts)
 
+    def lately(self) -> Mapping[Reason, int]:
+        """How many things were set aside for each reason within the last day, to the hour. Raises StoreError."""
+        with self._lock:
+            try:
+                rows = self._file().execute(_LATELY, [self._hour() - LATELY_HOURS]).fetchall()
+            except sqlite3.Error as error:
+                raise self._unreadable(error) from error
+        return {Reason(code): count for code, count in rows}
+
     def render(self, form: str) -> str:
         """Counts and the newest entries, as `json` or as a table. Raises StoreError."""
-        shown = _Shown(self.counts(), [_show(entry) for entry in self.read()])
+        shown = _Shown(self.counts(), self.lately(), [_show(entry) for entry in self.read()])
         if form == "json":
             return msgspec.json.format(msgspec.json.encode(shown, order="sorted"), indent=2).decode() + "\n"
         return _draw(shown)
+
+    def _unreadable(self, error: sqlite3.Error) -> StoreError:
+        return StoreError(
+            say(f"无法读取隔离区 {self.path}：{error}", f"cannot read the quarantine {self.path}: {error}")
+        )
+
+    def _hour(self) -> int:
+        return int(self._clock() // HOUR_SECONDS)
 
     def _open(self) -> None:
         connection = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=0.2)
@@ -208,6 +239,9 @@ class Quarantine:
         try:
             file.executemany(_INSERT, rows)
             file.executemany(_COUNT, totals)
+            hour = self._hour()
+            file.executemany(_HOUR_COUNT, [(hour, reason, count) for reason, count in self._unwritten.items()])
+            file.execute("DELETE FROM hour_count WHERE hour <= ?", [hour - LATELY_HOURS])
             file.execute(_PRUNE, {"max_rows": self._max_rows, "end": end_bytes, "max_bytes": self._max_bytes})
             file.execute("COMMIT")
         except sqlite3.Error:
@@ -215,6 +249,7 @@ class Quarantine:
                 file.execute("ROLLBACK")
             raise
         self._end_bytes = end_bytes
+        self._unwritten.clear()
 
     def _complain(self, error: sqlite3.Error) -> None:
         if not self._is_failing:
@@ -245,6 +280,7 @@ class _ShownEntry(msgspec.Struct, frozen=True):
 
 class _Shown(msgspec.Struct, frozen=True):
     counts: Mapping[Reason, int]
+    last_day: Mapping[Reason, int]
     entries: list[_ShownEntry]
 
 

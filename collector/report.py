@@ -143,7 +143,7 @@ def explain_rule(rules: Rules, name: str, query: str | None) -> str:
         lines.append(say("可声明不适用：", "may be declared not to apply: ") + str(criterion.not_applicable))
     if query:
         lines += ["", say("查询：", "query:"), query]
-    lines += ["", say(f"标尺 {criterion.scale}({scale.title}):", f"scale {criterion.scale} ({scale.title}):")]
+    lines += ["", say(f"标尺 {criterion.scale}({scale.title})：", f"scale {criterion.scale} ({scale.title}):")]
     lines += _scale_lines(rules, scale)
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ import msgspec
 
 from agent.errors import StoreError
 from agent.language import say
+from collector.continuity import read_continuity
 from collector.coverage import measure_coverage, running_sources, seen_signals
 from collector.evaluate import Rules, evaluate, format_time
 from collector.health import read_health
@@ -161,6 +162,7 @@ class Evaluator:
             ledger=read_ledger(store, self._rules.catalogue, self.site.id, now),
             folder_trouble=self._folder_trouble(),
             network=read_network(store, self.site.id, now),
+            continuity=read_continuity(store, self.site.folder, self.site.id, now),
         )
 
     async def _keep_hours(self) -> None:

@@ -120,7 +120,8 @@ def _add_agents(below: "Add") -> None:
     )
     new.add_argument("agent", type=_id, metavar=name, help=say("采集代理的名称", "the agent's name"))
     about = say(
-        "server:采集本机(默认)；gateway:轮询设备", "server: measures its own machine (default); gateway: polls devices"
+        "server：采集本机(默认)；gateway：轮询设备",
+        "server: measures its own machine (default); gateway: polls devices",
     )
     new.add_argument("--role", choices=("server", "gateway"), default="server", help=about)
     about = say("它存放缓存的目录(默认该系统的惯例)", "where it keeps its spool (the usual place of its system)")

@@ -17,6 +17,7 @@ from agent import catalogue
 from agent.commandline import OK, WRONG
 from agent.documents import FileMistakes, Mistake, nearest, write_document
 from agent.errors import InfravitalsError, WrongCall
+from agent.foreign_words import explain_system
 from agent.language import say
 from collector import beside
 from collector.config import read_config
@@ -139,7 +140,10 @@ def _draft(options: argparse.Namespace) -> int:
     except OSError as error:
         is_named_wrongly = isinstance(error, FileNotFoundError | NotADirectoryError)
         raise (NoSuchPath if is_named_wrongly else CannotWrite)(
-            say(f"无法写入 {options.output}：{error.strerror}", f"cannot write {options.output}: {error.strerror}")
+            say(
+                f"无法写入 {options.output}：{explain_system(error)}",
+                f"cannot write {options.output}: {explain_system(error)}",
+            )
         ) from error
     print(
         say(

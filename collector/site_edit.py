@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from agent.documents import FileMistakes, Mistake, edit_document, parse_document
 from agent.errors import InfravitalsError, WrongCall
+from agent.foreign_words import explain_system
 from agent.language import say
 from collector.site_files import read_site_folder
 from collector.site_folder import DEFAULT_ZONE, SiteFolder
@@ -223,9 +224,9 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> CannotEdit:
-    reason = getattr(error, "strerror", None) or error
+    reason = explain_system(error) if isinstance(error, OSError) else error
     return CannotEdit(say(f"无法读取 {path}：{reason}", f"cannot read {path}: {reason}"))
 
 
 def _unwritable(path: Path, error: OSError) -> CannotEdit:
-    return CannotEdit(say(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}"))
+    return CannotEdit(say(f"无法写入 {path}：{explain_system(error)}", f"cannot write {path}: {explain_system(error)}"))

@@ -220,7 +220,7 @@ class _Reader:
     def _attestation(self, spot: Spot, written: Attested) -> Attestation | None:
         if (written.value is None) != written.not_applicable:
             text = say(
-                "value 与 not_applicable: true 必须且只能有一个",
+                "value 与 `not_applicable: true` 必须且只能有一个",
                 "exactly one of value and not_applicable: true must be there",
             )
             spot.complain(text)
@@ -341,7 +341,7 @@ def _attributes(written: Registered) -> Mapping[str, tuple[str, ...]]:
 def _check_roles(spot: Spot, written: Registered) -> None:
     for role in (written.role,) if isinstance(written.role, str) else written.role:
         if not role or role != role.strip():
-            spot.complain(say(f"'role': '{role}' 不是一个词", f"'role': '{role}' is no word"), "role")
+            spot.complain(say(f"'role'：'{role}' 不是一个词", f"'role': '{role}' is no word"), "role")
 
 
 def _settle_period(spot: Spot, written: Registered) -> tuple[int | None, int]:

@@ -98,7 +98,7 @@ class Spot:
             return parse_moment(text, self._zone)
         except ValueError:
             self.complain(
-                say(f"'{keys[-1]}': 没有 {text} 这一天或这一时刻", f"'{keys[-1]}': there is no {text}"), *keys
+                say(f"'{keys[-1]}'：没有 {text} 这一天或这一时刻", f"'{keys[-1]}': there is no {text}"), *keys
             )
             return None
 

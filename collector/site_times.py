@@ -44,7 +44,7 @@ def find_zone(name: str) -> ZoneInfo | None:
 def explain_zone(name: str) -> str:
     """Why `name` is no time zone."""
     return say(
-        f"'time_zone': 系统中没有时区 '{name}'；应如 Asia/Shanghai，并已安装 tzdata",
+        f"'time_zone'：系统中没有时区 '{name}'；应如 Asia/Shanghai，并已安装 tzdata",
         f"'time_zone': this system knows no zone '{name}'; expected one like Asia/Shanghai, with tzdata installed",
     )
 

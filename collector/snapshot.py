@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from collector.continuity import NO_SERVICES, Continuity
 from collector.coverage import Coverage
 from collector.evaluate import Rules
 from collector.health import AgentHealth
@@ -43,7 +44,8 @@ class Snapshot:
 
     set_aside: by reason, what this collector ever refused. owners: asset -> the agent that first reported it. folder: what
     the site says of itself. coverage: what feeds what and what to enrol next. history: stored revisions, oldest first. ledger: what every agent made and what became of it. folder_trouble:
-    the mistakes of the site folder while what it said before holds on, else empty. network: what the wire said last.
+    the mistakes of the site folder while what it said before holds on, else empty. network: what the wire said last. continuity: services,
+    outages, switchovers, pairs.
     store_trouble: why the store could not be read since, else empty.
     """
 
@@ -61,4 +63,5 @@ class Snapshot:
     ledger: Ledger
     folder_trouble: str = ""
     network: NetworkFacts = NOTHING_SEEN
+    continuity: Continuity = NO_SERVICES
     store_trouble: str = ""

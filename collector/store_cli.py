@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.commandline import OK, Parser
 from agent.errors import WrongCall
+from agent.foreign_words import explain
 from agent.language import say
 from collector.store_copy_cli import add_copy
 
@@ -78,5 +79,5 @@ def _read(path: Path | None) -> str | None:
     try:
         return path.read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        text = say(f"无法读取 {path}：{error}", f"cannot read {path}: {error}")
+        text = say(f"无法读取 {path}：{explain(error)}", f"cannot read {path}: {explain(error)}")
         raise WrongCall(text) from error

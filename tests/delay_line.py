@@ -2,7 +2,8 @@
 
 Run as a program in a process of its own, since the truth about a delay must not wait for the test:
 delay_line.py NAMESPACE_A NAMESPACE_B PLAN.json REPORT.json. It opens `wan0` in both, prints `ready`, and at SIGTERM writes what
-it did. Only UDP of at least `PROBE_BYTES` is harmed: reports and neighbours pass unharmed, after the delay.
+it did. Only a stream's packets are harmed: reports and neighbours pass unharmed, after the delay. With `rate` (bits per second of IP) all
+packets of a direction queue for the line, and what finds more than `QUEUE_SECONDS` of queue is dropped, as by a router.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ IFF_TUN_NO_PI = 0x1001
 CLONE_NEWNET = 0x40000000
 STREAM_MARKS = (b"infravitals/1 packet ", b"infravitals/1 back ")
 DIRECTIONS = ("out", "back")
+QUEUE_SECONDS = 0.1
 
 
 def open_tun(namespace: str) -> int:
@@ -41,12 +43,22 @@ def open_tun(namespace: str) -> int:
     return tun
 
 
+def tcp_payload_bytes(packet: bytes) -> int:
+    """What an IPv4 packet of TCP carries besides its headers; 0 of anything else."""
+    if packet[0] >> 4 != 4 or packet[9] != 6:
+        return 0
+    head = (packet[0] & 15) * 4
+    return len(packet) - head - (packet[head + 12] >> 4) * 4
+
+
 class Truth:
     """What became of the stream's packets in one direction, as the line itself counted, jitter by RFC 3550."""
 
     def __init__(self) -> None:
         self.sent = self.lost = self.delivered = self.duplicates = self.reordered = 0
         self.delays: list[float] = []
+        self.payload_bytes = 0
+        self.busy_seconds = 0.0
         self.jitter = 0.0
         self._highest = -1
 
@@ -74,6 +86,7 @@ class DelayLine:
         self._queue: list[tuple[float, int, str, float, int, bool, bytes]] = []
         self._order = 0
         self._last_due = dict.fromkeys(DIRECTIONS, 0.0)
+        self._free = dict.fromkeys(DIRECTIONS, 0.0)
         self.is_ended = False
 
     def run(self) -> None:
@@ -97,6 +110,16 @@ class DelayLine:
         is_probe = any(mark in packet for mark in STREAM_MARKS)
         delay = rules["delay"]
         number = -1
+        if rate := rules.get("rate"):
+            begin = max(now, self._free[direction])
+            if begin - now > QUEUE_SECONDS:
+                return
+            seconds = len(packet) * 8 / rate
+            self._free[direction] = begin + seconds
+            delay += begin + seconds - now
+            if payload := tcp_payload_bytes(packet):
+                truth.payload_bytes += payload
+                truth.busy_seconds += seconds
         if is_probe:
             number = truth.sent
             truth.sent += 1

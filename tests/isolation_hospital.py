@@ -8,6 +8,7 @@ from pathlib import Path
 from namespaces import Network, zones
 
 from agent.broker import Secret
+from agent.points import Value
 from agent.sources import Reading, Surroundings
 from agent.sources.isolation_probe import Config as ProbeConfig
 from agent.sources.isolation_probe import Source as Probe
@@ -163,3 +164,20 @@ def breached(readings: Iterable[Reading]) -> set[Cell]:
 def unexpected(readings: Iterable[Reading]) -> set[Cell]:
     """The cells that were not proven to be as the policy says."""
     return {cell for cell, fields in cells(readings).items() if not fields["is_as_expected"]}
+
+
+async def say_fine(probe: Probe) -> list[Reading]:
+    """The mutant's round: whatever came back, every cell is as the policy says, proven, and every control was seen."""
+    readings = await REAL_ROUND(probe)
+    return [Reading(one.name, {**one.fields, **_fine(one)}, one.tags) for one in readings]
+
+
+REAL_ROUND = Probe.collect
+
+
+def _fine(reading: Reading) -> dict[str, Value]:
+    if reading.name != "isolation_cell":
+        return {"is_seen": True} if "is_seen" in reading.fields else {}
+    is_allowed = bool(reading.fields.get("is_allowed"))
+    verdict: dict[str, Value] = {"is_as_expected": True, "is_proven": True, "is_breached": False}
+    return {**verdict, "is_reached": is_allowed, "outcome": 1 if is_allowed else 2}

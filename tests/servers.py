@@ -16,7 +16,7 @@ import urllib3
 
 T = TypeVar("T")
 
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 """A deadline and not a wait: everything here returns as soon as it may."""
 
 

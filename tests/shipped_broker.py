@@ -50,6 +50,12 @@ class ShippedBroker(Daemon):
         tls = Tls(ca=str(self.authority.certificate))
         return Broker("127.0.0.1", port=self.port, tls=tls, username=user, password=Secret(file=str(secret)))
 
+    def add_collector(self, user: str) -> None:
+        """A section of its own for another collector, as the page says; its password is `add_user`'s."""
+        rights = self.folder / "infravitals.acl"
+        section = rights.read_text("utf-8").partition("user collector\n")[2]
+        rights.write_text(f"{rights.read_text('utf-8')}\nuser {user}\n{section}", "utf-8")
+
     def change_passwords(self, *words: str) -> None:
         """Run mosquitto_passwd."""
         subprocess.run([program("mosquitto_passwd", "mosquitto"), *words], check=True, capture_output=True)

@@ -143,11 +143,11 @@ class _Back(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def spoiled(snmpd: Snmpd, spoil: Spoil, delay_seconds: float = 0.0) -> AsyncIterator[int]:
-    """The port of a proxy before `snmpd`."""
+async def spoiled(behind: int, spoil: Spoil, delay_seconds: float = 0.0) -> AsyncIterator[int]:
+    """The port of a proxy before the one at the port `behind`."""
     loop = asyncio.get_running_loop()
     transport, proxy = await loop.create_datagram_endpoint(
-        lambda: Proxy(snmpd.port, spoil, delay_seconds), local_addr=("127.0.0.1", 0)
+        lambda: Proxy(behind, spoil, delay_seconds), local_addr=("127.0.0.1", 0)
     )
     try:
         yield int(transport.get_extra_info("sockname")[1])

@@ -178,7 +178,8 @@ class LldpPair:
             run(ip, "netns", "add", name)
             run(ip, "-n", name, "link", "set", "lo", "up")
         run(ip, "-n", left, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", right)
-        for name in self._names:
+        for number, name in enumerate(self._names, 1):
+            run(ip, "-n", name, "addr", "add", f"192.0.2.{number}/24", "dev", "eth0")
             run(ip, "-n", name, "link", "set", "eth0", "up")
         agentx = self._folder / "agentx"
         (self._folder / "snmpd.conf").write_text(
@@ -216,15 +217,20 @@ class LldpPair:
                 )
             )
 
-    async def open(self, peers: str) -> snmp_device.Source:
+    async def open(self, peers: str, profile: str = "lldp") -> snmp_device.Source:
         """A poller of the left station, its socket inside."""
         text = (
             f"timeout_seconds: 0.3\ncredentials: {{c: {{community: {{file: {self._folder}/community}}}}}}\n"
-            f"peers: [{peers}]\ntargets: [{{asset: left, host: 127.0.0.1, profiles: [lldp]}}]"
+            f"peers: [{peers}]\ntargets: [{{asset: left, host: 127.0.0.1, profiles: [{profile}]}}]"
         )
         poll = snmp_device.Source(build(parse_document(text, "a.yaml"), snmp_device.Config), Surroundings("gateway"))
         await poll.open()
         return poll
+
+    def speak(self) -> None:
+        """A datagram to the right station, for which the left one has to learn its address."""
+        with self.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as speaking:
+            speaking.sendto(b"", ("192.0.2.2", 9))
 
     def inside(self) -> "Inside":
         """Sockets are made in the left station's namespace meanwhile."""

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 
 LINE = (
     {"agent.errors", "agent.language"},
+    {"agent.foreign_words"},
     {
         "agent.documents",
         "agent.points",
@@ -44,7 +45,7 @@ LINE = (
     {"agent.continuity"},
     {"agent.sources", "agent.drills", "agent.snmp", "agent.profiles"},
     {"agent.spool_file", "agent.clock_steps", "agent.spool", "agent.readings", "agent.rounds", "agent.refusals"},
-    {"agent.publish", "agent.run", "agent.config"},
+    {"agent.publish", "agent.run", "agent.config", "agent.secret_check"},
     {"agent.checkup"},
     {"agent.broker_check"},
     {"agent.service", "agent.sample", "agent.trial", "agent.doctor"},
@@ -79,11 +80,18 @@ LINE = (
         "collector.ledger_words",
     },
     {"collector.site_check", "collector.site_draft", "collector.site_views"},
-    {"collector.grid", "collector.report", "collector.coverage", "collector.history", "collector.network"},
+    {
+        "collector.continuity",
+        "collector.grid",
+        "collector.report",
+        "collector.coverage",
+        "collector.history",
+        "collector.network",
+    },
     {"collector.store_copy"},
     {"collector.snapshot"},
     {"collector.metrics"},
-    {"collector.tables", "collector.explain", "collector.compare"},
+    {"collector.tables", "collector.explain", "collector.explain_network", "collector.compare"},
     {"collector.server", "collector.web"},
     {"collector.answers"},
     {"collector.beside"},
@@ -112,6 +120,7 @@ LINE = (
 OF_AGENT_FOR_COLLECTOR = {
     "errors",
     "language",
+    "foreign_words",
     "documents",
     "points",
     "wire",
@@ -127,6 +136,7 @@ OF_AGENT_FOR_COLLECTOR = {
     "checkup",
     "commandline",
     "logs",
+    "secret_check",
     "table",
 }
 """What the collector takes from the agent; `up`, `serve` and `drill` take the running agent too, since they are it."""

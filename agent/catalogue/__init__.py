@@ -221,6 +221,6 @@ def is_id(text: str) -> bool:
 def explain_id(key: str, name: str) -> str:
     """Why `name` cannot be the name of a site, an agent or an asset."""
     return say(
-        f"'{key}': '{name}' 不能作名称：只用小写字母、数字和连字符，以字母或数字开头，最长 63 个字符",
+        f"'{key}'：'{name}' 不能作名称：只用小写字母、数字和连字符，以字母或数字开头，最长 63 个字符",
         f"'{key}': '{name}' cannot be a name: small letters, digits and hyphens, at most 63, a letter or digit first",
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent.catalogue import Catalogue, Field, Measurement, Text, load, unit
 from agent.errors import InfravitalsError
+from agent.foreign_words import explain_system
 from agent.language import say
 
 COMMAND = "python -m agent.catalogue.page"
@@ -150,8 +151,8 @@ def main(arguments: Sequence[str], page: Path = PAGE) -> str | None:
         return str(error)
     except OSError as error:
         return say(
-            f"{page}: 无法读写({error.strerror}),请在源码目录中运行",
-            f"{page}: cannot be read or written ({error.strerror}); run it in a source checkout",
+            f"{page}：无法读写({explain_system(error)}),请在源码目录中运行",
+            f"{page}: cannot be read or written ({explain_system(error)}); run it in a source checkout",
         )
     return None
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agent.continuity.reach import Reach
 from agent.continuity.tokens import Token
 from agent.errors import SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 
 MAX_HANGING = 32
@@ -117,5 +118,5 @@ class Prober:
 
 def _explain(error: BaseException) -> str:
     if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
+        return explain_system(error)
     return str(error)[:200]

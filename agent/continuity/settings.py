@@ -7,7 +7,7 @@ import msgspec
 from agent.broker import Secret, Tls, tls_context
 from agent.continuity.reach import Http, Reach, Tcp
 from agent.continuity.sql import SqlTokens, identify_mysql, identify_postgresql
-from agent.databases import Account, mysql, postgresql
+from agent.databases import Account, TlsMode, check_tls, mysql, postgresql
 from agent.errors import LinkError, SourceError
 from agent.language import say
 
@@ -30,7 +30,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One path. addresses: host:port; several only for a database whose client knows all its nodes, tried in this order.
 
     tcp: banner, whether the server speaks first and its first line says who it is. http: path, expect (words of the
-    body), identity_header, tls. postgresql, mysql: database, user, password, table.
+    body), identity_header, tls (files). postgresql, mysql: database, user, password, table, tls (a word) and ca.
     """
 
     service: Id
@@ -40,7 +40,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     path: Annotated[str, msgspec.Meta(pattern=r"^/[!-~]*$")] = "/"
     expect: str = ""
     identity_header: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]*$")] = ""
-    tls: Tls | None = None
+    tls: Tls | TlsMode | None = None
+    ca: str | None = None
     database: str = ""
     user: str = ""
     password: Secret | None = None
@@ -56,6 +57,27 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 say(f"kind 为 {self.kind} 时要写 database 和 user", f"a {self.kind} probe needs database and user")
             )
 
+        self._check_tls()
+
+    def _check_tls(self) -> None:
+        is_database = self.kind in ("postgresql", "mysql")
+        if is_database and not isinstance(self.tls, Tls):
+            check_tls(self.tls, self.ca)
+        elif is_database:
+            raise ValueError(
+                say(
+                    "数据库的 tls 应为 verify、require 或 off，CA 文件写在 ca",
+                    "tls of a database is verify, require or off; the CA file goes to ca",
+                )
+            )
+        elif isinstance(self.tls, str) or self.ca is not None:
+            raise ValueError(
+                say(
+                    f"kind 为 {self.kind} 时，CA 文件写在 tls 一节的 ca",
+                    f"of a {self.kind} probe the CA file stands in the section tls, as its ca",
+                )
+            )
+
     def make_reach(self, stream: str) -> Reach:
         """The way of its tokens; `stream` tells them from those of others. Raises SourceError when a file cannot be read."""
         host, port = split_address(self.addresses[0])
@@ -63,12 +85,14 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             return Tcp(host, port, banner=self.banner)
         if self.kind == "http":
             try:
-                tls = tls_context(self.tls) if self.tls else None
+                tls = tls_context(self.tls) if isinstance(self.tls, Tls) else None
             except LinkError as error:
                 raise SourceError(str(error).replace("broker.tls", "tls")) from error
             return Http(host, port, self.path, expect=self.expect, identity_header=self.identity_header, tls=tls)
         addresses = [split_address(address) for address in self.addresses]
-        account = Account(self.database, self.user, self.password, f"continuity_probe.probes.{stream}")
+        mode = None if isinstance(self.tls, Tls) else self.tls
+        key = f"continuity_probe.probes.{stream}"
+        account = Account(self.database, self.user, self.password, key, mode, self.ca)
         if self.kind == "postgresql":
             return SqlTokens(addresses, account, self.table, stream, postgresql.dial, identify_postgresql)
         return SqlTokens(addresses, account, self.table, stream, mysql.dial, identify_mysql)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from agent.continuity.tokens import plain_name
 from agent.databases import Account, Dial, Session
 from agent.errors import SourceError
+from agent.foreign_words import explain
 from agent.language import say
 
 KEPT = 5000
@@ -105,7 +106,7 @@ class SqlTokens:
                 self._current = (host, port)
                 return session, f"{host}:{port}" if len(self._addresses) > 1 else plain_name(own)
             except (SourceError, OSError, TimeoutError) as error:
-                troubles.append(str(error) or say(f"{host}:{port} 没有应答", f"{host}:{port} does not answer"))
+                troubles.append(explain(error) or say(f"{host}:{port} 没有应答", f"{host}:{port} does not answer"))
                 await _discard(session)
             except BaseException:
                 await _discard(session)

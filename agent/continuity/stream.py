@@ -15,6 +15,7 @@ from agent.continuity.prober import Pace, Prober, Steady
 from agent.continuity.reach import Reach
 from agent.continuity.tokens import Token
 from agent.errors import SourceError
+from agent.foreign_words import explain, explain_system
 from agent.language import say
 
 MAX_REMEMBERED = 4000
@@ -62,7 +63,10 @@ class _Memory(msgspec.Struct):
 
 
 class Stream:
-    """Starts its prober in `start`, hands over in `take_tally` and `take_findings`. file: where it remembers, None: nowhere."""
+    """Starts its prober in `start`, hands over in `take_tally` and `take_findings`. file: where it remembers, None: nowhere.
+
+    reason: why the bad token that settled last was bad, "" before the first.
+    """
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class Stream:
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._is_forgetful = False
+        self.reason = ""
 
     @property
     def is_out(self) -> bool:
@@ -127,6 +132,8 @@ class Stream:
         if self.observe is not None:
             self.observe(token)
         self._tally.sent += 1
+        if not token.is_good:
+            self.reason = token.reason
         if token.is_good:
             self._tally.good += 1
             self._tally.latency_seconds += token.settled_at - token.sent_at
@@ -135,7 +142,7 @@ class Stream:
         ended = self._watch.take(token)
         self._waiting += [_Waiting(outage) for outage in ended]
         if self._watch.is_out != before:
-            self._tell(token)
+            self._tell()
         if ended or self._watch.is_out != before:
             self.keep()
         self._settled.set()
@@ -166,7 +173,10 @@ class Stream:
                     self._waiting.append(entry)
                     continue
                 _log.warning(
-                    say(f"{self.name}：无法读回令牌：{error}", f"{self.name}: tokens cannot be read back: {error}")
+                    say(
+                        f"{self.name}：无法读回令牌：{explain(error)}",
+                        f"{self.name}: tokens cannot be read back: {explain(error)}",
+                    )
                 )
                 findings.append(Finding(entry.outage, None))
         return findings
@@ -189,7 +199,7 @@ class Stream:
             part.replace(self._file)
         except OSError as error:
             if not self._is_forgetful:
-                file, why = self._file, error.strerror
+                file, why = self._file, explain_system(error)
                 _log.warning(say(f"无法写入 {file}：{why}", f"cannot write {file}: {why}"))
             self._is_forgetful = True
 
@@ -203,9 +213,9 @@ class Stream:
         if reach is not None:
             await reach.close()
 
-    def _tell(self, token: Token) -> None:
-        if self._watch.is_out:
-            _log.warning(say(f"{self.name} 中断：{token.reason}", f"{self.name} is out: {token.reason}"))
+    def _tell(self) -> None:
+        if self._watch.is_out:  # the token that settles it may be a good one that was late
+            _log.warning(say(f"{self.name} 中断：{self.reason}", f"{self.name} is out: {self.reason}"))
         else:
             _log.warning(say(f"{self.name} 已恢复", f"{self.name} is back"))
 
@@ -216,5 +226,7 @@ def _read_memory(file: Path | None) -> _Memory:
     try:
         return msgspec.json.decode(file.read_bytes(), type=_Memory)
     except (OSError, msgspec.DecodeError) as error:
-        _log.warning(say(f"{file} 读不出，重新开始：{error}", f"{file} cannot be read, starting anew: {error}"))
+        _log.warning(
+            say(f"{file} 读不出，重新开始：{explain(error)}", f"{file} cannot be read, starting anew: {explain(error)}")
+        )
         return _Memory()

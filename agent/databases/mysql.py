@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from agent.databases import Account, Row, Session, explain_unreachable
+from agent.databases import (
+    Account,
+    Row,
+    Session,
+    dial_in_thread,
+    explain_certificate,
+    explain_plain,
+    explain_unreachable,
+)
 from agent.errors import SourceError
 from agent.language import say
 
@@ -19,6 +27,7 @@ MAX_THREADS = 24
 
 DENIED = (1044, 1045, 1142, 1143, 1227)
 NO_TABLE = 1146
+NO_TLS = 2026
 UNREACHABLE = (2002, 2003, 2006, 2013)
 
 
@@ -28,7 +37,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 @functools.cache
-def _tls() -> ssl.SSLContext:
+def _unchecked() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -44,33 +53,37 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
             say("缺少 MySQL 客户端，请安装附加包 databases", "the MySQL client is missing: the extra `databases`")
         ) from error
 
+    password, checked_with = account.read_password() or "", _required(account)
+
     def connect() -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":
         made = pymysql.connect(
             host=host,
             port=port,
             database=account.database or None,
             user=account.user,
-            password=account.read_password() or "",
+            password=password,
             autocommit=True,
             connect_timeout=timeout_seconds,
             read_timeout=timeout_seconds,
             write_timeout=timeout_seconds,
             program_name="infravitals",
             defer_connect=True,
-            ssl_disabled=True,
+            ssl_disabled=account.wire in ("off", "prefer"),
+            ssl=checked_with,
         )
-        # as the library does by default: TLS where the server offers it; but its own context, made anew for every
-        # connection, costs 30 ms of CPU, and in an outage every token dials
-        made.ssl = True
-        made.ctx = _tls()  # type: ignore[attr-defined]
+        if account.wire == "prefer":
+            # as the library does by default: TLS where the server offers it; but its own context, made anew for every
+            # connection, costs 30 ms of CPU, and in an outage every token dials
+            made.ssl = True
+            made.ctx = _unchecked()  # type: ignore[attr-defined]
         made.connect()
         return made
 
     try:
-        connection = await asyncio.get_running_loop().run_in_executor(_threads(), connect)
+        connection = await dial_in_thread(_threads(), connect, _cut)
     except (pymysql.MySQLError, OSError, RuntimeError) as error:
         # RuntimeError: a way to log in that needs TLS or another package
-        raise SourceError(f"{host}:{port}: {_explain(error, account)}") from error
+        raise SourceError(f"{host}:{port}: {_explain_dial(error, host, account)}") from error
     return _Session(connection, f"{host}:{port}", account)
 
 
@@ -117,8 +130,29 @@ class _Session:
             return names, [tuple(row) for row in cursor.fetchall()] if names else []
 
     async def close(self) -> None:
-        # the polite end of a session is a word to the server, which may hang; closing the socket says enough
-        self._connection._force_close()  # type: ignore[attr-defined]
+        _cut(self._connection)
+
+
+def _cut(connection: "pymysql.connections.Connection[pymysql.cursors.Cursor]") -> None:
+    # the polite end of a session is a word to the server, which may hang; closing the socket says enough
+    connection._force_close()  # type: ignore[attr-defined]
+
+
+def _required(account: Account) -> ssl.SSLContext | None:
+    """What a connection that must be enciphered is checked with; None where it need not be. Raises SourceError for a file of no use."""
+    if account.wire == "verify":
+        return account.read_authority()
+    return _unchecked() if account.wire == "require" else None
+
+
+def _explain_dial(error: Exception, host: str, account: Account) -> str:
+    causes = (error, error.__cause__, error.__context__, getattr(error, "original_exception", None))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return explain_certificate(host, cause.verify_message, account)
+    if error.args and error.args[0] == NO_TLS:
+        return explain_plain(account)
+    return _explain(error, account)
 
 
 def _explain(error: Exception, account: Account) -> str:

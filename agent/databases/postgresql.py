@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.databases import Account, Row, Session, explain_unreachable
+from agent.databases import Account, Row, Session, explain_certificate, explain_plain, explain_unreachable
 from agent.errors import SourceError
 from agent.language import say
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import psycopg
 
 APPLICATION = "infravitals"
+_closing: set[asyncio.Task[None]] = set()
+"""Connections whose last query has not let go yet; a task that nobody holds may be collected."""
+
+SSL_MODES = {"verify": "verify-full", "require": "require", "off": "disable", "prefer": "prefer"}
 
 
 async def dial(host: str, port: int, account: Account, timeout_seconds: float) -> Session:
@@ -27,6 +31,7 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
                 "the PostgreSQL client is missing: the extra `databases`",
             )
         ) from error
+    account.read_authority()  # a file of no use is said in our words
     try:
         connection = await psycopg.AsyncConnection.connect(
             host=host,
@@ -36,11 +41,13 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
             password=account.read_password(),
             application_name=APPLICATION,
             autocommit=True,
+            sslmode=SSL_MODES[account.wire],
+            sslrootcert=account.ca,
             connect_timeout=max(2, round(timeout_seconds)),
             prepare_threshold=None,  # a pooler in between knows no prepared statements
         )
     except psycopg.Error as error:
-        raise SourceError(f"{host}:{port}: {_explain(error, account)}") from error
+        raise SourceError(f"{host}:{port}: {_explain_dial(error, host, account)}") from error
     return _Session(connection, f"{host}:{port}", account)
 
 
@@ -51,11 +58,12 @@ class _Session:
         self._connection = connection
         self._where, self._account = where, account
         self._warnings: list[str] = []
+        self._given_up: asyncio.Task[tuple[list[str], list[Row]]] | None = None
         connection.add_notice_handler(self._note)
 
     @property
     def is_usable(self) -> bool:
-        return not self._connection.closed
+        return self._given_up is None and not self._connection.closed
 
     async def query(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
         return (await self._run(sql, values))[1]
@@ -65,12 +73,13 @@ class _Session:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     async def _run(self, sql: str, values: Sequence[object]) -> tuple[list[str], list[Row]]:
-        task = asyncio.ensure_future(self._query(sql, values))
+        task = asyncio.create_task(self._query(sql, values))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             # psycopg would ask the server to cancel and wait for it, which a server that hangs never does
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._given_up = task
             self._cut()
             raise
 
@@ -90,8 +99,18 @@ class _Session:
         return names, rows
 
     async def close(self) -> None:
-        if not self._connection.closed:
+        if self._given_up is None or self._given_up.done():
             await self._connection.close()
+            return
+        # the query that was given up still reads: freed under its hands the connection crashes the process, and its socket's
+        # number would be another's by the time that it lets go. Both ends see the end, so that it is over at once
+        closing = asyncio.create_task(self._close_after(self._given_up))
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
+
+    async def _close_after(self, query: asyncio.Task[tuple[list[str], list[Row]]]) -> None:
+        await asyncio.wait({query})
+        await self._connection.close()
 
     def _note(self, notice: "psycopg.errors.Diagnostic") -> None:
         if notice.severity_nonlocalized == "WARNING":
@@ -106,6 +125,16 @@ class _Session:
                 twin.shutdown(socket.SHUT_RDWR)
             except OSError:
                 return
+
+
+def _explain_dial(error: "psycopg.Error", host: str, account: Account) -> str:
+    text = str(error)
+    if "certificate verify failed" in text or "does not match host name" in text:
+        [line, *_] = [line for line in text.splitlines() if "certificate" in line]
+        return explain_certificate(host, line.rpartition("failed: ")[2].strip()[:200], account)
+    if "does not support SSL" in text:
+        return explain_plain(account)
+    return _explain(error, account)
 
 
 def _explain(error: "psycopg.Error", account: Account) -> str:

@@ -14,10 +14,12 @@ from agent.continuity.sql import SqlTokens
 from agent.continuity.stream import Finding, Stream
 from agent.continuity.tokens import Token
 from agent.drills.plan import Argv, Plan
-from agent.drills.records import NEVER_SECONDS, Record, TokenLog, replay
+from agent.drills.records import Record, TokenLog, replay
 from agent.errors import SourceError
+from agent.foreign_words import explain
 from agent.language import say
 from agent.sources import Surroundings
+from agent.table import NEVER_SECONDS, show_seconds
 
 RULE = Rule(failures=1, sustained=3)
 """At a token every 100 ms a single failed one counts: the first failed token begins the recovery time."""
@@ -87,10 +89,11 @@ class Conductor:
         while len(self._tokens) < wanted or not all(token.is_good for token in self._tokens[-wanted:]):
             if self._clock.now() > deadline or self._stop.is_set():
                 reason = next((token.reason for token in reversed(self._tokens) if token.reason), "")
+                where = f"{self._plan.probe} ({', '.join(self._probe.addresses)})"
                 raise SourceError(
                     say(
-                        f"业务当前并不正常，演练不开始：{reason}",
-                        f"the service is not in order, the drill does not begin: {reason}",
+                        f"业务当前并不正常，演练不开始：{where}：{reason}",
+                        f"the service is not in order, the drill does not begin: {where}: {reason}",
                     )
                 )
             await asyncio.sleep(LOOK_SECONDS)
@@ -170,7 +173,10 @@ class Conductor:
             present = await self._reach.read_back(min(numbers), max(numbers))
         except (SourceError, OSError, TimeoutError) as error:
             self._tell(
-                say(f"无法读回令牌，丢失未知：{error}", f"tokens cannot be read back, the loss is unknown: {error}")
+                say(
+                    f"无法读回令牌，丢失未知：{explain(error)}",
+                    f"tokens cannot be read back, the loss is unknown: {explain(error)}",
+                )
             )
             return None
         whole = measure_loss(good, present)
@@ -183,7 +189,12 @@ class Conductor:
             try:
                 await self._reach.forget()
             except (SourceError, OSError, TimeoutError) as error:
-                self._tell(say(f"演练的令牌没有删去：{error}", f"the drill's tokens were not deleted: {error}"))
+                self._tell(
+                    say(
+                        f"演练的令牌没有删去：{explain(error)}",
+                        f"the drill's tokens were not deleted: {explain(error)}",
+                    )
+                )
 
     def _record(
         self, began_at: float, people: Sequence[str], digest: str, lost: tuple[tuple[int, ...], float] | None
@@ -230,14 +241,16 @@ class Conductor:
 def describe_outage(finding: Finding) -> str:
     """One line about an outage that has ended."""
     outage, loss = finding.outage, finding.loss
-    seconds, before, after = outage.duration_seconds, outage.served_before or "?", outage.served_after or "?"
+    seconds, before, after = (
+        show_seconds(outage.duration_seconds),
+        outage.served_before or "?",
+        outage.served_after or "?",
+    )
     text = say(
-        f"中断 {seconds:.3f} 秒，失败 {outage.failed} 个令牌，{before} → {after}",
-        f"out for {seconds:.3f} s, {outage.failed} tokens failed, {before} -> {after}",
+        f"中断 {seconds} 秒，失败 {outage.failed} 个令牌，{before} → {after}",
+        f"out for {seconds} s, {outage.failed} tokens failed, {before} -> {after}",
     )
     if loss is not None:
-        count, span = len(loss.lost), loss.span_seconds
-        text += say(
-            f"；丢失 {count} 个已确认的令牌，{span:.3f} 秒", f"; {count} acknowledged tokens lost, {span:.3f} s"
-        )
+        count, span = len(loss.lost), show_seconds(loss.span_seconds)
+        text += say(f"；丢失 {count} 个已确认的令牌，{span} 秒", f"; {count} acknowledged tokens lost, {span} s")
     return text

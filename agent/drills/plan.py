@@ -15,7 +15,21 @@ from agent.errors import WrongCall
 from agent.language import say
 
 Argv = Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1)], ...], msgspec.Meta(min_length=1)]
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Moment = Annotated[
+    datetime,
+    msgspec.Meta(
+        tz=True,
+        description=(
+            "带时区的时刻，如 2026-11-26T22:00:00+08:00 / a time with its offset such as 2026-11-26T22:00:00+08:00"
+        ),
+    ),
+]
+People = Annotated[
+    tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...],
+    msgspec.Meta(
+        min_length=2, description="至少两个人，如 [zhang-san, li-si] / at least two, such as [zhang-san, li-si]"
+    ),
+]
 
 
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"begins": "from", "ends": "until"}):
@@ -49,7 +63,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     drill: Id
     probe: Id
-    people: Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...], msgspec.Meta(min_length=2)]
+    people: People
     window: Window
     reason: str = ""
     hook: Hook = Hook()
@@ -87,13 +101,19 @@ def check_start(plan: Plan, by: Sequence[str], code: str, now: datetime) -> None
         )
     if not plan.window.begins <= now < plan.window.ends:
         begins, ends = plan.window.begins.isoformat(), plan.window.ends.isoformat()
-        raise WrongCall(say(f"不在窗口内：{begins} 至 {ends}", f"outside of its window, {begins} to {ends}"))
+        moment = now.astimezone(plan.window.begins.tzinfo).isoformat(timespec="seconds")
+        raise WrongCall(
+            say(
+                f"现在是 {moment}，不在窗口内：{begins} 至 {ends}",
+                f"it is {moment}, outside of the plan's window, {begins} to {ends}",
+            )
+        )
 
 
 def describe(plan: Plan) -> list[str]:
     """Everything that `run` will do, a line each."""
     lines = [
-        say(f"演练 {plan.drill}:{plan.reason}", f"drill {plan.drill}: {plan.reason}"),
+        say(f"演练 {plan.drill}：{plan.reason}", f"drill {plan.drill}: {plan.reason}"),
         say(
             f"窗口 {plan.window.begins.isoformat()} 至 {plan.window.ends.isoformat()}",
             f"window {plan.window.begins.isoformat()} to {plan.window.ends.isoformat()}",

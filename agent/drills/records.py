@@ -6,6 +6,8 @@ and outlives a drill that was killed: whether one is on, its log tells too;
 """
 
 import hashlib
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +16,11 @@ import msgspec
 from agent.continuity.outages import Outage, OutageWatch, Rule
 from agent.continuity.tokens import Token
 from agent.errors import SourceError
+from agent.foreign_words import explain, explain_system
 from agent.language import say
 
 SILENT_SECONDS = 60.0
 """A drill whose log has got no token for so long was killed; what follows is none of its."""
-NEVER_SECONDS = 315_360_000.0
-"""The recovery time of a service that did not recover: the end of the catalogue's range."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +67,7 @@ class TokenLog:
             # an id that is taken is refused here, before anything says that its drill is on
             self._file = (folder / f"{drill}.tokens.jsonl").open("xb", buffering=0)
             (folder / f"{drill}.running").write_bytes(msgspec.json.encode(Running(service, began_at)))
+            give_to_owner(folder)
         except FileExistsError as error:
             text = say(
                 f"已有名为 {drill} 的演练，请另取编号", f"there is a drill {drill} already; give this one another id"
@@ -73,7 +75,7 @@ class TokenLog:
             raise SourceError(text) from error
         except OSError as error:
             raise SourceError(
-                say(f"无法写入 {folder}：{error.strerror}", f"cannot write to {folder}: {error.strerror}")
+                say(f"无法写入 {folder}：{explain_system(error)}", f"cannot write to {folder}: {explain_system(error)}")
             ) from error
 
     def add(self, token: Token) -> None:
@@ -88,6 +90,7 @@ class TokenLog:
     def finish(self, record: Record) -> None:
         """Write the record beside the log; the drill is over."""
         (self._folder / f"{self._drill}.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+        give_to_owner(self._folder)
         self.give_up()
 
     def discard(self) -> None:
@@ -99,6 +102,15 @@ class TokenLog:
         """The drill is not on any more."""
         self._file.close()
         (self._folder / f"{self._drill}.running").unlink(missing_ok=True)
+
+
+def give_to_owner(folder: Path) -> None:
+    """What root wrote into the agent's state directory goes to whom that belongs: the agent notes there what it has told."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return
+    owner = folder.parent.stat()
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def digest_log(folder: Path, drill: str) -> str:
@@ -132,7 +144,7 @@ def find_doubts(folder: Path, record: Record) -> list[str]:
             return [say("令牌日志已被改动：摘要不符", "the token log was changed: its digest differs")]
         tokens = read_tokens(folder, record.drill)
     except (OSError, msgspec.DecodeError) as error:
-        return [say(f"令牌日志读不出：{error}", f"the token log cannot be read: {error}")]
+        return [say(f"令牌日志读不出：{explain(error)}", f"the token log cannot be read: {explain(error)}")]
     doubts = []
     if replay(tokens, record.rule) != record.outages:
         doubts.append(say("按令牌日志重算，中断与记录不符", "the outages are not those that the token log gives"))

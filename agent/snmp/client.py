@@ -10,11 +10,11 @@ import functools
 import ipaddress
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gufo.snmp import (
     Aes128Key,
@@ -130,9 +130,11 @@ class Session:
         self.engine_id = b""
         self._agent: Agent | None = None
         self._wire: socket.socket | None = None
+        self._watched: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._waiting: tuple[asyncio.Future[Any], Callable[[], None]] | None = None
         self._repetitions, self._most_repetitions = FIRST_REPETITIONS, MOST_REPETITIONS
         self._spoke_at = 0.0
-        self._was_discovered = False
+        self._was_discovered = self._has_spoken = False
         self._heard_garbage = False
         self._refused_at_once = False
 
@@ -149,6 +151,7 @@ class Session:
 
     def close(self) -> None:
         """Give the socket back."""
+        self._unwatch()
         if self._wire is not None:
             self._wire.detach()  # it is the library's socket, and the library closes it
         self._wire = self._agent = None
@@ -180,46 +183,59 @@ class Session:
             try:
                 walked = await self._walk(column, repetitions)
             except NoAnswer:
-                if repetitions <= 4 or self._refused_at_once:
+                if repetitions == 1 or not await self._answers_shortly(column):
                     raise
-                self._repetitions = self._most_repetitions = (
-                    repetitions // 4
-                )  # an answer that long may never get through
+                # an answer that long may never get through
+                self._repetitions = self._most_repetitions = max(1, repetitions // 4)
                 continue
             self.effort.rows += len(walked.rows)
             return walked
 
+    async def _answers_shortly(self, column: str) -> bool:
+        """Whether an agent that gave no long answer gives a short one; not asked of one that never spoke or is not there."""
+        if not self._has_spoken or self._refused_at_once:
+            return False
+        step = GetIter(column)
+        try:
+            await self._exchange(
+                lambda agent: agent.send_get_next(step),
+                lambda agent: agent.recv_get_next(step),
+                self.patience.timeout_seconds,
+            )
+        except (TimeoutError, SnmpAuthError, SourceError):
+            return False
+        return True
+
     async def _walk(self, column: str, repetitions: int) -> Walked:
-        rows: dict[str, Value] = {}
+        rows: dict[str, Value | None] = {}
         step = GetIter(column, repetitions)
-        skip = len(column) + 1
         is_bulk = repetitions > 1
         while True:
-            if not is_bulk:
-                pair = await self._next(step)
-                if pair is None:
-                    return Walked(rows, is_whole=self._wire is not None)  # v3 does not show us an error status
-                answer: list[tuple[str, ValueType] | None] | _End = [pair]
-            else:
+            answer: list[tuple[str, ValueType] | None] | _End = _End.OF_VIEW
+            if is_bulk:
                 answer = await self._ask(
                     lambda agent: agent.send_get_bulk(step), lambda agent: agent.recv_get_bulk(step)
                 )
             if isinstance(answer, _End):
-                # the end of everything, or an error status: only a plain step can tell whether there is more
+                # v1; or the end of everything, or an error status: only a plain step can tell whether there is more
                 is_bulk = False
                 pair = await self._next(step)
                 if pair is None:
-                    return Walked(rows, is_whole=self._wire is not None)
+                    return _walked(rows, is_whole=self._wire is not None)  # v3 does not show us an error status
                 answer = [pair]
-            for pair in answer:
-                if pair is None:
-                    self._grow(len(rows), repetitions)
-                    return Walked(rows, is_whole=True)
-                instance = sys.intern(pair[0][skip:])  # the same numbers in every column of every device
-                if instance in rows or len(rows) >= MOST_ROWS:
-                    raise EndlessWalk(explain_endless(self.where, column, len(rows)))
-                if pair[1] is not None:
-                    rows[instance] = pair[1]
+            if not self._take(column, answer, rows):
+                self._grow(len(rows), repetitions)
+                return _walked(rows, is_whole=True)
+
+    def _take(self, column: str, answer: list[tuple[str, ValueType] | None], rows: dict[str, Value | None]) -> bool:
+        """Add an answer's rows; whether the column goes on behind them. Raises EndlessWalk for rows that were there before."""
+        is_end = bool(answer) and answer[-1] is None
+        before, skip = len(rows), len(column) + 1
+        # one string of an index for all columns of all devices
+        rows.update({sys.intern(pair[0][skip:]): pair[1] for pair in answer if pair})
+        if not answer or len(rows) - before < len(answer) - is_end or len(rows) > MOST_ROWS:
+            raise EndlessWalk(explain_endless(self.where, column, before))
+        return not is_end
 
     def _grow(self, rows: int, repetitions: int) -> None:
         if rows >= repetitions == self._repetitions:
@@ -271,7 +287,7 @@ class Session:
         except OSError as error:
             raise NoAnswer(explain_unsendable(self.where, error)) from error
         answer = await self._receive(agent, receive, seconds)
-        self._spoke_at = asyncio.get_running_loop().time()
+        self._spoke_at, self._has_spoken = asyncio.get_running_loop().time(), True
         took = self._spoke_at - began
         if self.effort.fastest_seconds is None or took < self.effort.fastest_seconds:
             self.effort.fastest_seconds = took
@@ -284,8 +300,6 @@ class Session:
         timer = loop.call_later(seconds, _give_up, answered)
 
         def read() -> None:
-            if answered.done():
-                return
             try:
                 answered.set_result(self._decode(agent, receive))
             except BlockingIOError:
@@ -298,13 +312,34 @@ class Session:
             except (SnmpAuthError, SourceError) as error:
                 answered.set_exception(error)
 
-        number = agent.get_fd()
-        loop.add_reader(number, read)
+        self._waiting = (answered, read)
+        self._watch(loop, agent.get_fd())
         try:
             return await answered
         finally:
             timer.cancel()
-            loop.remove_reader(number)
+            self._waiting = None
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, number: int) -> None:
+        """Let the loop look at the socket; it goes on looking between the questions of a round, which come one upon the other."""
+        if self._watched != (loop, number):
+            self._unwatch()
+            loop.add_reader(number, self._on_readable)
+            self._watched = (loop, number)
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            loop, number = self._watched
+            self._watched = None
+            if not loop.is_closed():
+                loop.remove_reader(number)
+
+    def _on_readable(self) -> None:
+        """A datagram is there: for the question that waits, or, where none does, left lying until one is asked."""
+        if self._waiting is None:
+            self._unwatch()
+        elif not self._waiting[0].done():
+            self._waiting[1]()
 
     def _decode(self, agent: Agent, receive: Callable[[Agent], T]) -> T | _End:
         status = 0 if self._wire is None else read_error_status(_peek(self._wire))
@@ -388,6 +423,11 @@ class Session:
         else:
             why = Silence.V3 if self.credential.version == "3" else Silence.COMMUNITY
         return explain_silence(why, self.where, self.credential.kind, round(1000 * sum(waits)), len(waits))
+
+
+def _walked(rows: Mapping[str, Value | None], *, is_whole: bool) -> Walked:
+    """Rows without those that hold nothing."""
+    return Walked({instance: value for instance, value in rows.items() if value is not None}, is_whole)
 
 
 def _give_up(answered: "asyncio.Future[T]") -> None:

@@ -15,13 +15,14 @@ from agent.commandline import OK
 from agent.config import read_config
 from agent.documents import FileMistakes, Mistake, nearest, write_document
 from agent.errors import SourceError, WrongCall
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Point
 from agent.readings import Settler
 from agent.snmp.client import Patience, Session
 from agent.snmp.credentials import Credential, Opened
 from agent.snmp.device import Device, merge
-from agent.snmp.discover import Found, Search, choose_addresses, draft_register, draft_targets
+from agent.snmp.discover import SNMP_PORT, Found, Search, choose_addresses, draft_register, draft_targets
 from agent.snmp.options import DEFAULT_COMMUNITY
 from agent.snmp.profile import Profile, emitted, load_profiles, read_profile
 from agent.snmp.record import record_walk
@@ -29,7 +30,7 @@ from agent.snmp.replay import Device as Replayed
 from agent.snmp.replay import serve_replay
 from agent.snmp.walkfile import read_walk, write_walk
 from agent.sources import Incomplete, Reading
-from agent.sources.snmp_device import Config, read_range
+from agent.sources.snmp_device import Config, Target, read_range
 from agent.table import render_table
 from agent.trial import render_points
 
@@ -52,7 +53,7 @@ def _credential(parsed: argparse.Namespace) -> Opened:
         raise WrongCall(str(error)) from error
 
 
-def _where(text: str, default_port: int = 161) -> tuple[str, int]:
+def _where(text: str, default_port: int = SNMP_PORT) -> tuple[str, int]:
     """host and port of `HOST[:PORT]`, also `[::1]:161`."""
     host, colon, port = text.rpartition(":")
     if not colon or (":" in host and not host.endswith("]")):
@@ -67,12 +68,40 @@ def _session(parsed: argparse.Namespace) -> Session:
     patience = Patience(parsed.timeout, parsed.retries)
     if parsed.config:
         config, _ = _section(parsed.config)
-        for target in config.targets:
-            if parsed.target in (target.asset, target.host):
-                return Session(target.host, target.port, config.credential_of(target).open(), patience)
-        raise WrongCall(say(f"配置中没有目标 {parsed.target}", f"the configuration has no target {parsed.target}"))
+        target = _choose_target(config, parsed)
+        parsed.target = target.asset
+        return Session(target.host, target.port, config.credential_of(target).open(), patience)
+    if not parsed.target:
+        raise WrongCall(say("要问哪台设备？请写 HOST[:PORT]", "which device? Write HOST[:PORT]"))
     host, port = _where(parsed.target)
+    _say_assumed(parsed)
     return Session(host, port, _credential(parsed), patience)
+
+
+def _choose_target(config: Config, parsed: argparse.Namespace) -> Target:
+    for target in config.targets:
+        if parsed.target in (target.asset, target.host) or (parsed.target is None and len(config.targets) == 1):
+            return target
+    known = ", ".join(target.asset for target in config.targets[:MOST_LISTED]) or "-"
+    if parsed.target is None:
+        raise WrongCall(say(f"要问哪个目标？配置中有：{known}", f"which target? The configuration has: {known}"))
+    text = say(f"配置中没有目标 {parsed.target}", f"the configuration has no target {parsed.target}")
+    raise WrongCall(text + nearest(parsed.target, [target.asset for target in config.targets]))
+
+
+MOST_LISTED = 20
+
+
+def _say_assumed(parsed: argparse.Namespace) -> None:
+    """A community that nobody gave is a guess, and a guess is said."""
+    if parsed.v3 or parsed.community:
+        return
+    version = "v1" if parsed.v1 else "v2c"
+    text = say(
+        f"没有写凭据：按 {version} 与团体字 {DEFAULT_COMMUNITY} 询问(--community、--v3 或 -c 可改)",
+        f"no credential given: asking by {version} with community {DEFAULT_COMMUNITY} (--community, --v3 or -c say otherwise)",
+    )
+    print(text, file=sys.stderr)
 
 
 def _section(path: Path) -> tuple[Config, str]:
@@ -169,7 +198,9 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, "utf-8")
     except OSError as error:
-        raise WrongCall(say(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}")) from error
+        raise WrongCall(
+            say(f"无法写入 {path}：{explain_system(error)}", f"cannot write {path}: {explain_system(error)}")
+        ) from error
 
 
 def _write_new(path: Path, text: str) -> None:
@@ -181,7 +212,9 @@ def _write_new(path: Path, text: str) -> None:
         text = say(f"{path} 已存在，不会覆盖；请另选文件名", f"{path} is there already and stays; choose another name")
         raise WrongCall(text) from error
     except OSError as error:
-        raise WrongCall(say(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}")) from error
+        raise WrongCall(
+            say(f"无法写入 {path}：{explain_system(error)}", f"cannot write {path}: {explain_system(error)}")
+        ) from error
 
 
 def replay(parsed: argparse.Namespace) -> int:
@@ -199,7 +232,10 @@ async def _serve(device: Replayed, community: str, host: str, port: int, user: O
     try:
         transport = await serve_replay(device, community, host, port, user)
     except OSError as error:
-        text = say(f"无法监听 {host}:{port}：{error.strerror}", f"cannot listen on {host}:{port}: {error.strerror}")
+        text = say(
+            f"无法监听 {host}:{port}：{explain_system(error)}",
+            f"cannot listen on {host}:{port}: {explain_system(error)}",
+        )
         raise WrongCall(text) from error
     host, port = transport.get_extra_info("sockname")[:2]
     print(say(f"在 {host}:{port} 应答，Ctrl-C 结束", f"answering on {host}:{port}; Ctrl-C ends it"), flush=True)
@@ -247,17 +283,19 @@ def discover(parsed: argparse.Namespace) -> int:
         raise WrongCall(str(error)) from error
     addresses = choose_addresses(wanted, allowed)
     credentials = {name: one.open() for name, one in config.credentials.items()}
-    search = Search(credentials, load_profiles(), config.discover.requests_per_second, port=parsed.port)
-    seconds = len(addresses) * len(credentials) / config.discover.requests_per_second
+    ports = parsed.port or sorted({SNMP_PORT, *(target.port for target in config.targets)})
+    search = Search(credentials, load_profiles(), config.discover.requests_per_second, ports=ports)
+    seconds, asked = search.longest_seconds(len(addresses)), ", ".join(map(str, ports))
     text = say(
-        f"{len(addresses)} 个地址，最长 {seconds:.0f} 秒", f"{len(addresses)} addresses, {seconds:.0f} s at most"
+        f"{len(addresses)} 个地址，端口 {asked}，最长 {seconds:.0f} 秒",
+        f"{len(addresses)} addresses, port {asked}, {seconds:.0f} s at most",
     )
     print(text, file=sys.stderr)
     found = asyncio.run(search.run(addresses))
     if not found:
         text = say(
-            f"没有设备在 {parsed.port} 端口应答；请核对凭据、端口(--port)与设备的访问控制",
-            f"no device answers on port {parsed.port}; check the credentials, the port (--port) and who may ask the devices",
+            f"没有设备在 {asked} 端口应答；请核对凭据、端口(--port)与设备的访问控制",
+            f"no device answers on port {asked}; check the credentials, the port (--port) and who may ask the devices",
         )
         raise SourceError(text)
     _report(parsed, found, agent)
@@ -272,11 +310,18 @@ def _report(parsed: argparse.Namespace, found: list[Found], agent: str) -> None:
         _print_json({"found": found, "targets": draft_targets(found)})
         return
     rows = [
-        (one.host, one.credential, one.name, one.asset_class or "?", one.object_id, one.description[:40])
+        (
+            f"{one.host}:{one.port}",
+            one.credential,
+            one.name,
+            one.asset_class or "?",
+            one.object_id,
+            one.description[:40],
+        )
         for one in found
     ]
     headers = (
-        "HOST",
+        "HOST:PORT",
         say("凭据", "CREDENTIAL"),
         say("名称", "NAME"),
         say("类别", "CLASS"),

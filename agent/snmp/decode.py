@@ -86,8 +86,11 @@ class Counters:
         self._rows[key] = (counts, at_seconds)
         if before is None or at_seconds <= before[1] or len(before[0]) != len(counts):
             return None
+        old_counts = before[0]
+        if old_counts == counts:
+            return [None if count is None else 0 for count in counts], at_seconds - before[1]
         grown: list[int | None] = []
-        for old, new, width in zip(before[0], counts, bits, strict=True):
+        for old, new, width in zip(old_counts, counts, bits, strict=True):
             if old is None or new is None:
                 grown.append(None)
                 continue

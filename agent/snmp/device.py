@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.errors import SourceError
 from agent.language import say
 from agent.points import Value as FieldValue
+from agent.snmp.bridges import shape_arp, shape_bridge, shape_bridge_ports, shape_fdb
 from agent.snmp.client import Session, Walked
 from agent.snmp.decode import Uptime, Value, read_number
 from agent.snmp.entities import shape_sensors
@@ -27,7 +29,7 @@ CLOCKS = (UPTIME, ENGINE_BOOTS, ENGINE_SECONDS, HOST_UPTIME)
 
 CHOOSE_SECONDS, CHOOSE_SOON_SECONDS = 3600.0, 15.0
 """How often it is asked again which profiles fit: cards and licences come and go. Sooner after a start, four times later with
-each look: a device that has just booted does not know all its tables yet."""
+each look: a device that has just booted does not know all its tables yet. What it did not know is asked for no more until then."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +38,10 @@ _SHAPES: Mapping[Shape, Callable[[Look], Iterator[Reading]]] = {
     "entity_sensor": shape_sensors,
     "lag": shape_bundles,
     "neighbour": shape_neighbours,
+    "bridge": shape_bridge,
+    "bridge_ports": shape_bridge_ports,
+    "arp": shape_arp,
+    "fdb": shape_fdb,
 }
 
 
@@ -62,8 +68,8 @@ class Device:
     """A target as it is known by now.
 
     budget_seconds: how long a round may take. names: the profiles that the configuration prescribes; none: those that fit.
-    managed: system names of the devices that are polled, in small letters. engines: which target has which v3 engine id,
-    shared by all targets of a section.
+    managed: names and addresses of the devices that are polled. engines: which target has which v3 engine id, addresses: which
+    station has which, both shared by all targets of a section.
     """
 
     def __init__(
@@ -77,10 +83,11 @@ class Device:
         parts: Parts | None = None,
         managed: frozenset[str] = frozenset(),
         engines: dict[bytes, str] | None = None,
+        addresses: dict[str, str] | None = None,
         trends: Trends | None = None,
     ) -> None:
         self.session = session
-        self.memory = Memory(managed, parts=parts or Parts())
+        self.memory = Memory(managed, session.host, {} if addresses is None else addresses, parts=parts or Parts())
         self.chosen: tuple[Profile, ...] = ()
         self.object_id = ""
         self._known = profiles
@@ -95,6 +102,9 @@ class Device:
         self._trends = trends or Trends()
         self._engines = {} if engines is None else engines
         self._scalars_at: dict[str, float] = {}
+        self._unknown: set[str] = set()
+        self._answered: set[str] = set()
+        self._reading = ""
 
     async def look(self, target: str) -> list[Reading]:
         """One round. Raises Incomplete with what was seen when a table failed or the device fell silent on the way."""
@@ -109,8 +119,8 @@ class Device:
         except TimeoutError as trouble:
             is_answering = effort.fastest_seconds is not None
             text = say(
-                f"{self.session.where}：{self._budget_seconds:g} 秒内没有读完",
-                f"{self.session.where}: not read within {self._budget_seconds:g} s",
+                f"{self.session.where}：{self._budget_seconds:g} 秒内没有读完，读到 {self._reading or '-'}",
+                f"{self.session.where}: not read within {self._budget_seconds:g} s, it was at {self._reading or '-'}",
             )
             raise Incomplete(text, self._poll(target, retries, rows, is_answering=is_answering)) from trouble
         except Incomplete as trouble:
@@ -122,17 +132,22 @@ class Device:
             is_silent = isinstance(trouble, NoAnswer)
             raise Incomplete(str(trouble), self._poll(target, retries, rows, is_answering=not is_silent)) from trouble
         readings = merge(found + self._poll(target, retries, rows))
-        readings = [self._with_trend(one) if one.name == "storage_pool" else one for one in readings]
+        controllers = _count_controllers(readings)
+        readings = [self._complete(one, controllers) if one.name == "storage_pool" else one for one in readings]
         self._save()
         return readings
 
-    def _with_trend(self, pool: Reading) -> Reading:
-        """A pool with when it will be full."""
-        used, size = pool.fields.get("used_bytes"), pool.fields.get("size_bytes")
+    def _complete(self, pool: Reading, controllers: float | None) -> Reading:
+        """A pool with when it will be full, and whether two controllers or more serve it."""
+        fields = dict(pool.fields)
+        used, size = fields.get("used_bytes"), fields.get("size_bytes")
         if not isinstance(used, float) or not isinstance(size, float):
-            return pool
-        seconds = self._trends.time_to_full(pool.tags["pool"], used, size)
-        fields = pool.fields if seconds is None else {**pool.fields, "time_to_full_seconds": seconds}
+            used, size = fields.get("used_ratio"), 1.0
+        if isinstance(used, float):
+            seconds = self._trends.time_to_full(pool.tags["pool"], used, size)
+            fields |= {} if seconds is None else {"time_to_full_seconds": seconds}
+        if controllers is not None:
+            fields["is_dual_controller"] = controllers > 1
         return Reading(pool.name, fields, pool.tags)
 
     def _save(self) -> None:
@@ -172,6 +187,7 @@ class Device:
         return found
 
     async def _gather(self) -> list[Reading]:
+        self._reading = ""
         await self.session.open()
         clocks = await self.session.get((*CLOCKS, OBJECT_ID))
         found = self._read_clocks(clocks)
@@ -180,11 +196,22 @@ class Device:
         await self._read_scalars(this)
         for profile in self.chosen:
             for name, table in profile.file.tables.items():
-                rows = self._scalar_rows(this, table) if table.is_scalar else await self._read_table(this, table)
-                if rows.rows or rows.is_whole:
-                    found += self._shape(rows, f"{profile.name}/{name}", this.at_seconds)
+                found += await self._read(this, table, f"{profile.name}/{name}")
         if this.troubles:
             raise Incomplete(say("；", "; ").join(dict.fromkeys(this.troubles)), found)
+        return found
+
+    async def _read(self, this: _Round, table: Table, key: str) -> list[Reading]:
+        """What one table gives. One that the device does not know, and never knew, is left alone for a while."""
+        if key in self._unknown:
+            return []
+        self._reading = key
+        seen = self._scalar_rows(this, table) if table.is_scalar else await self._read_table(this, table)
+        if not seen.rows and not seen.is_whole:
+            return []
+        found = list(self._shape(seen, key, this.at_seconds))
+        if not seen.rows and not found:
+            self._unknown.add(key)
         return found
 
     def _read_clocks(self, clocks: Mapping[str, Value]) -> list[Reading]:
@@ -219,6 +246,7 @@ class Device:
         if self._chosen_at is not None:
             self._choose_seconds = min(CHOOSE_SECONDS, 4 * self._choose_seconds)
         self.chosen, self.object_id, self._chosen_at = tuple(chosen), object_id, now
+        self._unknown.clear()
 
     def _fitting(self, object_id: str) -> list[Profile]:
         return [profile for profile in self._known.values() if profile.fits(object_id)]
@@ -240,10 +268,14 @@ class Device:
             if self._is_due(column, this.at_seconds)
         }
         this.scalars.update(await self.session.get(list(due)))
+        self._answered |= this.scalars.keys()
+        self._unknown |= due.keys() - self._answered
         for oid in due:
             self._scalars_at[oid] = this.at_seconds
 
     def _is_due(self, column: Column, now: float) -> bool:
+        if column.oid in self._unknown:
+            return False
         before = self._scalars_at.get(column.oid)
         return before is None or column.every_seconds is None or now - before >= column.every_seconds
 
@@ -255,36 +287,38 @@ class Device:
         """The table's rows: columns that change every time first, then those whose rows are not known yet."""
         read: dict[str, Walked] = {}
         for name, column in table.columns.items():
-            if column.every_seconds is None and not (column.unless and read.get(column.unless, _NOTHING).rows):
+            if column.every_seconds is None and not _is_spared(column, read):
                 read[name] = await self._walk(this, column)
-        instances = dict.fromkeys(instance for walked in read.values() for instance in walked.rows)
+        instances: dict[str, None] = {}
+        for walked in read.values():
+            instances.update(dict.fromkeys(walked.rows))
         is_whole = all(walked.is_whole for walked in read.values())
+        kept: dict[str, Mapping[str, Value]] = {}
         if not read or instances:
+            wanted = frozenset(instances)
             for name, column in table.columns.items():
-                if column.every_seconds is not None:
-                    read[name] = await self._keep(this, column, frozenset(instances))
-        rows: dict[str, dict[str, Value]] = {instance: {} for instance in instances}
-        is_all_kept = all(column.every_seconds is not None for column in table.columns.values())
-        for name, walked in read.items():
-            is_unsigned = table.columns[name].kind == "unsigned"
-            for instance, value in walked.rows.items():
-                row = rows.get(instance)
-                if row is None:
-                    if not is_all_kept:
-                        continue  # a name of something that is no longer there, or that is none of this table's
-                    row = rows[instance] = {}
-                row[name] = value + 2**32 if is_unsigned and isinstance(value, int) and value < 0 else value
-        kept = {name: walked.rows for name, walked in read.items() if table.columns[name].every_seconds is not None}
-        return Seen(table, rows, is_whole, kept)
+                if column.every_seconds is not None and not _is_spared(column, read):
+                    read[name] = await self._keep(this, column, wanted)
+                    kept[name] = read[name].rows
+        if len(kept) == len(read):
+            for walked in read.values():
+                instances.update(dict.fromkeys(walked.rows))
+        read_at = [self._kept[table.columns[name].oid].at_seconds for name in kept]
+        return Seen(table, _join(table, read, list(instances)), is_whole, kept, max(read_at, default=0.0))
 
     async def _walk(self, this: _Round, column: Column) -> Walked:
         """A column of this round; one that fails while the device answers costs only what needs it."""
         if column.oid not in this.walked:
+            began = time.monotonic()
             try:
                 this.walked[column.oid] = await self.session.walk(column.oid)
             except (AgentTrouble, EndlessWalk) as trouble:
-                this.troubles.append(say(f"{column.symbol}：{trouble}", f"{column.symbol}: {trouble}"))
+                what, took = f"{self._reading} {column.symbol}", round(1000 * (time.monotonic() - began))
+                this.troubles.append(say(f"{what}({took} 毫秒)：{trouble}", f"{what} ({took} ms): {trouble}"))
                 this.walked[column.oid] = Walked({}, is_whole=False)
+            except NoAnswer as trouble:
+                what = f"{self._reading} {column.symbol}"
+                raise NoAnswer(say(f"{what}：{trouble}", f"{what}: {trouble}")) from trouble
         return this.walked[column.oid]
 
     async def _keep(self, this: _Round, column: Column, instances: frozenset[str]) -> Walked:
@@ -307,7 +341,39 @@ class Device:
             yield from shape_roles(look, roles, number)
 
 
-_NOTHING = Walked({}, is_whole=True)
+def _join(table: Table, read: Mapping[str, Walked], instances: list[str]) -> dict[str, dict[str, Value]]:
+    """Columns as rows. Most columns have all rows in the same order, and those are joined at once."""
+    alike: dict[str, Mapping[str, Value]] = {}
+    others: dict[str, Mapping[str, Value]] = {}
+    for name, walked in read.items():
+        is_alike = table.columns[name].kind != "unsigned" and list(walked.rows) == instances
+        (alike if is_alike else others)[name] = walked.rows
+    if alike:
+        cells = zip(*(column.values() for column in alike.values()), strict=True)
+        rows = {instance: dict(zip(alike, row, strict=True)) for instance, row in zip(instances, cells, strict=True)}
+    else:
+        rows = {instance: {} for instance in instances}
+    for name, column in others.items():
+        is_unsigned = table.columns[name].kind == "unsigned"
+        for instance, value in column.items():
+            if instance in rows:  # else a name of something that is no longer there, or that is none of this table's
+                rows[instance][name] = value + 2**32 if is_unsigned and isinstance(value, int) and value < 0 else value
+    return rows
+
+
+def _is_spared(column: Column, read: Mapping[str, Walked]) -> bool:
+    """Whether another column gave already what this one would."""
+    other = read.get(column.unless) if column.unless else None
+    return other is not None and bool(other.rows)
+
+
+def _count_controllers(readings: list[Reading]) -> float | None:
+    """How many controllers an array has; None where its profile does not tell."""
+    for one in readings:
+        if one.name == "redundant_group" and one.tags["kind"] == "controller":
+            count = one.fields.get("members_count")
+            return count if isinstance(count, float) else None
+    return None
 
 
 def merge(readings: list[Reading]) -> list[Reading]:

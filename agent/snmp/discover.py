@@ -3,7 +3,8 @@
 import asyncio
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.errors import WrongCall
@@ -11,13 +12,14 @@ from agent.language import say
 from agent.snmp.client import Patience, Session
 from agent.snmp.credentials import Opened
 from agent.snmp.decode import read_text
-from agent.snmp.profile import Profile
+from agent.snmp.profile import Profile, is_below
 from agent.snmp.troubles import NoAnswer, Refused
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 OBJECT_ID, NAME, DESCRIPTION = "1.3.6.1.2.1.1.2.0", "1.3.6.1.2.1.1.5.0", "1.3.6.1.2.1.1.1.0"
 
+SNMP_PORT = 161
 MOST_ADDRESSES = 65_536
 MOST_WAITING = 64
 """So many questions may be under way; the rate is what is promised, this only bounds the sockets."""
@@ -28,6 +30,7 @@ class Found:
     """One device that answered. credential: the name under which it let us in."""
 
     host: str
+    port: int
     credential: str
     object_id: str
     name: str
@@ -58,7 +61,10 @@ def _is_inside(network: Network, allowed: Network) -> bool:
 
 
 class Search:
-    """Asks every address with every credential until one lets us in. requests_per_second holds for all questions together."""
+    """Asks every address on every port with every credential until one lets us in.
+
+    requests_per_second holds for all questions together. clock and sleep are the event loop's unless given.
+    """
 
     def __init__(
         self,
@@ -66,31 +72,37 @@ class Search:
         profiles: Mapping[str, Profile],
         requests_per_second: float,
         *,
-        port: int = 161,
+        ports: Sequence[int] = (SNMP_PORT,),
         patience: Patience | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._credentials, self._profiles, self._port = credentials, profiles, port
+        self._credentials, self._profiles, self._ports = credentials, profiles, ports
         self._step = 1.0 / requests_per_second
         self._patience = patience or Patience(1.0, 0)
+        self._clock, self._sleep = clock, sleep
         self._free_at = 0.0
-        self.asked = 0
+
+    def longest_seconds(self, addresses: int) -> float:
+        """What asking so many addresses takes when nobody answers."""
+        return addresses * len(self._ports) * len(self._credentials) * self._step
 
     async def run(self, addresses: Iterable[str]) -> list[Found]:
         """The devices that answered, in the order of `addresses`."""
         slots = asyncio.Semaphore(MOST_WAITING)
         tasks = []
         async with asyncio.TaskGroup() as group:
-            for address in addresses:
+            for address, port in ((address, port) for address in addresses for port in self._ports):
                 await slots.acquire()
-                task = group.create_task(self._ask(address))
+                task = group.create_task(self._ask(address, port))
                 task.add_done_callback(lambda _: slots.release())
                 tasks.append(task)
         return [found for task in tasks if (found := task.result())]
 
-    async def _ask(self, address: str) -> Found | None:
+    async def _ask(self, address: str, port: int) -> Found | None:
         for name, credential in self._credentials.items():
             await self._wait_for_turn()
-            session = Session(address, self._port, credential, self._patience)
+            session = Session(address, port, credential, self._patience)
             try:
                 await session.open()
                 answered = await session.get([OBJECT_ID, NAME, DESCRIPTION])
@@ -101,6 +113,7 @@ class Search:
             object_id = str(answered.get(OBJECT_ID, ""))
             return Found(
                 address,
+                port,
                 name,
                 object_id,
                 read_text(answered.get(NAME, b"")),
@@ -111,16 +124,21 @@ class Search:
 
     async def _wait_for_turn(self) -> None:
         """One question a step, whoever asks it."""
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         self._free_at = max(now, self._free_at + self._step)
-        self.asked += 1
-        await asyncio.sleep(self._free_at - now)
+        await self._sleep(self._free_at - now)
 
 
 def guess_class(object_id: str, profiles: Mapping[str, Profile]) -> str | None:
-    """What the profile of its maker calls such a device."""
-    classes = [one.file.asset_class for one in profiles.values() if one.file.asset_class and one.fits(object_id)]
-    return classes[0] if classes else None
+    """What the profile of its maker calls such a device: the one that names most of its object id."""
+    fitting = [
+        (len(prefix), one.file.asset_class)
+        for one in profiles.values()
+        if one.file.asset_class
+        for prefix in one.file.select
+        if prefix != "*" and is_below(object_id, prefix)
+    ]
+    return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
 
 def draft_register(found: Iterable[Found], agent: str) -> dict[str, object]:
@@ -132,14 +150,15 @@ def draft_register(found: Iterable[Found], agent: str) -> dict[str, object]:
     return {"assets": assets}
 
 
-def draft_targets(found: Iterable[Found]) -> list[dict[str, str]]:
+def draft_targets(found: Iterable[Found]) -> list[dict[str, object]]:
     """The same devices as targets of `snmp_device`."""
     taken: dict[str, dict[str, object]] = {}
-    targets = []
+    targets: list[dict[str, object]] = []
     for one in found:
         asset = _asset_id(one, taken)
         taken[asset] = {}
-        targets.append({"asset": asset, "host": one.host, "credential": one.credential})
+        port = {} if one.port == SNMP_PORT else {"port": one.port}
+        targets.append({"asset": asset, "host": one.host, **port, "credential": one.credential})
     return targets
 
 

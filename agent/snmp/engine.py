@@ -4,7 +4,7 @@ Messages come in and go out as bytes; the sockets are the caller's. RFC 3412, RF
 """
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from pysnmp.carrier.asyncio.dgram.udp import SNMP_UDP_DOMAIN, UdpTransportAddress
@@ -42,6 +42,14 @@ _PRIV = {
     "aes256": config.USM_PRIV_CFB256_AES_BLUMENTHAL,
 }
 _CISCO = {"aes192": config.USM_PRIV_CFB192_AES, "aes256": config.USM_PRIV_CFB256_AES}
+
+_REFUSALS = (
+    "usmStatsUnknownUserNames",
+    "usmStatsWrongDigests",
+    "usmStatsDecryptionErrors",
+    "usmStatsUnsupportedSecLevels",
+)
+"""RFC 3414 counts apart why a message was not opened; for us they are one thing."""
 
 _KINDS: dict[int, Any] = {
     ber.INTEGER: rfc1902.Integer32,
@@ -84,6 +92,9 @@ class Engine:
         own = rfc1902.OctetString(engine_id) if engine_id else None
         self._engine = SnmpEngine(snmpEngineID=own)
         self._engine.register_transport_dispatcher(_Dispatcher(send))
+        self._levels: dict[str, int] = {}
+        self._counters = self._engine.get_mib_builder().import_symbols("__SNMP-USER-BASED-SM-MIB", *_REFUSALS)
+        self._receiver: _Receiver | None = None
         for user in users:
             self.add_user(user)
 
@@ -91,6 +102,12 @@ class Engine:
     def engine_id(self) -> bytes:
         """The id by which others know this engine."""
         return bytes(self._engine.snmpEngineID)
+
+    @property
+    def refused(self) -> int:
+        """How many messages were of nobody it knows, or with a wrong key, cipher or level."""
+        below = self._receiver.refused if self._receiver else 0
+        return below + sum(int(counter.syntax) for counter in self._counters)
 
     def add_user(self, user: Opened, engine_id: bytes | None = None) -> None:
         """Know a user, also one of another engine: a v3 trap is its sender's, not ours. Raises SourceError without ciphers."""
@@ -101,6 +118,7 @@ class Engine:
                     "SNMPv3 privacy on this side needs the Python package cryptography; install it or use authNoPriv",
                 )
             )
+        self._levels[user.user] = _level_of(user)
         priv = _CISCO if user.key_expansion == "cisco" else {}
         config.add_v3_user(
             self._engine,
@@ -128,21 +146,54 @@ class Engine:
 
     def answer_as(self, device: Answering) -> None:
         """Answer GET, GETNEXT and GETBULK of every user with what `device` knows."""
-        _Responder(self._engine, SnmpContext(self._engine), device)
+        _Responder(self._engine, SnmpContext(self._engine), device, self._levels)
 
-    def take_notifications(self, take: Callable[[list[Binding]], None]) -> None:
-        """Give the variables of every trap and inform to `take`; informs are confirmed."""
+    def take_notifications(self, take: Callable[[list[Binding], int | None], None]) -> None:
+        """Give the variables of every trap and inform to `take`, with the request id of an inform; informs are confirmed."""
+        self._receiver = _Receiver(self._engine, take, self._levels)
 
-        def received(
-            _engine: object, _state: object, _context: object, _name: object, pairs: Any, _own: object
-        ) -> None:
-            take([_binding(name, held) for name, held in pairs])
 
-        NotificationReceiver(self._engine, received)
+def _level_of(user: Opened) -> int:
+    """RFC 3411 SnmpSecurityLevel: 1 noAuthNoPriv, 2 authNoPriv, 3 authPriv."""
+    return 3 if user.priv else 2 if user.auth else 1
+
+
+class _Receiver(NotificationReceiver):  # type: ignore[misc]  # the library has no types
+    """Takes notifications of a user on his own level only: one without his key could come from anybody who knows his name."""
+
+    def __init__(
+        self, engine: SnmpEngine, take: Callable[[list[Binding], int | None], None], levels: Mapping[str, int]
+    ) -> None:
+        super().__init__(engine, self._received)
+        self._levels, self._give = levels, take
+        self._inform: int | None = None
+        self.refused = 0
+
+    def _received(self, *about: Any) -> None:
+        self._give([_binding(name, held) for name, held in about[4]], self._inform)
+
+    def process_pdu(self, *about: Any) -> None:
+        """One notification; an inform below the level is refused by name, as a view would, a trap dropped."""
+        engine, _, _, name, level = about[:5]
+        pdu, size, state = about[8:]
+        is_inform = pdu.tagSet == rfc1905.InformRequestPDU.tagSet
+        if int(level) >= self._levels.get(str(name), 0):
+            self._inform = int(v2c.apiPDU.get_request_id(pdu)) if is_inform else None
+            super().process_pdu(*about)
+            return
+        self.refused += 1
+        if is_inform:
+            refusal = v2c.apiPDU.get_response(pdu)
+            v2c.apiPDU.set_error_status(refusal, AUTHORIZATION_ERROR)
+            engine.message_dispatcher.return_response_pdu(engine, *about[1:8], refusal, size, state, {})
+
+
+AUTHORIZATION_ERROR = 16
+"""RFC 3416 3: who asks may not."""
 
 
 class _Responder(CommandResponderBase):  # type: ignore[misc]  # the library has no types
-    """Answers without views: whoever has a user here may read all there is."""
+    """Answers without views: whoever has a user here and asks on his level may read all there is."""
 
     SUPPORTED_PDU_TYPES = (
         rfc1905.GetRequestPDU.tagSet,
@@ -150,12 +201,22 @@ class _Responder(CommandResponderBase):  # type: ignore[misc]  # the library has
         rfc1905.GetBulkRequestPDU.tagSet,
     )
 
-    def __init__(self, engine: SnmpEngine, context: SnmpContext, device: Answering) -> None:
+    def __init__(self, engine: SnmpEngine, context: SnmpContext, device: Answering, levels: Mapping[str, int]) -> None:
         super().__init__(engine, context)
-        self._device = device
+        self._device, self._levels = device, levels
+        self._is_allowed = False
+
+    def process_pdu(self, *about: Any) -> None:
+        """One request, on the level of its user or above."""
+        name, level = about[3:5]
+        self._is_allowed = int(level) >= self._levels.get(str(name), 0)
+        super().process_pdu(*about)
 
     def handle_management_operation(self, snmpEngine: Any, stateReference: Any, contextName: Any, PDU: Any) -> None:
         """Answer one request."""
+        if not self._is_allowed:
+            self.send_varbinds(snmpEngine, stateReference, AUTHORIZATION_ERROR, 0, [])
+            return
         asked = [str(name) for name, _ in v2c.apiPDU.get_varbinds(PDU)]
         if PDU.tagSet == rfc1905.GetRequestPDU.tagSet:
             found = [self._device.get(oid) or Binding(oid, ber.NO_SUCH_INSTANCE, None) for oid in asked]

@@ -3,7 +3,10 @@
 RFC 2863: ifSpeed ends at 4.3 Gb/s, ifHighSpeed goes on in Mb/s; a discontinuity time that moved says that the counters began anew.
 """
 
-from collections.abc import Iterator
+import functools
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from agent.points import Value as FieldValue
 from agent.snmp.decode import read_number, read_text
@@ -21,15 +24,14 @@ IGNORED_TYPES = frozenset({24})
 SLACK = 1.05
 """A rate so far above the speed is still a matter of clocks; beyond it the counter was cleared or has wrapped twice."""
 
-_ERRORS = ("in_errors", "out_errors")
-_DISCARDS = ("in_discards", "out_discards")
+_BAD = (("error_ratio", ("in_errors", "out_errors")), ("discard_ratio", ("in_discards", "out_discards")))
 _PACKETS = ("in_unicast", "out_unicast", "in_unicast_32", "out_unicast_32")
 
 
 def shape_interfaces(look: Look) -> Iterator[Reading]:
     """A `net_interface` for each row; one that vanished is down."""
     named: dict[str, dict[str, str]] = {}
-    columns, bits = _counters(look)
+    counting = _count_columns(look)
     for instance, cells in look.seen.rows.items():
         name = _name(instance, cells)
         if cells.get("type") in IGNORED_TYPES:
@@ -38,7 +40,7 @@ def shape_interfaces(look: Look) -> Iterator[Reading]:
             name = f"{name} #{instance}"
         speed = _speed(cells)
         fields = _states(cells, speed)
-        fields |= _rates(look, instance, cells, speed, columns, bits)
+        _add_rates(look, instance, cells, speed, counting, fields)
         if fields:
             named[name] = tags = look.memory.parts.tags_of(look.key, name) or {"interface": name}
             yield Reading("net_interface", fields, tags)
@@ -85,50 +87,91 @@ def _speed(cells: Row) -> float | None:
 _BITS = {"counter32": 32, "counter64": 64}
 
 
-def _counters(look: Look) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The columns of the table that count, the discontinuity first, and the width of each."""
+def _count_columns(look: Look) -> "_Counting":
+    """The columns that count, of those of which the device gave anything."""
+    given = frozenset[str]().union(*look.seen.rows.values())
     columns = look.seen.table.columns
-    counting = [(name, bits) for name, column in columns.items() if (bits := _BITS.get(column.kind))]
-    return ("discontinuity", *(name for name, _ in counting)), (64, *(bits for _, bits in counting))
+    return _Counting.of(tuple((name, column.kind) for name, column in columns.items() if name in given))
 
 
-def _rates(
-    look: Look, instance: str, cells: Row, speed: float | None, columns: tuple[str, ...], bits: tuple[int, ...]
-) -> dict[str, FieldValue]:
+class _Counting(NamedTuple):
+    """The columns of the table that count, the discontinuity first; the width of each, and which places hold what."""
+
+    columns: tuple[str, ...]
+    bits: tuple[int, ...]
+    pick: Callable[[Row], tuple[Any, ...]] | None
+    """Takes all of them from a row that has them."""
+    octets: tuple[tuple[int | None, int | None], ...]
+    """In and out: the place of the wide counter and of the narrow one."""
+    packets: tuple[int, ...]
+    bad: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @staticmethod
+    @functools.cache
+    def of(kinds: tuple[tuple[str, str], ...]) -> "_Counting":
+        """For a table with these columns and kinds."""
+        counting = [(name, bits) for name, kind in kinds if (bits := _BITS.get(kind))]
+        columns = ("discontinuity", *(name for name, _ in counting))
+        place = {name: number for number, name in enumerate(columns)}
+        return _Counting(
+            columns,
+            (64, *(bits for _, bits in counting)),
+            operator.itemgetter(*columns) if counting else None,
+            tuple((place.get(f"{way}_octets"), place.get(f"{way}_octets_32")) for way in ("in", "out")),
+            tuple(place[name] for name in _PACKETS if name in place),
+            tuple((field, tuple(place[name] for name in names if name in place)) for field, names in _BAD),
+        )
+
+
+def _add_rates(
+    look: Look,
+    instance: str,
+    cells: Row,
+    speed: float | None,
+    counting: _Counting,
+    fields: dict[str, FieldValue],
+) -> None:
     """What the counters tell; nothing after a discontinuity of this one interface."""
-    get = cells.get
-    counts = tuple(value if isinstance(value := get(column), int) else None for column in columns)
-    grown = look.memory.counters.row_growth((look.key, instance), counts, look.at_seconds, bits)
+    counts = _read_counts(cells, counting)
+    grown = look.memory.counters.row_growth((look.key, instance), counts, look.at_seconds, counting.bits)
     if grown is None or grown[0][0]:
-        return {}
-    growth, seconds = dict(zip(columns, grown[0], strict=True)), grown[1]
-    fields: dict[str, FieldValue] = {}
-    into = _bit_rate(growth, "in_octets", "in_octets_32", seconds, speed)
-    out = _bit_rate(growth, "out_octets", "out_octets_32", seconds, speed)
+        return
+    growth, seconds = grown
+    into, out = [_bit_rate(growth, wide, narrow, seconds, speed) for wide, narrow in counting.octets]
     if into is not None:
         fields["in_bits_per_second"] = into
     if out is not None:
         fields["out_bits_per_second"] = out
     if speed and into is not None and out is not None:
         fields["busy_ratio"] = min(1.0, max(into, out) / speed)
-    packets = [count for column in _PACKETS if (count := growth.get(column)) is not None]
+    packets = [count for place in counting.packets if (count := growth[place]) is not None]
     if packets:
         good = sum(packets)
-        for field, pair in (("error_ratio", _ERRORS), ("discard_ratio", _DISCARDS)):
-            bad = [count for column in pair if (count := growth.get(column)) is not None]
+        for field, places in counting.bad:
+            bad = [count for place in places if (count := growth[place]) is not None]
             if bad:
                 lost = sum(bad)
                 fields[field] = lost / (lost + good) if lost else 0.0
-    return fields
+
+
+def _read_counts(cells: Row, counting: _Counting) -> tuple[int | None, ...]:
+    """What the row's counters say; nearly always there are all of them, and all are numbers."""
+    try:
+        counts: tuple[int | None, ...] = counting.pick(cells) if counting.pick else ()
+        if set(map(type, counts)) == {int}:
+            return counts
+    except KeyError:
+        pass
+    return tuple([value if isinstance(value := cells.get(column), int) else None for column in counting.columns])
 
 
 def _bit_rate(
-    growth: dict[str, int | None], wide: str, narrow: str, seconds: float, speed: float | None
+    growth: Sequence[int | None], wide: int | None, narrow: int | None, seconds: float, speed: float | None
 ) -> float | None:
     """Bits per second one way. A 32-bit counter that may wrap more than once in a round tells nothing."""
-    octets = growth.get(wide)
+    octets = None if wide is None else growth[wide]
     if octets is None:
-        octets = growth.get(narrow)
+        octets = None if narrow is None else growth[narrow]
         if octets is None or speed is None or speed * seconds / 8 >= 2**32:
             return None
     rate = 8 * octets / seconds

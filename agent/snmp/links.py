@@ -57,8 +57,10 @@ def shape_neighbours(look: Look) -> Iterator[Reading]:
         chassis = _chassis(cells.get("chassis"), cells.get("chassis_kind"))
         who = chassis or name
         if who:
-            is_managed = name.lower().partition(".")[0] in look.memory.managed
-            fields: dict[str, FieldValue] = {"system_name": name or who, "is_managed": is_managed}
+            fields: dict[str, FieldValue] = {
+                "system_name": name or who,
+                "is_managed": look.memory.is_managed(name, who),
+            }
             yield Reading("neighbour", fields, {"neighbour": who})
 
 

@@ -69,7 +69,15 @@ def add_commands(parser: Parser) -> None:
         help=say("不写则为全部允许的", "all allowed ones unless given"),
     )
     discover.add_argument("-c", "--config", type=Path, required=True, metavar=say("文件", "FILE"))
-    discover.add_argument("--port", type=int, default=161)
+    discover.add_argument(
+        "--port",
+        type=int,
+        action="append",
+        help=say(
+            "可多次给出；不写则为 161 与配置中各目标的端口",
+            "may be given several times; by default 161 and the ports of the configured targets",
+        ),
+    )
     discover.add_argument(
         "-o",
         "--output",
@@ -83,8 +91,12 @@ def add_commands(parser: Parser) -> None:
 def _add_target(parser: Parser) -> None:
     parser.add_argument(
         "target",
+        nargs="?",
         metavar="HOST[:PORT]",
-        help=say("地址；与 -c 同用时可为资产名", "an address, or with -c the name of an asset"),
+        help=say(
+            "地址，端口缺省 161；与 -c 同用时可为资产名，只有一个目标时可不写",
+            "an address, port 161 unless given; with -c the name of an asset, or nothing where there is one target only",
+        ),
     )
     parser.add_argument(
         "-c",
@@ -100,7 +112,9 @@ def _add_target(parser: Parser) -> None:
 
 def _add_credential(parser: Parser) -> None:
     parser.add_argument(
-        "--community", metavar="C", help=say(f"团体字，缺省 {DEFAULT_COMMUNITY}", f"by default {DEFAULT_COMMUNITY}")
+        "--community",
+        metavar="C",
+        help=say(f"团体字，缺省 {DEFAULT_COMMUNITY}(会说明)", f"{DEFAULT_COMMUNITY} unless given, and said so"),
     )
     parser.add_argument("--v1", action="store_true", help=say("用版本 1", "speak version 1"))
     parser.add_argument("--v3", metavar=say("用户", "USER"), help=say("用版本 3", "speak version 3"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from agent.errors import SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 
 FORGET_SECONDS = 30 * 86400.0
@@ -72,7 +73,7 @@ def replace_file(path: Path, data: bytes) -> None:
         fresh.replace(path)
     except OSError as error:
         raise SourceError(
-            say(f"无法写入 {path}：{error.strerror}", f"cannot write {path}: {error.strerror}")
+            say(f"无法写入 {path}：{explain_system(error)}", f"cannot write {path}: {explain_system(error)}")
         ) from error
 
 

@@ -27,15 +27,24 @@ REDUNDANT_KINDS = Literal[
     "psu", "fan", "controller", "raid", "nic", "path", "disk", "lag", "gateway", "stack", "firewall", "link"
 ]
 ROLE_KINDS = Literal["vrrp", "hsrp", "stack", "firewall", "cluster", "database"]
-Shape = Literal["interface", "entity_sensor", "lag", "neighbour"]
+Shape = Literal["interface", "entity_sensor", "lag", "neighbour", "bridge", "bridge_ports", "arp", "fdb"]
 
 SHAPE_COLUMNS: Mapping[Shape, tuple[str, ...]] = {
     "interface": ("name", "oper_status", "admin_status", "in_octets", "out_octets"),
     "entity_sensor": ("name", "type", "scale", "precision", "value", "status"),
     "lag": ("name", "attached", "actor_state"),
     "neighbour": ("chassis", "system_name"),
+    "bridge": ("changes", "age", "root", "own"),
+    "bridge_ports": ("state",),
+    "arp": ("physical", "media"),
+    "fdb": ("status", "old_status"),
 }
 """What a shape's arithmetic needs by these names; it takes more when it is there."""
+
+_STATIONS: Mapping[str, tuple[str, ...]] = {
+    "neighbour": ("is_managed", "system_name"),
+    "neighbour_list": ("neighbours_count", "unmanaged_count", "is_complete"),
+}
 
 SHAPE_SIGNALS: Mapping[Shape, Mapping[str, tuple[str, ...]]] = {
     "interface": {
@@ -55,6 +64,19 @@ SHAPE_SIGNALS: Mapping[Shape, Mapping[str, tuple[str, ...]]] = {
     "entity_sensor": {"sensor": ("value_celsius", "is_healthy")},
     "lag": {"redundant_group": ("members_count", "healthy_count", "is_redundant", "is_healthy")},
     "neighbour": {"neighbour": ("is_managed", "system_name")},
+    "bridge": {
+        "bridge": (
+            "topology_changes_count",
+            "topology_age_seconds",
+            "root_changes_count",
+            "is_root",
+            "root",
+            "vlans_count",
+        )
+    },
+    "bridge_ports": {"bridge": ("forwarding_ports_count", "blocking_ports_count", "broken_ports_count")},
+    "arp": _STATIONS,
+    "fdb": _STATIONS,
 }
 """What a shape emits."""
 
@@ -76,7 +98,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a field comes from columns: states, or (column - all of less) * by / over * times + plus.
 
-    share_with: the value's share of itself and that column. ignore: raw values that mean "not known". is_rate: per second since the round before.
+    at_least: the greater of the value and that column. share_with: the value's share of itself and that column. ignore: raw values that mean "not known". is_rate: per second since the round before.
     """
 
     column: str | None = None
@@ -86,6 +108,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     by: str | None = None
     over: str | None = None
     share_with: str | None = None
+    at_least: str | None = None
     times: float = 1.0
     plus: float = 0.0
     ignore: tuple[float, ...] = ()
@@ -95,7 +118,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every row is a reading. lost: what a row that vanished while its device answers is said to be.
 
-    mean: all rows are one reading, the mean of them. is_newest: of rows with the same tags only the last is meant.
+    mean, most: all rows are one reading, the mean or the greatest of them. is_newest: of rows with the same tags only the last is
+    meant. is_whole: only rows that give all fields are meant.
     """
 
     signal: str
@@ -104,7 +128,9 @@ class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     where: Mapping[str, tuple[Raw, ...]] = {}
     lost: Mapping[str, float] = {}
     mean: bool = False
+    most: bool = False
     is_newest: bool = False
+    is_whole: bool = False
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -164,10 +190,11 @@ class Profile(msgspec.Struct, frozen=True):
 
     def fits(self, object_id: str) -> bool:
         """Whether a device with this sysObjectID may answer it."""
-        return any(_is_below(object_id, prefix) for prefix in self.file.select)
+        return any(is_below(object_id, prefix) for prefix in self.file.select)
 
 
-def _is_below(object_id: str, prefix: str) -> bool:
+def is_below(object_id: str, prefix: str) -> bool:
+    """Whether a prefix of `select` means this sysObjectID."""
     if prefix == "*":
         return True
     return f"{object_id}.".startswith(prefix if prefix.endswith(".") else f"{prefix}.")
@@ -208,7 +235,8 @@ def emitted(profile: Profile) -> set[tuple[str, str]]:
             fields = ("masters_count", "members_count") if roles.members else ("is_master",)
             found |= {("role_group", field) for field in fields} | {("role_change", "became_master")}
             found |= {("role_group", "priority_count")} if roles.priority else set()
-        found |= {("storage_pool", "time_to_full_seconds") for rows in table.rows if rows.signal == "storage_pool"}
+        for field in ("time_to_full_seconds", "is_dual_controller"):
+            found |= {("storage_pool", field) for rows in table.rows if rows.signal == "storage_pool"}
         for signal, names in SHAPE_SIGNALS[table.shape].items() if table.shape else ():
             found |= {(signal, name) for name in names}
     return found
@@ -257,7 +285,7 @@ def _check_rows(
         if (rule.column is None) == (rule.constant is None):
             text = say("column 与 constant 写且只写一个", "give exactly one of column and constant")
             yield document.mistake((*path, "fields", field), text)
-        names = [name for name in (rule.column, *rule.less, rule.by, rule.over, rule.share_with) if name]
+        names = [name for name in (rule.column, *rule.less, rule.by, rule.over, rule.share_with, rule.at_least) if name]
         yield from _check_names(document, (*path, "fields", field), names, "", table)
     yield from _check_names(document, path, [*rows.where], "".join(rows.tags.values()), table)
 
@@ -266,7 +294,7 @@ def _check_names(
     document: Document, path: tuple[str | int, ...], names: "tuple[str, ...] | list[str]", template: str, table: Table
 ) -> Iterator[Mistake]:
     for name in (*names, *columns_of(template)):
-        if name not in table.columns:
+        if name not in table.columns and not name.startswith("#"):
             yield document.mistake(path, _explain_column(name, table))
 
 

@@ -13,6 +13,7 @@ from agent.snmp.walkfile import order
 ROOTS = ("1.0.8802", "1.2.840", "1.3.6.1.2.1", "1.3.6.1.3", "1.3.6.1.4.1", "1.3.6.1.6.3.10")
 """Where devices keep what may be asked; users, communities and views lie elsewhere."""
 
+WHO = "1.3.6.1.2.1.1.2.0"
 _TICKS = ("1.3.6.1.2.1.1.3.0", "1.3.6.1.2.1.25.1.1.0")
 
 
@@ -21,6 +22,7 @@ async def record_walk(session: Session, profiles: Mapping[str, Profile], roots: 
     kinds = column_tags(profiles)
     found: list[Binding] = []
     await session.open()
+    await session.get([WHO])  # who does not answer this answers nothing
     for root in roots:
         walked = await session.walk(root)
         found += [_bind(f"{root}.{instance}", value, kinds) for instance, value in walked.rows.items()]

@@ -1,5 +1,6 @@
 """From rows to readings: the plain shapes that a profile spells out itself, and what they remember from round to round."""
 
+import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,9 @@ from agent.sources import Reading
 LOST = "lost"
 """A member that was there and is no longer listed."""
 
+MOST_ADDRESSES = 100_000
+"""So many stations' addresses are kept in mind for all targets of a section together."""
+
 Row = Mapping[str, Value]
 """The cells of one row by the profile's names of columns."""
 
@@ -21,22 +25,40 @@ class Seen:
     """One table as it was read. is_whole: no row can be missing from it.
 
     kept: columns that change rarely with all their rows, also those of other things: names of interfaces, of entities.
+    read_at_seconds: when the last of these was read.
     """
 
     table: Table
     rows: Mapping[str, Row]
     is_whole: bool
     kept: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    read_at_seconds: float = 0.0
 
 
 @dataclass(slots=True)
 class Memory:
-    """What a device's shapes keep between rounds. managed: system names, in small letters, of the devices that are polled."""
+    """What a device's shapes keep between rounds. managed: system names, in small letters, and addresses of the devices that are polled.
+
+    addresses: MAC address -> IP address as ARP told any target of the section. host: the device's own address.
+    """
 
     managed: frozenset[str] = frozenset()
+    host: str = ""
+    addresses: dict[str, str] = field(default_factory=dict)
+    told: dict[str, float] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     parts: Parts = field(default_factory=Parts)
     masters: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def learn(self, mac: str, host: str) -> None:
+        """Keep in mind which IP address a MAC address has."""
+        if mac in self.addresses or len(self.addresses) < MOST_ADDRESSES:
+            self.addresses[mac] = host
+
+    def is_managed(self, *names: str) -> bool:
+        """Whether a neighbour is polled, by its own name or by any address of it."""
+        plain = {plain_name(name) for name in (*names, *(self.addresses.get(name, "") for name in names)) if name}
+        return not self.managed.isdisjoint(plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +71,26 @@ class Look:
     at_seconds: float
 
 
+def plain_name(name: str) -> str:
+    """A name as neighbours are compared: small letters, without its domain; an address stays whole."""
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name.lower().partition(".")[0]
+
+
 def shape_rows(look: Look, rows: Rows, number: int) -> Iterator[Reading]:
     """Readings of all rows; and of those that were there before and have vanished."""
     found: dict[str, Reading] = {}
     taken: set[tuple[str, ...]] = set()
+    is_one = rows.mean or rows.most
     for instance, cells in look.seen.rows.items():
-        if not is_wanted(cells, rows.where):
+        if not is_wanted(instance, cells, rows.where):
             continue
         tags = {tag: fill(template, instance, cells) for tag, template in rows.tags.items()}
         if rows.is_newest:
             found = {key: one for key, one in found.items() if one.tags != tags}
-        elif tags and not rows.mean and tuple(tags.values()) in taken:  # two things of one name are still two things
+        elif tags and not is_one and tuple(tags.values()) in taken:  # two things of one name are still two things
             last = next(tag for tag, template in rows.tags.items() if "{" in template or len(rows.tags) == 1)
             tags[last] = f"{tags[last]} #{instance}"
         taken.add(tuple(tags.values()))
@@ -68,10 +99,10 @@ def shape_rows(look: Look, rows: Rows, number: int) -> Iterator[Reading]:
             for name, rule in rows.fields.items()
             if (value := _compute(look, rule, instance, cells, name)) is not None
         }
-        if fields and all(tags.values()):
+        if fields and all(tags.values()) and not (rows.is_whole and len(fields) < len(rows.fields)):
             found[instance] = Reading(rows.signal, fields, tags)
-    if rows.mean:
-        yield from _mean(found, rows)
+    if is_one:
+        yield from _as_one(found, rows)
         return
     yield from found.values()
     if rows.lost:
@@ -81,12 +112,12 @@ def shape_rows(look: Look, rows: Rows, number: int) -> Iterator[Reading]:
             yield Reading(rows.signal, dict(rows.lost), lost)
 
 
-def _mean(found: Mapping[str, Reading], rows: Rows) -> Iterator[Reading]:
+def _as_one(found: Mapping[str, Reading], rows: Rows) -> Iterator[Reading]:
     fields: dict[str, FieldValue] = {}
     for name in rows.fields:
         values = [value for reading in found.values() if isinstance(value := reading.fields.get(name), float)]
         if values:
-            fields[name] = sum(values) / len(values)
+            fields[name] = max(values) if rows.most else sum(values) / len(values)
     if fields:
         yield Reading(rows.signal, fields, dict(rows.tags))
 
@@ -96,7 +127,7 @@ def shape_group(look: Look, group: Group, number: int) -> Iterator[Reading]:
     members: dict[str, dict[str, str]] = {}
     for instance, cells in look.seen.rows.items():
         state = _raw(cells.get(group.state))
-        if state is None or not is_wanted(cells, group.where):
+        if state is None or not is_wanted(instance, cells, group.where):
             continue
         name = fill(group.group, instance, cells)
         members.setdefault(name, {})[instance] = _judge(state, group)
@@ -139,7 +170,7 @@ def shape_roles(look: Look, roles: Roles, number: int) -> Iterator[Reading]:
         return
     for instance, cells in look.seen.rows.items():
         state = _raw(cells.get(roles.state))
-        if state is None or not is_wanted(cells, roles.where):
+        if state is None or not is_wanted(instance, cells, roles.where):
             continue
         tags = {"group": fill(roles.group, instance, cells), "kind": str(roles.kind)}
         is_master = state in normal(roles.master)
@@ -157,7 +188,7 @@ def _member_roles(look: Look, roles: Roles) -> Iterator[Reading]:
     groups: dict[str, list[tuple[str, str]]] = {}
     for instance, cells in look.seen.rows.items():
         state = _raw(cells.get(roles.state))
-        if state is not None and is_wanted(cells, roles.where):
+        if state is not None and is_wanted(instance, cells, roles.where):
             groups.setdefault(fill(roles.group, instance, cells), []).append((instance, state))
     known = normal((*roles.master, *roles.others))
     for name, members in groups.items():
@@ -207,7 +238,14 @@ def _compute(look: Look, rule: Rule, instance: str, cells: Row, name: str) -> Fi
 def _arithmetic(rule: Rule, value: float, cells: Row) -> float | None:
     steps = [(name, _subtract) for name in rule.less]
     steps += [
-        (name, step) for name, step in ((rule.by, _multiply), (rule.over, _divide), (rule.share_with, _share)) if name
+        (name, step)
+        for name, step in (
+            (rule.at_least, _greater),
+            (rule.by, _multiply),
+            (rule.over, _divide),
+            (rule.share_with, _share),
+        )
+        if name
     ]
     for name, apply in steps:
         other = read_number(cells[name]) if name in cells else None
@@ -230,13 +268,21 @@ def _divide(value: float, other: float) -> float | None:
     return value / other if other else None
 
 
+def _greater(value: float, other: float) -> float | None:
+    return max(value, other)
+
+
 def _share(value: float, other: float) -> float | None:
     return _divide(value, value + other)
 
 
-def is_wanted(cells: Row, where: Mapping[str, tuple[Raw, ...]]) -> bool:
-    """Whether a row's cells hold what `where` lists."""
-    return all(_raw(cells.get(name)) in normal(raws) for name, raws in where.items())
+def is_wanted(instance: str, cells: Row, where: Mapping[str, tuple[Raw, ...]]) -> bool:
+    """Whether a row's cells, and the numbers of its index, hold what `where` lists."""
+    return all(_held(name, instance, cells) in normal(raws) for name, raws in where.items())
+
+
+def _held(name: str, instance: str, cells: Row) -> str | None:
+    return _first(name, instance, cells) if name.startswith("#") else _raw(cells.get(name))
 
 
 def normal(raws: tuple[Raw, ...]) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from enum import Enum
 
 from agent.errors import SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 
 
@@ -80,13 +81,13 @@ def explain_refusal(where: str, kind: str) -> str:
 
 def explain_unsendable(where: str, error: OSError) -> str:
     """Our own system cannot send there."""
-    why = error.strerror or str(error)
+    why = explain_system(error)
     return say(f"{where}：发不出去({why})；请核对地址与路由", f"{where}: cannot send ({why}); check address and routes")
 
 
 def explain_unresolved(host: str, error: OSError) -> str:
     """A name without an address."""
-    why = error.strerror or str(error)
+    why = explain_system(error)
     return say(f"{host}：无法解析主机名({why})", f"{host}: the name does not resolve ({why})")
 
 

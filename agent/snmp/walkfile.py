@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agent.documents import FileMistakes, Mistake
+from agent.foreign_words import explain
 from agent.language import say
 from agent.snmp import ber
 from agent.snmp.ber import Binding
@@ -18,7 +19,7 @@ def read_walk(path: Path) -> list[Binding]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        text = say(f"无法读取：{error}", f"cannot read: {error}")
+        text = say(f"无法读取：{explain(error)}", f"cannot read: {explain(error)}")
         raise FileMistakes([Mistake(str(path), 0, text)]) from error
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):

@@ -11,7 +11,7 @@ import pkgutil
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, ClassVar, Protocol
@@ -19,6 +19,7 @@ from typing import Annotated, ClassVar, Protocol
 import msgspec
 
 from agent.errors import NoData, SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Value
 
@@ -58,19 +59,20 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return {LOCAL: self}
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """What a source saw: a point before the runner gives it time, asset and rounding.
 
     asset: only where the reading is about another thing than the agent's own asset (a gateway's target).
     timestamp: milliseconds since the epoch, only where the thing itself knows better than the runner's clock.
+    remark: why it is bad, for whoever tries the source by hand; it goes no further.
     """
 
     name: str
     fields: Mapping[str, Value]
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = {}
     asset: str | None = None
     timestamp: int | None = None
+    remark: str = ""
 
 
 class Incomplete(SourceError):
@@ -108,7 +110,7 @@ async def run_command(argv: Sequence[str], timeout_seconds: float) -> Output:
         raise NoData(say(f"本机没有 {argv[0]}", f"{argv[0]} is not on this machine")) from error
     except OSError as error:
         raise SourceError(
-            say(f"无法运行 {argv[0]}:{error.strerror}", f"cannot run {argv[0]}: {error.strerror}")
+            say(f"无法运行 {argv[0]}：{explain_system(error)}", f"cannot run {argv[0]}: {explain_system(error)}")
         ) from error
     try:
         async with asyncio.timeout(timeout_seconds):

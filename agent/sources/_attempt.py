@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from agent.errors import SourceError
 from agent.sources._echo import REPLY, REPLY6, open_echo, read_echo, write_request
 from agent.sources._proof import LINE_BYTES, Message, new_nonce, seal, unseal
 from agent.sources._ways import Way
@@ -135,7 +136,10 @@ class Prober:
 
     async def _send_echoes(self, address: str, way: Way, line: bytes) -> Came:
         """A reply with our payload is no more than `accepted`: whoever stands on the way can send one."""
-        opened = open_echo(way.is_ipv6)
+        try:
+            opened = open_echo(way.is_ipv6)
+        except SourceError:  # no right to: said once by who tries, and no reason to lose the other ways
+            return Came.UNSENT
         loop = asyncio.get_running_loop()
         try:
             if self.source_address:

@@ -8,6 +8,7 @@ import socket
 import struct
 
 from agent.errors import SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 
 REQUEST, REPLY = 8, 0
@@ -103,4 +104,6 @@ def _hear_only(opened: socket.socket, kind: int) -> None:
 
 
 def _no_sockets(error: OSError) -> SourceError:
-    return SourceError(say(f"无法打开 ICMP 套接字：{error.strerror}", f"no ICMP socket: {error.strerror}"))
+    return SourceError(
+        say(f"无法打开 ICMP 套接字：{explain_system(error)}", f"no ICMP socket: {explain_system(error)}")
+    )

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.errors import NoData, SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 
 
@@ -19,7 +20,7 @@ def translated_refusals() -> Iterator[None]:
     except OSError as error:
         where = error.filename or say("系统计数器", "the system's counters")
         raise SourceError(
-            say(f"无法读取 {where}:{error.strerror}", f"cannot read {where}: {error.strerror}")
+            say(f"无法读取 {where}：{explain_system(error)}", f"cannot read {where}: {explain_system(error)}")
         ) from error
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from agent.broker import Secret
 from agent.continuity.settings import Address, Id, TableName, split_address
-from agent.databases import Account, Dial, Session
+from agent.databases import Account, Dial, Session, TlsMode, check_tls
 from agent.errors import NoData, SourceError
 from agent.language import say
 from agent.points import Value
@@ -18,13 +18,21 @@ T = TypeVar("T")
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Servers that hold the same data. token_table: write a token at each that takes it and read it at the others."""
+    """Servers that hold the same data. token_table: write a token at each that takes it and read it at the others.
+
+    tls, ca: see `Account`.
+    """
 
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(min_length=1, max_length=16)]
     database: str
     user: str
     password: Secret | None = None
     token_table: TableName | None = None
+    tls: TlsMode | None = None
+    ca: str | None = None
+
+    def __post_init__(self) -> None:
+        check_tls(self.tls, self.ca)
 
 
 class PairsConfig(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,12 +42,24 @@ class PairsConfig(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields
     answer_seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 3.0
 
 
+def refuse_tokens(pairs: Mapping[str, Pair]) -> None:
+    """For a source that writes nothing. Raises ValueError."""
+    for name, pair in pairs.items():
+        if pair.token_table is not None:
+            raise ValueError(
+                say(
+                    f"'{name}'：这里不写令牌，没有 token_table",
+                    f"'{name}': no tokens are written here, so there is no token_table",
+                )
+            )
+
+
 class Sides:
     """Sessions to all servers of a pair, asked at the same time; a side that hangs costs its own answer only."""
 
     def __init__(self, pair: Pair, key: str, dial: Dial, timeout_seconds: float) -> None:
         self.names = list(pair.addresses)
-        self._account = Account(pair.database, pair.user, pair.password, key)
+        self._account = Account(pair.database, pair.user, pair.password, key, pair.tls, pair.ca)
         self._dial = dial
         self._timeout_seconds = timeout_seconds
         self._sessions: dict[str, Session] = {}
@@ -174,8 +194,8 @@ class PairsSource(Generic[S]):
         }
         self._mastery = {pair: Mastery(surroundings.monotonic) for pair in config.pairs}
 
-    async def read_server(self, session: Session) -> S:
-        """What one server says. Raises SourceError."""
+    async def read_server(self, session: Session, pair: Pair) -> S:
+        """What one server of a pair says. Raises SourceError."""
         raise NotImplementedError
 
     def is_refused(self, error: SourceError) -> bool:
@@ -208,7 +228,8 @@ class PairsSource(Generic[S]):
         await asyncio.gather(*(sides.close() for sides in self._sides.values()))
 
     async def _read_pair(self, name: str) -> list[Reading] | SourceError:
-        answers = await self._sides[name].ask(self.read_server)
+        pair = self._config.pairs[name]
+        answers = await self._sides[name].ask(lambda session: self.read_server(session, pair))
         known = {key: server for key, server in answers.items() if not isinstance(server, SourceError)}
         if not known:
             return SourceError("; ".join(str(answer) for answer in answers.values()))

@@ -9,7 +9,7 @@ ways · `ask` agent, challenge, nonces · `saw` responder, boot, challenge, nonc
 
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from agent.broker import Secret
@@ -54,6 +54,44 @@ def unseal(key: bytes, line: bytes) -> Message | None:
     if words[0] != PREFIX or len(words) < 2 or not hmac.compare_digest(_digest(key, text), digest):
         return None
     return Message(words[1], tuple(words[2:]))
+
+
+class Keys(NamedTuple):
+    """What a far end knows its probers by: a key for each name, else the one that they share."""
+
+    shared: bytes | None = None
+    of_names: Mapping[str, bytes] = {}
+
+    def of(self, name: str) -> bytes | None:
+        """The key of a prober; a name with a key of its own is known by no other."""
+        return self.of_names.get(name, self.shared)
+
+    def each(self) -> Iterator[tuple[str, bytes]]:
+        """All of them with their names; '' is whoever has the shared one."""
+        yield from self.of_names.items()
+        if self.shared is not None:
+            yield "", self.shared
+
+    def unseal(self, line: bytes) -> Message | None:
+        """What a prober says, whose name is the first word: None unless it is sealed with the key of that very name."""
+        words = line.split(b" ", 3)
+        try:
+            key = self.of(words[2].decode("ascii")) if len(words) == 4 else None
+        except UnicodeDecodeError:
+            return None
+        return None if key is None else unseal(key, line)
+
+
+def read_keys(shared: Secret | None, of_names: Mapping[str, Secret]) -> Keys:
+    """The keys of a far end. Raises SourceError as `read_key`."""
+    own = {name: read_key(secret) for name, secret in of_names.items()}
+    return Keys(read_key(shared) if shared else None, own)
+
+
+def check_keys(shared: Secret | None, of_names: Mapping[str, Secret]) -> None:
+    """Raises ValueError when nobody could be known."""
+    if shared is None and not of_names:
+        raise ValueError(say("须写 key，或在 keys 里为每个探测端各写一个", "give key, or in keys one for each prober"))
 
 
 def join(items: Iterable[str]) -> str:

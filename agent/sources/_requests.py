@@ -1,26 +1,32 @@
 """One request to one target: a TCP connection, an HTTP answer, a DNS answer, each with the time it took."""
 
 import asyncio
-import contextlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import SplitResult, urlsplit
 
 from agent.errors import SourceError
+from agent.foreign_words import explain
 from agent.language import say
 
 HEAD_BYTES = 16384
 
 
-async def timed(work: Callable[[], Awaitable[bool]], timeout_seconds: float) -> float | None:
-    """How long `work` took; None when it failed, found the wrong thing, or overran its time."""
+async def timed(work: Callable[[], Awaitable[bool]], timeout_seconds: float) -> float | str:
+    """How long `work` took; why not, when it failed, found the wrong thing, or overran its time."""
     begin = time.perf_counter()
-    with contextlib.suppress(OSError, TimeoutError, ValueError, EOFError):  # ssl's errors are OSErrors
+    try:
         async with asyncio.timeout(timeout_seconds):
             if await work():
                 return time.perf_counter() - begin
-    return None
+        return say("有应答，但不是所要的", "answered, and not as it should")
+    except TimeoutError:
+        return say(f"{timeout_seconds:g} 秒内没有应答", f"no answer within {timeout_seconds:g} s")
+    except ssl.SSLCertVerificationError as error:  # ssl's errors are OSErrors
+        return say(f"证书不被信任：{error.verify_message}", f"the certificate does not hold: {error.verify_message}")
+    except (OSError, ValueError, EOFError) as error:
+        return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
 
 
 async def connect(address: str, port: int) -> bool:
@@ -52,7 +58,9 @@ def tls_of(url: SplitResult, ca: str | None) -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context(cafile=ca)
     except (OSError, ValueError) as error:
-        text = say(f"无法使用证书文件 {ca}：{error}", f"the certificates in {ca} cannot be used: {error}")
+        text = say(
+            f"无法使用证书文件 {ca}：{explain(error)}", f"the certificates in {ca} cannot be used: {explain(error)}"
+        )
         raise SourceError(text) from error
 
 

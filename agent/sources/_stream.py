@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.sources._arrivals import arrivals, keep_times
-from agent.sources._proof import Message, new_nonce, seal, unseal
+from agent.sources._proof import Keys, Message, new_nonce, seal, unseal
 from agent.sources._tally import NANOSECOND, Tally
 
 REPORT_TRIES = 8
@@ -153,37 +153,38 @@ class Stream:
 class Reflector:
     """The far end of many streams; knows no socket."""
 
-    def __init__(self, key: bytes, monotonic: Callable[[], float]) -> None:
-        self._key = key
+    def __init__(self, keys: Keys, monotonic: Callable[[], float]) -> None:
+        self._keys = keys
         self._monotonic = monotonic
-        self._streams: dict[str, tuple[Tally, float]] = {}
+        self._streams: dict[tuple[str, str], tuple[Tally, float]] = {}
         self.packets_count = 0
         self.strangers_count = 0
 
     def hear(self, line: bytes, received_ns: int) -> bytes | None:
         """What to send back; None for a second copy, for what is not sealed with our key, and for what asks nothing."""
-        message = unseal(self._key, line)
-        if message is None:
+        message = self._keys.unseal(line)
+        key = self._keys.of(message.words[0]) if message else None
+        if message is None or key is None:
             self.strangers_count += 1
             return None
         if message.kind == "packet" and len(message.words) == 5:
-            return self._return(message, received_ns)
+            return self._return(key, message, received_ns)
         if message.kind == "report" and len(message.words) == 4:
-            _, stream, challenge, _ = message.words
-            tally, _ = self._streams.get(stream, (Tally(), 0.0))
-            return seal(self._key, "stats", stream, challenge, *_write_stats(tally))
+            prober, stream, challenge, _ = message.words
+            tally, _ = self._streams.get((prober, stream), (Tally(), 0.0))
+            return seal(key, "stats", stream, challenge, *_write_stats(tally))
         return None
 
-    def _return(self, message: Message, received_ns: int) -> bytes | None:
-        _, stream, number, sent, _ = message.words
-        tally = self._find(stream)
+    def _return(self, key: bytes, message: Message, received_ns: int) -> bytes | None:
+        prober, stream, number, sent, _ = message.words
+        tally = self._find((prober, stream))
         self.packets_count += 1
         if tally.received >= MOST_PACKETS or not tally.add(int(number), int(sent), received_ns):
             return None
         words = (stream, number, sent, str(tally.received - 1), str(received_ns), str(time.time_ns()))
-        return seal(self._key, "back", *words)
+        return seal(key, "back", *words)
 
-    def _find(self, stream: str) -> Tally:
+    def _find(self, stream: tuple[str, str]) -> Tally:
         now = self._monotonic()
         tally, _ = self._streams.pop(stream, (Tally(), 0.0))
         self._streams[stream] = (tally, now)  # the one heard of last stands last

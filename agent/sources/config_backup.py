@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from agent.catalogue import explain_id, is_id
 from agent.errors import NoData, SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Value
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
@@ -54,7 +55,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
             try:
                 re.compile(pattern)
             except re.error as error:
-                text = say(f"ignore: '{pattern}' 不是正则表达式", f"ignore: '{pattern}' is no regular expression")
+                text = say(f"ignore：'{pattern}' 不是正则表达式", f"ignore: '{pattern}' is no regular expression")
                 raise ValueError(text) from error
 
 
@@ -98,7 +99,8 @@ class Source:
             return {}
         except OSError as error:
             text = say(
-                f"无法读取 {error.filename}：{error.strerror}", f"cannot read {error.filename}: {error.strerror}"
+                f"无法读取 {error.filename}：{explain_system(error)}",
+                f"cannot read {error.filename}: {explain_system(error)}",
             )
             raise SourceError(text) from error
         return fields

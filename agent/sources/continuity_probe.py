@@ -127,7 +127,9 @@ class Source:
         }
         if tally.good:
             fields["latency_seconds"] = tally.latency_seconds / tally.good
-        return [Reading("service_probe", fields, {"service": self._config.probes[name].service, "probe": name})]
+        remark = say(f"{name} 失败：{stream.reason}", f"{name} fails: {stream.reason}") if not stream.is_up else ""
+        tags = {"service": self._config.probes[name].service, "probe": name}
+        return [Reading("service_probe", fields, tags, remark=remark)]
 
     def _read_finding(self, name: str, finding: Finding) -> list[Reading]:
         outage, loss, service = finding.outage, finding.loss, self._config.probes[name].service
@@ -164,6 +166,7 @@ def _read_record(record: Record) -> Reading:
     fields: dict[str, Value] = {
         "is_planned": True,
         "is_passed": record.is_passed,
+        "duration_seconds": max(0.0, record.ended_at - record.began_at),
         "sent_count": record.sent,
         "acknowledged_count": record.acknowledged,
         "token_log_digest": record.token_log_digest,

@@ -1,12 +1,14 @@
 """What the internet reaches: databases first, then administration, at the hospital's own enrolled addresses.
 
-Measures: exposure_scan.exposed_count (ports of the list that accept a connection), exposed_databases_count among them,
+Measures: exposure_scan.exposed_count (ports of the list that accept a connection or answer over UDP), exposed_databases_count among them,
+udp_open_count, udp_refused_count, udp_silent_count (who is silent may be there all the same),
 scanned_count, is_complete (every port of every address was tried, and the control was reached before and after: the scanner
 itself was on the internet), exposed (which they are).
 Needs: an agent outside, and an address that must be reachable from there, such as the hospital's public page.
 Reference: CIS Controls 7.6; the ports are those of IANA and of the makers.
 
-TCP connections only, closed at once, `ports_per_second` at most; nothing but the listed addresses is touched.
+TCP connections, closed at once, and one small question per UDP service, `ports_per_second` at most; nothing but the listed
+addresses is touched.
 """
 
 import asyncio
@@ -18,7 +20,9 @@ import msgspec
 
 from agent.language import say
 from agent.points import Value
-from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+from agent.sources import Reading, Seconds, Surroundings
+from agent.sources._hours import ProbeConfig
+from agent.sources._udp_services import SERVICES, Answered, ask_service
 from agent.sources._ways import read_address
 from agent.sources.isolation_probe import Pace
 from agent.sources.isolation_responder import Port, read_endpoint
@@ -69,18 +73,22 @@ AWAY = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.EACCES, 
 """What a closed port may look like from here; everything else kept the connection at home."""
 
 
-class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """addresses: all public addresses. control: address:port that must be reachable. more_ports: besides the known ones."""
+class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """addresses: all public addresses. control: address:port that must be reachable. more_ports: besides the known ones,
+    over TCP. udp: whether services without connections are asked too.
+    """
 
     interval_seconds: Seconds = 3600.0
     deadline_seconds: Seconds = 1800.0
     addresses: tuple[str, ...]
     control: str
     more_ports: tuple[Port, ...] = ()
+    udp: bool = True
     timeout_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=30)] = 3.0
     ports_per_second: Annotated[float, msgspec.Meta(gt=0, le=500)] = 20.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.addresses:
             raise ValueError(say("addresses 至少写一个", "addresses needs one entry at least"))
         for text in self.addresses:
@@ -110,19 +118,38 @@ class Source:
         control = read_endpoint(config.control)
         before = await self._is_open(*control, pace)
         found = await asyncio.gather(*(self._is_open(*place, pace) for place in places))
+        questions = (
+            [(address, port) for port in SERVICES for address in dict.fromkeys(config.addresses)] if config.udp else []
+        )
+        answers = await asyncio.gather(*(self._ask(*place, pace) for place in questions))
         after = await self._is_open(*control, pace)
         exposed = [place for place, is_open in zip(places, found, strict=True) if is_open]
+        talking = [place for place, answer in zip(questions, answers, strict=True) if answer is Answered.OPEN]
+        written = [f"{_write(address)}:{port}" for address, port in exposed]
         fields: dict[str, Value] = {
-            "exposed_count": len(exposed),
-            "exposed_databases_count": sum(port in DATABASES for _, port in exposed),
-            "scanned_count": sum(is_open is not None for is_open in found),
-            "is_complete": bool(before and after) and None not in found,
-            "exposed": " ".join(f"{_write(address)}:{port}" for address, port in exposed),
+            "exposed_count": len(exposed) + len(talking),
+            "exposed_databases_count": sum(port in DATABASES for _, port in exposed)
+            + sum(SERVICES[port].is_database for _, port in talking),
+            "scanned_count": sum(is_open is not None for is_open in found)
+            + len(answers)
+            - answers.count(Answered.UNSENT),
+            "is_complete": bool(before and after) and None not in found and Answered.UNSENT not in answers,
+            "exposed": " ".join([*written, *(f"{_write(address)}:{port}/udp" for address, port in talking)]),
         }
+        if questions:
+            fields |= {
+                "udp_open_count": len(talking),
+                "udp_refused_count": answers.count(Answered.REFUSED),
+                "udp_silent_count": answers.count(Answered.SILENT),
+            }
         return [Reading("exposure_scan", fields, {"scanner": self._scanner})]
 
     async def close(self) -> None:
         """Nothing to close."""
+
+    async def _ask(self, address: str, port: int, pace: Pace) -> Answered:
+        async with pace:
+            return await ask_service(address, port, SERVICES[port], self._config.timeout_seconds)
 
     async def _is_open(self, address: str, port: int, pace: Pace) -> bool | None:
         """Whether it accepts a connection; None when the connection did not leave this machine."""

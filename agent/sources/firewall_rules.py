@@ -1,34 +1,39 @@
-"""Whether this gateway's nftables deny by default, permit nothing from any to any, and hold no dead rules.
+"""Whether this gateway's nftables and iptables deny by default, permit nothing from any to any, and hold no dead rules.
 
 Measures: boundary.is_in_service (it forwards and filters), is_default_deny, permit_any_count, rules_count, stale_rules_count
 (rules without a hit in 90 days), strength_level (2 when connections are tracked, else 1; 0 without rules).
-Needs: nft and CAP_NET_ADMIN; iptables of today are nftables too. Rules need counters to be known as dead or alive.
-Reference: nft(8), libnftables-json(5).
+Needs: nft or iptables-save, and CAP_NET_ADMIN. Rules need counters to be known as dead or alive; those of iptables have them.
+Reference: nft(8), libnftables-json(5), iptables-save(8).
+
+The iptables of today are nftables too and are read there; the old kind (legacy) filters beside them and is read as well. Where
+nft is missing, `iptables-save` and `ip6tables-save` tell of either kind.
 
 What forwards over IPv6 must deny over IPv6 as well. How dead a rule is has to be seen: until every rule has had a hit or was
 watched for 90 days, stale_rules_count is left out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from agent.catalogue import explain_id, is_id
-from agent.errors import SourceError
+from agent.errors import NoData, SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Value
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+from agent.sources._iptables import KNOWING_CONNECTIONS, SAYING_NOTHING, read_save
+from agent.sources._ruleset import NO_RULES, Chain, Rule, Ruleset
 
 STALE_SECONDS = 90 * 86400.0
 STATE_FILE = "firewall_rules.json"
 FORWARDING = {"ip": "proc/sys/net/ipv4/ip_forward", "ip6": "proc/sys/net/ipv6/conf/all/forwarding"}
-DENIES = ("drop", "reject")
-SAYS_NOTHING = ("counter", "log", "comment", "limit")
-"""Statements that neither decide nor narrow; a limit narrows in time only."""
-
-MOST_DEPTH = 16
+LEGACY = {"iptables-legacy-save": "ip", "ip6tables-legacy-save": "ip6"}
+ANY_KIND = {"iptables-save": "ip", "ip6tables-save": "ip6"}
+SHARE_OF_DEADLINE = 0.18
+"""For each program that is asked: five at most."""
 
 
 class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,82 +47,6 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
     def __post_init__(self) -> None:
         if not is_id(self.boundary):
             raise ValueError(explain_id("boundary", self.boundary))
-
-
-class Rule(NamedTuple):
-    """statements: as libnftables-json writes them, by kind. packets: None without a counter."""
-
-    chain: str
-    statements: tuple[tuple[str, Any], ...]
-    packets: int | None
-
-    @property
-    def is_narrowed(self) -> bool:
-        """Whether it takes some packets only."""
-        return any(
-            kind not in (*SAYS_NOTHING, *DENIES, "accept", "jump", "goto", "return") for kind, _ in self.statements
-        )
-
-    @property
-    def verdict(self) -> str:
-        """What it decides: its last statement's kind."""
-        return self.statements[-1][0] if self.statements else ""
-
-    @property
-    def key(self) -> str:
-        """The same rule as long as nobody edits it."""
-        parts = [[kind, value] for kind, value in self.statements if kind != "counter"]
-        return f"{self.chain} {msgspec.json.encode(parts, order='deterministic').decode()}"
-
-
-class Chain(NamedTuple):
-    """family: ip, ip6 or inet. policy: of a base chain, else ''."""
-
-    family: str
-    hook: str
-    policy: str
-
-
-class Ruleset(NamedTuple):
-    """chains and rules by `family table chain`."""
-
-    chains: Mapping[str, Chain]
-    rules: Mapping[str, Sequence[Rule]]
-
-    def walk(self, chain: str, depth: int = 0) -> Iterator[Rule]:
-        """The rules of a chain and of those that all of its packets are sent to."""
-        for rule in self.rules.get(chain, ()):
-            yield rule
-            if rule.verdict in ("jump", "goto") and not rule.is_narrowed and depth < MOST_DEPTH:
-                yield from self.walk(self.target(rule), depth + 1)
-
-    def target(self, rule: Rule) -> str:
-        """Where a jump leads, within its table."""
-        return " ".join((*rule.chain.split(" ")[:2], str(rule.statements[-1][1]["target"])))
-
-    def denies(self, chain: str) -> bool:
-        """Whether what no rule took is dropped."""
-        rules = [rule for rule in self.walk(chain) if not rule.is_narrowed and rule.verdict in (*DENIES, "accept")]
-        if rules:  # the first that takes everything decides
-            return rules[0].verdict in DENIES
-        return self.chains[chain].policy == "drop"
-
-    def forwarding(self, family: str) -> list[str]:
-        """The base chains that a forwarded packet of a family passes."""
-        return [name for name, one in self.chains.items() if one.hook == "forward" and one.family in ("inet", family)]
-
-    def reached(self) -> list[Rule]:
-        """Every rule that a forwarded packet may meet, jumped to or not."""
-        waiting = [name for name, one in self.chains.items() if one.hook == "forward"]
-        seen = set(waiting)
-        found = []
-        while waiting:
-            for rule in self.rules.get(waiting.pop(), ()):
-                found.append(rule)
-                if rule.verdict in ("jump", "goto") and (there := self.target(rule)) not in seen:
-                    seen.add(there)
-                    waiting.append(there)
-        return found
 
 
 class Source:
@@ -135,22 +64,42 @@ class Source:
         """Nothing to open."""
 
     async def collect(self) -> list[Reading]:
-        """One reading. Raises NoData without nft, SourceError without the right to ask it."""
-        output = await self._surroundings.command(["nft", "-j", "list", "ruleset"], self._config.deadline_seconds * 0.9)
-        if output.status:
-            why = output.stderr.strip().splitlines()[:1]
-            text = say(
-                f"nft 拒绝回答：{''.join(why)}；采集代理需要 CAP_NET_ADMIN",
-                f"nft refuses: {''.join(why)}; the agent needs CAP_NET_ADMIN",
-            )
-            raise SourceError(text)
-        ruleset = read_ruleset(output.stdout)
+        """One reading. Raises NoData without nft and iptables, SourceError without the right to ask them."""
+        ruleset = await self._read()
         forwarded = [family for family, path in FORWARDING.items() if self._is_on(path)]
         fields = self._describe(ruleset, forwarded)
         return [Reading("boundary", fields, {"boundary": self._config.boundary})]
 
     async def close(self) -> None:
         """Nothing to close."""
+
+    async def _read(self) -> Ruleset:
+        """All filters that are in force. Raises NoData when there is nothing to ask."""
+        printed = await self._ask("nft", "-j", "list", "ruleset")
+        ruleset = None if printed is None else read_ruleset(printed)
+        commands = LEGACY if ruleset is not None else {**ANY_KIND, **LEGACY}
+        for program, family in commands.items():
+            printed = await self._ask(program, "-c")
+            if printed is not None:
+                ruleset = (ruleset or NO_RULES).beside(read_save(printed, family))
+        if ruleset is None:
+            raise NoData(say("本机没有 nft，也没有 iptables-save", "this machine has neither nft nor iptables-save"))
+        return ruleset
+
+    async def _ask(self, *argv: str) -> str | None:
+        """What a program printed; None when there is no such program. Raises SourceError when it refuses."""
+        try:
+            output = await self._surroundings.command(argv, self._config.deadline_seconds * SHARE_OF_DEADLINE)
+        except NoData:
+            return None
+        if output.status:
+            why = output.stderr.strip().splitlines()[:1]
+            text = say(
+                f"{argv[0]} 拒绝回答：{''.join(why)}；采集代理需要 CAP_NET_ADMIN",
+                f"{argv[0]} refuses: {''.join(why)}; the agent needs CAP_NET_ADMIN",
+            )
+            raise SourceError(text)
+        return output.stdout
 
     def _is_on(self, path: str) -> bool:
         try:
@@ -224,7 +173,9 @@ class Hits:
             whole.write_bytes(msgspec.json.encode(known))
             whole.replace(self._path)
         except OSError as error:
-            text = say(f"无法写入 {self._path}：{error.strerror}", f"cannot write {self._path}: {error.strerror}")
+            text = say(
+                f"无法写入 {self._path}：{explain_system(error)}", f"cannot write {self._path}: {explain_system(error)}"
+            )
             raise SourceError(text) from error
 
 
@@ -240,12 +191,22 @@ def read_ruleset(text: str) -> Ruleset:
                 chains[_name(chain, "name")] = Chain(chain["family"], chain.get("hook", ""), chain.get("policy", ""))
             if rule := item.get("rule"):
                 name = _name(rule, "chain")
-                statements = tuple(next(iter(one.items())) for one in rule["expr"])
+                statements = tuple(_plain(*next(iter(one.items()))) for one in rule["expr"])
                 table = name.rpartition(" ")[0]
                 rules.setdefault(name, []).append(Rule(name, statements, _packets(statements, table, counters)))
     except (msgspec.MsgspecError, KeyError, TypeError) as error:
         raise SourceError(say("看不懂 nft 的回答", "cannot make sense of what nft answered")) from error
     return Ruleset(chains, rules)
+
+
+def _plain(kind: str, value: Any) -> tuple[str, Any]:
+    """What iptables put into nftables as a part of its own, as nftables would say it."""
+    name = value.get("name") if kind == "xt" and value else None
+    if name in SAYING_NOTHING or name == "comment":
+        return "comment", name
+    if name in KNOWING_CONNECTIONS:
+        return "match", {"left": {"ct": {"key": "state"}}, "right": name}
+    return ("reject", None) if name == "REJECT" else (kind, value)
 
 
 def _name(item: Mapping[str, Any], key: str) -> str:

@@ -19,6 +19,7 @@ import msgspec
 import psutil
 
 from agent.errors import NoData, SourceError
+from agent.foreign_words import explain, explain_system
 from agent.language import say
 from agent.sources import Reading, SourceConfig, Surroundings
 
@@ -151,7 +152,7 @@ def _read_text(path: Path) -> str:
     except FileNotFoundError as error:
         raise NoData(say(f"没有 {path}", f"there is no {path}")) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(say(f"无法读取 {path}:{error}", f"cannot read {path}: {error}")) from error
+        raise SourceError(say(f"无法读取 {path}：{explain(error)}", f"cannot read {path}: {explain(error)}")) from error
 
 
 def _read_uptime(path: Path) -> float:
@@ -191,7 +192,7 @@ def _remember(path: Path, remembered: Remembered) -> None:
     except OSError as error:
         raise SourceError(
             say(
-                f"无法写入 {path}:{error.strerror}；请检查该目录的权限与剩余空间",
-                f"cannot write {path}: {error.strerror}; check the permission and space of that directory",
+                f"无法写入 {path}：{explain_system(error)}；请检查该目录的权限与剩余空间",
+                f"cannot write {path}: {explain_system(error)}; check the permission and space of that directory",
             )
         ) from error

@@ -13,6 +13,7 @@ asked which nonces came. Without both answers nothing counts as blocked. Only th
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar
@@ -21,10 +22,13 @@ import msgspec
 
 from agent.broker import Secret
 from agent.catalogue import explain_id, is_id
+from agent.errors import SourceError
 from agent.language import say
-from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+from agent.sources import Reading, Seconds, Surroundings
 from agent.sources._attempt import Attempt, Came, Prober
 from agent.sources._control import Called, Control, Dialled
+from agent.sources._echo import open_echo
+from agent.sources._hours import ProbeConfig
 from agent.sources._proof import CONTROL_BYTES, read_key
 from agent.sources._verdict import Evidence, Verdict, judge, worst
 from agent.sources._ways import Way, read_address, read_way
@@ -32,9 +36,13 @@ from agent.sources._ways_out import ask_proxy, ask_resolver
 from agent.sources.isolation_responder import CONTROL_PORT, Port, read_endpoint
 
 AT_ONCE = 64
+SLOW_SECONDS, MOST_SLOW = 0.7, 5
+"""Between ways that are asked once more because they were silent and must not be, and how many of them."""
+
 ROUND_SHARE = 0.9
 """Of the deadline; a round that overruns it gives nothing at all."""
 
+_log = logging.getLogger(__name__)
 _DOMAIN = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){0,8}")
 
 
@@ -43,7 +51,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     allowed, blocked: ways such as tcp/22, udp/161, icmp. calls: it connects to our call_port, since nothing may pass inward.
     resolvers, proxies: the hospital's own, which must not carry anything there: questions for `domain`, which is delegated to
-    this responder, and connections to its proxied_port.
+    this responder, and connections to its proxied_port. key: of this prober and this responder alone; else the source's.
     """
 
     zone: str
@@ -56,6 +64,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     domain: str = ""
     proxies: tuple[str, ...] = ()
     proxied_port: Port = 443
+    key: Secret | None = None
 
     def __post_init__(self) -> None:
         read_address(self.address)
@@ -83,7 +92,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 yield read_way(text, is_ipv6), is_allowed
 
 
-class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """zone: where this agent stands. call_port: where responders that call find us. timeout_seconds: of one try.
 
     control_retries: a target whose control is not seen is tried again whole so many times in the round, after a pause: a
@@ -93,7 +102,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
     interval_seconds: Seconds = 60.0
     deadline_seconds: Seconds = 50.0
     zone: str
-    key: Secret
+    key: Secret | None = None
     targets: tuple[Target, ...]
     call_port: Port | None = None
     source_address: str = ""
@@ -103,12 +112,15 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
     probes_per_second: Annotated[float, msgspec.Meta(gt=0, le=500)] = 50.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not is_id(self.zone):
             raise ValueError(explain_id("zone", self.zone))
         if not self.targets:
             raise ValueError(say("targets 至少写一个", "targets needs one entry at least"))
         if self.source_address:
             read_address(self.source_address)
+        if self.key is None and any(target.key is None for target in self.targets):
+            raise ValueError(say("须写 key，或每个对象各写一个", "give key, or one for each target"))
         if self.call_port is None and any(target.calls for target in self.targets):
             raise ValueError(say("有 calls 的对象时须写 call_port", "a target that calls needs call_port to be given"))
 
@@ -124,18 +136,32 @@ class Source:
         self._name = surroundings.asset
         self._called: dict[str, Called] = {}
         self._server: asyncio.Server | None = None
-        self._prober = Prober(b"", self._name, config.timeout_seconds, config.source_address)
+        self._probers: dict[Target, Prober] = {}
+        self._is_told = False
+        self._limited: set[str] = set()
 
     async def open(self) -> None:
         """Read the key, and listen for responders that call. Raises SourceError."""
         await self.close()
         config = self._config
-        key = read_key(config.key)
-        self._prober = Prober(key, self._name, config.timeout_seconds, config.source_address)
+        self._probers = {target: self._prober_of(target) for target in config.targets}
+        self._check_echoes()
         if config.call_port is not None:
             self._server = await asyncio.start_server(
                 self._take_call, config.source_address or None, config.call_port, limit=CONTROL_BYTES
             )
+
+    def _check_echoes(self) -> None:
+        """Say once that cells of icmp cannot be tried from here, and which right is missing; the others can."""
+        ways = [way for target in self._config.targets for way, _ in target.ways() if way.base == "icmp"]
+        try:
+            for is_ipv6 in {way.is_ipv6 for way in ways}:
+                open_echo(is_ipv6).close()
+        except SourceError as error:
+            if not self._is_told:
+                text = say(f"{error}；icmp 的单元无法证实", f"{error}; the cells of icmp stay unproven")
+                _log.warning(text)
+            self._is_told = True
 
     async def collect(self) -> list[Reading]:
         """One round over all targets. Raises nothing that the network may do: that is what is measured."""
@@ -182,6 +208,10 @@ class Source:
         here = await control.hello() if control else None
         ways = list(target.ways())
         attempts = await asyncio.gather(*(self._try(target, way, is_allowed, pace) for way, is_allowed in ways))
+        if here:
+            silent = [n for n, (_, is_allowed) in enumerate(ways) if is_allowed and attempts[n].came is Came.SILENCE]
+            for n, attempt in await self._ask_slowly(target, {n: ways[n][0] for n in silent[:MOST_SLOW]}):
+                attempts[n] = attempt
         helped = await asyncio.gather(
             *(self._try_helper(target, way, helper, pace) for way, helper, _ in helpers(target))
         )
@@ -200,9 +230,15 @@ class Source:
         ]
         return testimony is not None, judged
 
+    def _prober_of(self, target: Target) -> Prober:
+        """Raises SourceError for a key that cannot be used."""
+        secret = target.key or self._config.key
+        assert secret is not None  # noqa: S101 - the configuration saw to it
+        return Prober(read_key(secret), self._name, self._config.timeout_seconds, self._config.source_address)
+
     async def _try_helper(self, target: Target, way: Way, helper: str, pace: "Pace") -> Attempt:
         """One resolver or proxy of the hospital's own."""
-        key, timeout_seconds = self._prober.key, self._prober.timeout_seconds
+        key, timeout_seconds = self._probers[target].key, self._config.timeout_seconds
         async with pace:
             if way.protocol == "dns":
                 return await ask_resolver(key, helper, target.domain, timeout_seconds)
@@ -212,15 +248,32 @@ class Source:
     async def _try(self, target: Target, way: Way, is_allowed: bool, pace: "Pace") -> Attempt:
         """One way; where an answer is due, silence is asked again once: a lost packet is no blocked way."""
         async with pace:
-            attempt = await self._prober.attempt(target.address, way)
+            attempt = await self._probers[target].attempt(target.address, way)
         if attempt.came is Came.SILENCE and is_allowed:
             async with pace:
-                attempt = await self._prober.attempt(target.address, way)
+                attempt = await self._probers[target].attempt(target.address, way)
         return attempt
+
+    async def _ask_slowly(self, target: Target, ways: Mapping[int, Way]) -> list[tuple[int, Attempt]]:
+        """Allowed ways that stayed silent, one by one: those that answer now were held back by a limit on the rate, and it is said."""
+        answered = []
+        for n, way in ways.items():
+            await asyncio.sleep(SLOW_SECONDS)
+            attempt = await self._probers[target].attempt(target.address, way)
+            if attempt.came is not Came.SILENCE:
+                answered.append((n, attempt))
+        if answered and target.zone not in self._limited:
+            self._limited.add(target.zone)
+            text = say(
+                f"{target.zone}：{len(answered)} 个端口只有逐个慢问才应答，途中有设备限速；请调低 probes_per_second",
+                f"{target.zone}: {len(answered)} ways answer only when asked one by one: something on the way limits the rate; lower probes_per_second",
+            )
+            _log.warning(text)
+        return answered
 
     def _control(self, target: Target) -> Control | None:
         """Where this target's responder can be asked; None when it has not called."""
-        prober = self._prober
+        prober = self._probers[target]
         if not target.calls:
             talk = Dialled(target.address, target.control_port, prober.timeout_seconds, prober.source_address)
             return Control(prober.key, prober.name, talk)

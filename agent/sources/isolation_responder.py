@@ -2,7 +2,7 @@
 
 Measures: isolation_responder.is_listening (whether every configured way is heard), ways_count, seen_count (probes since
 the round before), strangers_count (what arrived since then without the key: nothing but probes should come here).
-Needs: the key that the probers have, and ports that no service uses: the responder listens where an attacker would
+Needs: the keys that the probers have, and ports that no service uses: the responder listens where an attacker would
 knock, so it best has a machine or an address of its own in each zone. Ports below 1024: CAP_NET_BIND_SERVICE; `icmp`:
 CAP_NET_RAW.
 Reference: docs/isolation.md has the protocol and what it proves.
@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, ClassVar
 
@@ -22,11 +22,12 @@ import msgspec
 
 from agent.broker import Secret
 from agent.errors import SourceError
+from agent.foreign_words import explain
 from agent.language import say
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
 from agent.sources._arrivals import answer, arrivals, listen
 from agent.sources._echo import open_hearing, read_echo
-from agent.sources._proof import CONTROL_BYTES, LINE_BYTES, read_key
+from agent.sources._proof import CONTROL_BYTES, LINE_BYTES, check_keys, read_keys
 from agent.sources._ways import Way, read_address, read_way
 from agent.sources._witness import Witness
 
@@ -47,17 +48,20 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """listen: ways such as tcp/22, udp/161, icmp, over IPv4 and IPv6 alike. address: only there, else everywhere.
 
+    keys: one for each prober, by its agent's name, so that none can speak for another; key: one that all others share.
     control_port: where probers ask what came. call: address:port of probers that cannot come in and are called instead.
     """
 
     interval_seconds: Seconds = 60.0
-    key: Secret
+    key: Secret | None = None
+    keys: Mapping[str, Secret] = {}
     listen: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ("0.0.0.0", "::")  # noqa: S104 - it is there to be knocked at
     control_port: Port = CONTROL_PORT
     call: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_keys(self.key, self.keys)
         for text in self.listen:
             read_way(text)
         for text in self.addresses:
@@ -84,7 +88,7 @@ class Source:
     async def open(self) -> None:
         """Listen on every way that can be had. Raises SourceError without a key, or when nobody could ask us."""
         await self.close()
-        witness = self._witness = Witness(read_key(self._config.key), self._name, self._monotonic)
+        witness = self._witness = Witness(read_keys(self._config.key, self._config.keys), self._name, self._monotonic)
         control = Way("tcp", self._config.control_port)
         wanted = {control, *map(read_way, self._config.listen)}
         for address in self._config.addresses:
@@ -154,8 +158,8 @@ class Source:
             return
         self._told.add(where)
         text = say(
-            f"无法监听 {where}：{error}；探测到此的单元无法证实",
-            f"cannot listen on {where}: {error}; cells that end there stay unproven",
+            f"无法监听 {where}：{explain(error)}；探测到此的单元无法证实",
+            f"cannot listen on {where}: {explain(error)}; cells that end there stay unproven",
         )
         _log.warning(text)
 

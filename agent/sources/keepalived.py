@@ -19,6 +19,7 @@ import psutil
 
 from agent.continuity.arp import NoRight, count_owners
 from agent.errors import NoData, SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Value
 from agent.sources import Reading, SourceConfig, Surroundings
@@ -81,7 +82,7 @@ class Source:
             return []
         except OSError as error:
             raise SourceError(
-                say(f"无法读取 {path}：{error.strerror}", f"cannot read {path}: {error.strerror}")
+                say(f"无法读取 {path}：{explain_system(error)}", f"cannot read {path}: {explain_system(error)}")
             ) from error
 
     def _read_role(self, instance: Instance, here: Mapping[str, str], masters: Mapping[str, int]) -> list[Reading]:

@@ -22,6 +22,7 @@ import msgspec
 
 from agent.catalogue import explain_id, is_id
 from agent.errors import SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Value
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
@@ -100,8 +101,8 @@ class Source:
             files = sorted(islice(_walk(Path(origin.folder), origin.pattern), self._config.most_files))
         except OSError as error:
             text = say(
-                f"日志来源 {name}：无法读取 {error.filename}：{error.strerror}",
-                f"logs of {name}: cannot read {error.filename}: {error.strerror}",
+                f"日志来源 {name}：无法读取 {error.filename}：{explain_system(error)}",
+                f"logs of {name}: cannot read {error.filename}: {explain_system(error)}",
             )
             raise SourceError(text) from error
         if len(files) >= self._config.most_files:

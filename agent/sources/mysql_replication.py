@@ -21,7 +21,7 @@ from agent.databases.mysql import dial
 from agent.errors import SourceError
 from agent.points import Value
 from agent.sources import Reading, Surroundings
-from agent.sources._pairs import PairsConfig, PairsSource
+from agent.sources._pairs import Pair, PairsConfig, PairsSource
 
 GRANTS = """CREATE USER infravitals@'%' IDENTIFIED BY '…';
 -- MariaDB
@@ -65,7 +65,7 @@ class Source(PairsSource[Node]):
     def __init__(self, config: Config, surroundings: Surroundings) -> None:
         super().__init__(config, surroundings, "mysql_replication", dial)
 
-    async def read_server(self, session: Session) -> Node:
+    async def read_server(self, session: Session, pair: Pair) -> Node:
         """Raises SourceError when a right is missing."""
         return await _read_node(session)
 

@@ -3,7 +3,10 @@
 Measures: path_probe of each target: is_reachable, rtt_seconds; of echoes and streams also loss_ratio, jitter_seconds,
 reorder_ratio, duplicate_ratio and one_way_delay_seconds (half the round trip, but for streams with `one_way`). line: is_up
 (any route), live_routes_count (of different providers), has_tested_fallback, committed_bits_per_second (what the line's own
-interface runs at, or was promised if that is less). network_segment: live_paths_count, has_redundant_gateway. service_probe: is_up, latency_seconds of targets that name a service.
+interface runs at, or was promised if that is less); of lines between sites redundant_group[group, kind link]: members_count,
+healthy_count, is_healthy, is_redundant. quorum[cluster]: is_witness_reachable, of targets that are a cluster's witness.
+throughput_bits_per_second of streams with `throughput`, in its hours. network_segment: live_paths_count, has_redundant_gateway.
+service_probe: is_up, latency_seconds of targets that name a service.
 Needs: CAP_NET_RAW or the agent's group in net.ipv4.ping_group_range for echoes; the package dnspython for DNS; for streams a
 `path_reflector` with the same key at the far end. `one_way` needs both clocks disciplined to a fraction of the delay.
 Reference: RFC 3550 (jitter), RFC 4737 (reordering), RFC 5357 and 8762 (streams); docs/paths.md.
@@ -17,86 +20,32 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from agent.broker import Secret
-from agent.catalogue import explain_id, is_id
 from agent.errors import SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Value
-from agent.sources import Reading, Seconds, SourceConfig, Surroundings
+from agent.sources import Incomplete, Reading, Seconds, Surroundings
+from agent.sources._hours import ProbeConfig, is_within, minute_of_day
+from agent.sources._path_targets import Kind, Line, Segment, Target
 from agent.sources._pings import Pings
 from agent.sources._proof import read_key
 from agent.sources._requests import connect, get, read_url, timed, tls_of
 from agent.sources._stream import Direction, Stream, Streamed
 from agent.sources._tally import Tally
-from agent.sources._ways import read_address
-from agent.sources.isolation_responder import Port
+from agent.sources._throughput import Throughput, send
 from agent.sources.path_reflector import PORT as REFLECTOR_PORT
 
 AT_ONCE = 32
 STREAMS_AT_ONCE = 8
 _log = logging.getLogger(__name__)
 
-Kind = Literal["icmp", "tcp", "http", "dns", "stream"]
 
-
-class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is probed. address: of icmp, tcp, dns, stream. port: of tcp; 53 and 7180 where not said. url, statuses, ca: of http.
-
-    ask: the name that DNS is asked for. service: the service that it stands for; its probe is reported as one of the service too.
-    """
-
-    name: str
-    kind: Kind = "icmp"
-    address: str = ""
-    port: Port | None = None
-    url: str = ""
-    statuses: tuple[int, ...] = (200,)
-    ca: str | None = None
-    ask: str = ""
-    service: str | None = None
-
-    def __post_init__(self) -> None:
-        for key, name in (("name", self.name), ("service", self.service)):
-            if name is not None and not is_id(name):
-                raise ValueError(explain_id(key, name))
-        if self.kind == "http":
-            read_url(self.url)
-        else:
-            read_address(self.address)
-        if self.kind == "tcp" and self.port is None:
-            raise ValueError(say(f"'{self.name}': tcp 须写 port", f"'{self.name}': tcp needs a port"))
-        if self.kind == "dns" and not self.ask:
-            raise ValueError(say(f"'{self.name}': dns 须写 ask", f"'{self.name}': dns needs a name to ask for"))
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One provider's way to the partner; live while any of its targets is reachable."""
-
-    provider: str
-    targets: tuple[str, ...]
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A leased or telemedicine line. fallback: targets over 4G/5G or VPN. interface: of this machine, that carries the line."""
-
-    routes: tuple[Route, ...]
-    fallback: tuple[str, ...] = ()
-    interface: str | None = None
-    committed_bits_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
-
-
-class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A network segment. paths: one target behind each way in; gateways: each gateway's own address, as targets."""
-
-    paths: tuple[str, ...]
-    gateways: tuple[str, ...] = ()
-
-
-class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """packets and spacing_seconds: of echoes; stream_*: of streams. per_second: echoes a second at most."""
 
     interval_seconds: Seconds = 15.0
@@ -115,6 +64,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
     one_way: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names = [target.name for target in self.targets]
         for name in names:
             if names.count(name) > 1:
@@ -122,8 +72,19 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
         for used in self._used():
             if used not in names:
                 raise ValueError(say(f"没有名为 '{used}' 的对象", f"there is no target '{used}'"))
-        if self.key is None and any(target.kind == "stream" for target in self.targets):
+        for target in self.targets:
+            if target.throughput and self._round_seconds(target.throughput) > min(
+                self.deadline_seconds, self.interval_seconds
+            ):
+                text = f"'{target.name}'：一轮放不下 throughput 的 seconds，请放宽 deadline_seconds 与 interval_seconds"
+                english = f"'{target.name}': a round has no room for throughput's seconds; raise deadline_seconds and interval_seconds"
+                raise ValueError(say(text, english))
+        if self.key is None and any(target.kind == "stream" and target.key is None for target in self.targets):
             raise ValueError(say("有 stream 对象时须写 key", "a stream needs a key to be given"))
+
+    def _round_seconds(self, wanted: Throughput) -> float:
+        """How long a round with a stream and a transfer may take."""
+        return self.stream_packets * self.stream_spacing_seconds + wanted.seconds + 2 * self.timeout_seconds
 
     def _used(self) -> Sequence[str]:
         routes = [name for line in self.lines.values() for route in line.routes for name in route.targets]
@@ -144,13 +105,19 @@ class Source:
         self._config = config
         self._probe = surroundings.asset
         self._root = surroundings.root
-        self._key = b""
-        self._requests: dict[str, Callable[[], Awaitable[float | None]]] = {}
+        self._keys: dict[str, bytes] = {}
+        self._requests: dict[str, Callable[[], Awaitable[float | str]]] = {}
+        self._reasons: dict[str, str] = {}
         self._apart: set[str] = set()
+        self._clock, self._monotonic = surroundings.clock, surroundings.monotonic
+        self._measured_at: dict[str, float] = {}
+        self._refused: set[str] = set()
 
     async def open(self) -> None:
         """Read keys and certificates. Raises SourceError for one that cannot be used."""
-        self._key = read_key(self._config.key) if self._config.key else b""
+        config = self._config
+        secrets_of = {target.name: target.key or config.key for target in self._of_kind("stream")}
+        self._keys = {name: read_key(secret) for name, secret in secrets_of.items() if secret}
         self._requests = {
             target.name: self._request(target)
             for target in self._config.targets
@@ -158,21 +125,47 @@ class Source:
         }
 
     async def collect(self) -> list[Reading]:
-        """One round. Raises SourceError without the right to send echoes; a silent target is no error."""
-        pinged, asked, streamed = await asyncio.gather(self._ping(), self._ask(), self._stream())
-        found: Mapping[str, Fields] = {**pinged, **asked, **streamed}
+        """One round; a silent target is no error. Raises Incomplete with all but the echoes without the right to send them."""
+        self._reasons.clear()
+        pinged, asked, streamed = await asyncio.gather(self._try_ping(), self._ask(), self._stream())
+        refusal = pinged if isinstance(pinged, SourceError) else None
+        found: Mapping[str, Fields] = {**({} if isinstance(pinged, SourceError) else pinged), **asked, **streamed}
+        await self._measure_throughput(found)  # after the others, which it would disturb
         readings = [
-            Reading("path_probe", found[target.name], {"target": target.name, "probe": self._probe})
+            Reading(
+                "path_probe",
+                found[target.name],
+                {"target": target.name, "probe": self._probe},
+                remark=self._explain(target, found[target.name]),
+            )
             for target in self._config.targets
+            if target.name in found
         ]
+        if refusal:  # lines and segments may rest on echoes: nothing is said about them
+            raise Incomplete(str(refusal), readings) from refusal
         live = {name for name, fields in found.items() if fields["is_reachable"]}
-        return [*readings, *self._services(found), *self._lines(live), *self._segments(live)]
+        made_of_them = (self._services(found), self._witnesses(found), self._lines(live), self._segments(live))
+        return [*readings, *(reading for some in made_of_them for reading in some)]
 
     async def close(self) -> None:
         """Nothing is kept open between rounds."""
 
+    def _explain(self, target: Target, fields: Fields) -> str:
+        """Why a target is not reachable; '' when it is."""
+        if fields["is_reachable"]:
+            return ""
+        why = self._reasons.get(target.name) or say("没有应答", "no answer")
+        where = target.url or ":".join(filter(None, (target.address, str(target.port or ""))))
+        return say(f"{target.name}({where}) 不可达：{why}", f"{target.name} ({where}) is not reachable: {why}")
+
     def _of_kind(self, kind: Kind) -> list[Target]:
         return [target for target in self._config.targets if target.kind == kind]
+
+    async def _try_ping(self) -> dict[str, Fields] | SourceError:
+        try:
+            return await self._ping()
+        except SourceError as error:
+            return error
 
     async def _ping(self) -> dict[str, Fields]:
         targets, config = self._of_kind("icmp"), self._config
@@ -186,12 +179,15 @@ class Source:
     async def _ask(self) -> dict[str, Fields]:
         places = asyncio.Semaphore(AT_ONCE)
 
-        async def ask(request: Callable[[], Awaitable[float | None]]) -> Fields:
+        async def ask(name: str, request: Callable[[], Awaitable[float | str]]) -> Fields:
             async with places:
                 seconds = await request()
-            return {"is_reachable": False} if seconds is None else {"is_reachable": True, "rtt_seconds": seconds}
+            if isinstance(seconds, str):
+                self._reasons[name] = seconds
+                return {"is_reachable": False}
+            return {"is_reachable": True, "rtt_seconds": seconds}
 
-        found = await asyncio.gather(*(ask(request) for request in self._requests.values()))
+        found = await asyncio.gather(*(ask(name, request) for name, request in self._requests.items()))
         return dict(zip(self._requests, found, strict=True))
 
     async def _stream(self) -> dict[str, Fields]:
@@ -200,21 +196,50 @@ class Source:
 
         async def stream(target: Target) -> Fields:
             config = self._config
-            one = Stream(self._key, self._probe, config.stream_packets, config.stream_packet_bytes)
+            one = Stream(self._keys[target.name], self._probe, config.stream_packets, config.stream_packet_bytes)
             port = target.port or REFLECTOR_PORT
             async with places:
                 try:
                     streamed = await one.run(
                         target.address, port, config.stream_spacing_seconds, config.timeout_seconds
                     )
-                except OSError:  # no route, or a rule of our own: not reachable from here
+                except OSError as error:  # no route, or a rule of our own: not reachable from here
+                    self._reasons[target.name] = explain_system(error)
                     return {"is_reachable": False, "loss_ratio": 1.0}
             self._tell_of_clocks(target.name, streamed)
             return of_stream(streamed, config.one_way)
 
         return dict(zip((one.name for one in targets), await asyncio.gather(*map(stream, targets)), strict=True))
 
-    def _request(self, target: Target) -> Callable[[], Awaitable[float | None]]:
+    async def _measure_throughput(self, found: Mapping[str, Fields]) -> None:
+        """Of the first target for which it is time: one a round. What cannot be measured is said once."""
+        due = [
+            (target, target.throughput)
+            for target in self._of_kind("stream")
+            if target.throughput and found[target.name]["is_reachable"] and self._is_due(target.name, target.throughput)
+        ]
+        for target, wanted in due[:1]:
+            self._measured_at[target.name] = self._monotonic()
+            place, name = (target.address, target.port or REFLECTOR_PORT), self._probe
+            try:
+                sent = await send(self._keys[target.name], name, place, wanted, self._config.timeout_seconds)
+            except (SourceError, OSError, TimeoutError) as error:
+                self._tell_of_refusal(target.name, str(error) or say("超时", "no answer in time"))
+            else:
+                self._refused.discard(target.name)
+                found[target.name]["throughput_bits_per_second"] = sent
+
+    def _is_due(self, name: str, wanted: Throughput) -> bool:
+        before = self._measured_at.get(name)
+        is_time = before is None or self._monotonic() - before >= wanted.every_seconds
+        return is_time and is_within(wanted.hours, minute_of_day(self._clock()))
+
+    def _tell_of_refusal(self, name: str, why: str) -> None:
+        if name not in self._refused:
+            self._refused.add(name)
+            _log.warning(say(f"{name} 的吞吐无法测量：{why}", f"the throughput of {name} cannot be measured: {why}"))
+
+    def _request(self, target: Target) -> Callable[[], Awaitable[float | str]]:
         """What one tcp, http or dns target is asked."""
         timeout_seconds = self._config.timeout_seconds
         work: Callable[[], Awaitable[bool]]
@@ -235,7 +260,7 @@ class Source:
             return
         self._apart.add(name)
         text = say(
-            f"{name}: 两端时钟相差超过时延，单向时延改取往返的一半；请校准两端时钟",
+            f"{name}：两端时钟相差超过时延，单向时延改取往返的一半；请校准两端时钟",
             f"{name}: the two clocks are further apart than the delay, so half the round trip counts; set both clocks",
         )
         _log.warning(text)
@@ -256,6 +281,18 @@ class Source:
             for service, fields in services.items()
         ]
 
+    def _witnesses(self, found: Mapping[str, Fields]) -> list[Reading]:
+        """Of a witness with several addresses any will do."""
+        reached: dict[str, bool] = {}
+        for target in self._config.targets:
+            if target.witness is not None:
+                is_there = bool(found[target.name]["is_reachable"])
+                reached[target.witness] = reached.get(target.witness, False) or is_there
+        return [
+            Reading("quorum", {"is_witness_reachable": is_there}, {"cluster": cluster})
+            for cluster, is_there in reached.items()
+        ]
+
     def _lines(self, live: set[str]) -> list[Reading]:
         readings = []
         for name, line in self._config.lines.items():
@@ -269,6 +306,8 @@ class Source:
             if (committed := self._committed(line)) is not None:
                 fields["committed_bits_per_second"] = committed
             readings.append(Reading("line", fields, {"line": name}))
+            if line.between_sites:
+                readings.append(_read_links(name, line, live))
         return readings
 
     def _committed(self, line: Line) -> float | None:
@@ -291,6 +330,18 @@ class Source:
             )
             for name, segment in self._config.segments.items()
         ]
+
+
+def _read_links(name: str, line: Line, live: set[str]) -> Reading:
+    """The links between two sites, one for each route, whoever provides it."""
+    up = sum(bool(live & set(route.targets)) for route in line.routes)
+    fields: Fields = {
+        "members_count": len(line.routes),
+        "healthy_count": up,
+        "is_healthy": up == len(line.routes),
+        "is_redundant": up > 1,
+    }
+    return Reading("redundant_group", fields, {"group": name, "kind": "link"})
 
 
 def of_echoes(tally: Tally, sent: int) -> Fields:

@@ -1,7 +1,8 @@
 """The far end of two-ended path probes: counts the packets of each stream and returns them.
 
-Measures: path_reflector.is_listening, packets_count (since the round before), strangers_count (datagrams without the key).
-Needs: the key that the probing agents have, and one UDP port.
+Measures: path_reflector.is_listening, packets_count (since the round before), strangers_count (what came without the key),
+and where senders are enrolled transfers_count and refused_count of throughput.
+Needs: the key that the probing agents have, and one UDP port; for `senders` the TCP port of the same number.
 Reference: RFC 5357 (TWAMP) and RFC 8762 (STAMP) for the method; docs/paths.md for the packets.
 
 Only what carries the key is answered, by no more bytes than came.
@@ -10,15 +11,18 @@ Only what carries the key is answered, by no more bytes than came.
 import asyncio
 import contextlib
 import socket
+from collections.abc import Mapping
 from typing import ClassVar
 
 from agent.broker import Secret
 from agent.errors import SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.sources import Reading, Seconds, SourceConfig, Surroundings
 from agent.sources._arrivals import answer, arrivals, listen
-from agent.sources._proof import read_key
+from agent.sources._proof import check_keys, read_keys
 from agent.sources._stream import Reflector
+from agent.sources._throughput import Receiver, Sender
 from agent.sources._ways import read_address
 from agent.sources.isolation_responder import Port
 
@@ -26,14 +30,17 @@ PORT = 7180
 
 
 class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """addresses: where to listen."""
+    """keys: one for each prober, by its agent's name; key: one that all others share. addresses: where to listen. senders: agents, by name, that may measure throughput to here; none by default."""
 
     interval_seconds: Seconds = 60.0
-    key: Secret
+    key: Secret | None = None
+    keys: Mapping[str, Secret] = {}
     port: Port = PORT
     addresses: tuple[str, ...] = ("0.0.0.0", "::")  # noqa: S104 - probes come from everywhere
+    senders: Mapping[str, Sender] = {}
 
     def __post_init__(self) -> None:
+        check_keys(self.key, self.keys)
         for text in self.addresses:
             read_address(text)
 
@@ -49,15 +56,22 @@ class Source:
         self._monotonic = surroundings.monotonic
         self._reflector: Reflector | None = None
         self._sockets: list[socket.socket] = []
+        self._receiver: Receiver | None = None
+        self._servers: list[asyncio.Server] = []
 
     async def open(self) -> None:
         """Listen. Raises SourceError without a key, or when an address cannot be listened at."""
         await self.close()
-        reflector = self._reflector = Reflector(read_key(self._config.key), self._monotonic)
+        keys = read_keys(self._config.key, self._config.keys)
+        reflector = self._reflector = Reflector(keys, self._monotonic)
         for address in self._config.addresses:
             opened = self._bind(address)
             self._sockets.append(opened)
             asyncio.get_running_loop().add_reader(opened, _reflect, opened, reflector)
+        if self._config.senders:
+            receiver = self._receiver = Receiver(keys, self._config.senders, self._monotonic)
+            for address in self._config.addresses:
+                self._servers.append(await self._serve(address, receiver))
 
     async def collect(self) -> list[Reading]:
         """One reading about the time since the round before."""
@@ -69,6 +83,10 @@ class Source:
             "strangers_count": reflector.strangers_count,
         }
         reflector.packets_count = reflector.strangers_count = 0
+        if receiver := self._receiver:
+            fields["strangers_count"] += receiver.strangers_count
+            fields |= {"transfers_count": receiver.transfers_count, "refused_count": receiver.refused_count}
+            receiver.transfers_count = receiver.refused_count = receiver.strangers_count = 0
         return [Reading("path_reflector", fields)]
 
     async def close(self) -> None:
@@ -77,17 +95,33 @@ class Source:
             asyncio.get_running_loop().remove_reader(opened)
             opened.close()
         self._sockets = []
+        for server in self._servers:
+            server.close()
+        self._servers = []
 
     def _bind(self, address: str) -> socket.socket:
         port = self._config.port
         try:
             return listen(address, port)
         except OSError as error:
-            why = error.strerror
-            text = say(
-                f"无法在 {address} 的 UDP {port} 上监听：{why}", f"cannot listen at UDP {port} of {address}: {why}"
-            )
-            raise SourceError(text) from error
+            raise _cannot_listen("UDP", address, port, error) from error
+
+    async def _serve(self, address: str, receiver: Receiver) -> asyncio.Server:
+        port = self._config.port
+        try:
+            return await asyncio.start_server(receiver.serve, address, port, reuse_address=True, backlog=16)
+        except OSError as error:
+            raise _cannot_listen("TCP", address, port, error) from error
+
+
+def _cannot_listen(protocol: str, address: str, port: int, error: OSError) -> SourceError:
+    why = explain_system(error)
+    return SourceError(
+        say(
+            f"无法在 {address} 的 {protocol} {port} 上监听：{why}；请换端口或停掉占用它的程序",
+            f"cannot listen at {protocol} {port} of {address}: {why}; choose another port or stop who has it",
+        )
+    )
 
 
 def _reflect(opened: socket.socket, reflector: Reflector) -> None:

@@ -18,6 +18,7 @@ from agent.language import say
 from agent.snmp.credentials import Credential
 from agent.snmp.parts import Parts
 from agent.snmp.profile import load_profiles
+from agent.snmp.shapes import plain_name
 from agent.sources import Incomplete, Reading, SourceConfig, Surroundings
 
 MOST_SOCKETS = 16384
@@ -61,7 +62,7 @@ def read_range(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """timeout_seconds: for the first attempt at an answer, doubled with each of `retries`.
 
-    peers: system names of devices that are polled elsewhere: as neighbours they are managed too.
+    peers: system names and addresses of devices that are polled elsewhere: as neighbours they are managed too.
     """
 
     interval_seconds: Annotated[float, msgspec.Meta(ge=1)] = 60.0
@@ -85,7 +86,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def split(self) -> Mapping[str, "Config"]:
         """One section for each target."""
-        peers = (*self.peers, *(target.asset for target in self.targets))
+        peers = (*self.peers, *(name for target in self.targets for name in (target.asset, target.host)))
         return {target.asset: msgspec.structs.replace(self, targets=(target,), peers=peers) for target in self.targets}
 
     def credential_of(self, target: Target) -> Credential:
@@ -173,6 +174,7 @@ class Source:
             names=target.profiles,
             managed=_plain_names(config.peers),
             engines=_engines_of(config.peers),
+            addresses=_addresses_of(config.peers),
             parts=Parts(folder / "snmp" / f"{target.asset}.json" if folder else None),
             trends=Trends(folder / "snmp" / f"{target.asset}.pools.json" if folder else None),
         )
@@ -199,13 +201,20 @@ class Source:
 
 @functools.lru_cache(maxsize=4)
 def _plain_names(peers: tuple[str, ...]) -> frozenset[str]:
-    """Names as neighbours are compared: small letters, without their domain. One set for all targets of a section."""
-    return frozenset(peer.lower().partition(".")[0] for peer in peers)
+    """Names as neighbours are compared. One set for all targets of a section."""
+    return frozenset(map(plain_name, peers))
 
 
 @functools.lru_cache(maxsize=4)
 def _engines_of(peers: tuple[str, ...]) -> dict[bytes, str]:
     """The engine ids that the targets of one section were found to have; `peers` are its names."""
+    del peers
+    return {}
+
+
+@functools.lru_cache(maxsize=4)
+def _addresses_of(peers: tuple[str, ...]) -> dict[str, str]:
+    """MAC address -> IP address as the targets of one section know it by ARP; `peers` are its names."""
     del peers
     return {}
 

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Protocol
 import msgspec
 
 from agent.catalogue import explain_id, is_id
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.snmp import ber
 from agent.snmp.ber import Binding, Malformed
@@ -67,7 +68,7 @@ class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True
         try:
             ipaddress.ip_address(self.listen)
         except ValueError:
-            mistakes.append(say(f"listen: '{self.listen}' 不是地址", f"listen: '{self.listen}' is no address"))
+            mistakes.append(say(f"listen：'{self.listen}' 不是地址", f"listen: '{self.listen}' is no address"))
         if mistakes:
             raise ValueError(say("；", "; ").join(mistakes))
 
@@ -97,11 +98,14 @@ class Allowance:
 class V3Side(Protocol):
     """The engine that opens v3 messages; it is loaded only for configured users."""
 
+    @property
+    def refused(self) -> int: ...
+
     def feed(self, data: bytes, peer: Peer) -> bool: ...
 
     def add_user(self, user: Opened, engine_id: bytes | None = None) -> None: ...
 
-    def take_notifications(self, take: Callable[[list[Binding]], None]) -> None: ...
+    def take_notifications(self, take: Callable[[list[Binding], int | None], None]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -123,9 +127,9 @@ class Source:
         self._senders: dict[str, Allowance] = {}
         self._communities: frozenset[bytes] = frozenset()
         self._users: tuple[Opened, ...] = ()
-        self._informs: deque[tuple[str, int]] = deque(maxlen=REMEMBERED_INFORMS)
+        self._informs: deque[tuple[str, int, int]] = deque(maxlen=REMEMBERED_INFORMS)
         self._engine: V3Side | None = None
-        self._engines: set[tuple[str, bytes]] = set()
+        self._engines: set[tuple[str, bytes, str]] = set()
         self._v3_peer: Peer = ("", 0)
         self._last_at: dict[tuple[str, ...], int] = {}
         self._socket: socket.socket | None = None
@@ -228,7 +232,11 @@ class Source:
         variables = ber.element(ber.SEQUENCE, data[pdu.variables.start : pdu.variables.end])
         answer = ber.pdu(ber.RESPONSE, pdu.request_id, 0, 0, variables)
         self._send(ber.message(message.version, message.community, answer), peer)
-        if (key := (peer[0], pdu.request_id)) in self._informs:
+        return self._is_new(peer, pdu.request_id)
+
+    def _is_new(self, peer: Peer, request_id: int) -> bool:
+        """Whether an inform came for the first time: one whose confirmation got lost is sent again."""
+        if (key := (*peer, request_id)) in self._informs:
             return False
         self._informs.append(key)
         return True
@@ -241,20 +249,34 @@ class Source:
         if not self._v3.take():
             self._counts["shed"] += 1
             return
-        engine_id = _engine_id(data)
-        if engine_id and (peer[0], engine_id) not in self._engines:
-            if sum(host == peer[0] for host, _ in self._engines) >= MOST_ENGINES:
-                self._counts["refused"] += 1
-                return
-            self._engines.add((peer[0], engine_id))
-            for user in self._users:
-                self._engine.add_user(user, engine_id)
+        engine_id, name = _read_security(data)
+        if engine_id and not self._introduce(peer[0], engine_id, name):
+            self._counts["refused"] += 1
+            return
         self._v3_peer = peer
+        before = self._engine.refused
         if not self._engine.feed(data, peer):
             self._counts["garbled"] += 1
+        self._counts["refused"] += self._engine.refused - before
 
-    def _take_v3(self, variables: list[Binding]) -> None:
-        self._take(variables, self._assets[self._v3_peer[0]])
+    def _introduce(self, host: str, engine_id: bytes, name: str) -> bool:
+        """Make a sender's engine know the user that it names: his keys are hashed over megabytes, so nobody else's are.
+
+        False for one engine too many.
+        """
+        if (host, engine_id, name) in self._engines:
+            return True
+        if len({known for at, known, _ in self._engines if at == host} | {engine_id}) > MOST_ENGINES:
+            return False
+        for user in self._users:
+            if user.user == name and self._engine:
+                self._engine.add_user(user, engine_id)
+                self._engines.add((host, engine_id, name))
+        return True
+
+    def _take_v3(self, variables: list[Binding], inform: int | None) -> None:
+        if inform is None or self._is_new(self._v3_peer, inform):
+            self._take(variables, self._assets[self._v3_peer[0]])
 
     def _take(self, variables: list[Binding], asset: str) -> None:
         named = find_notice(variables, self._notices)
@@ -285,15 +307,17 @@ MOST_ENGINES = 4
 """So many engines may speak from one address; a device changes its id when it is replaced or reset."""
 
 
-def _engine_id(data: bytes) -> bytes:
-    """The authoritative engine of a v3 message (RFC 3414 2.4). Raises Malformed."""
+def _read_security(data: bytes) -> tuple[bytes, str]:
+    """The authoritative engine of a v3 message and the user that it names (RFC 3414 2.4). Raises Malformed."""
     outer = ber.read_element(data, 0, len(data))
     parts = ber.read_children(data, outer)
     if len(parts) < 3 or parts[2].tag != ber.OCTETS:
         raise Malformed("no v3 message")
-    security = ber.read_element(data, parts[2].start, parts[2].end)
-    engine = ber.read_element(data, security.start, security.end)
-    return data[engine.start : engine.end]
+    fields = ber.read_children(data, ber.read_element(data, parts[2].start, parts[2].end))
+    if len(fields) < 4:
+        raise Malformed("no v3 message")
+    engine, name = fields[0], fields[3]
+    return data[engine.start : engine.end], data[name.start : name.end].decode("utf-8", "replace")
 
 
 def _listen(address: str, port: int) -> socket.socket:
@@ -307,8 +331,8 @@ def _listen(address: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         text = say(
-            f"无法监听 UDP {address}:{port}：{error.strerror}；端口 1024 以下需要特权，或另写 port",
-            f"cannot listen on UDP {address}:{port}: {error.strerror}; ports below 1024 take a privilege, or set port",
+            f"无法监听 UDP {address}:{port}：{explain_system(error)}；端口 1024 以下需要特权，或另写 port",
+            f"cannot listen on UDP {address}:{port}: {explain_system(error)}; ports below 1024 take a privilege, or set port",
         )
         raise SourceError(text) from error
     return listening

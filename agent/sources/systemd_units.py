@@ -96,7 +96,7 @@ class Source:
         if is_cut and not self._is_cut:
             _log.warning(
                 say(
-                    f"systemd_units: 有 {len(units)} 个单元，只采集前 {MAX_UNITS} 个；请用 units 指定需要的单元",
+                    f"systemd_units：有 {len(units)} 个单元，只采集前 {MAX_UNITS} 个；请用 units 指定需要的单元",
                     f"systemd_units: {len(units)} units, only the first {MAX_UNITS} are gathered; name those you need in units",
                 )
             )

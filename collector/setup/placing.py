@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.errors import InfravitalsError
+from agent.foreign_words import explain_system
 from agent.language import say
 
 PART = ".part-"
@@ -109,7 +110,7 @@ def read_text(path: Path) -> str:
 
 def unreadable(path: Path, error: OSError) -> CannotPlace:
     """Why a file cannot be read."""
-    return CannotPlace(say(f"无法读取 {path}：{error.strerror}", f"cannot read {path}: {error.strerror}"))
+    return CannotPlace(say(f"无法读取 {path}：{explain_system(error)}", f"cannot read {path}: {explain_system(error)}"))
 
 
 def unwritable(path: Path, error: OSError) -> CannotPlace:
@@ -123,8 +124,8 @@ def unwritable(path: Path, error: OSError) -> CannotPlace:
         )
     return CannotPlace(
         say(
-            f"无法写入 {path}：{error.strerror}；请检查权限",
-            f"cannot write {path}: {error.strerror}; look at its owner and mode",
+            f"无法写入 {path}：{explain_system(error)}；请检查权限",
+            f"cannot write {path}: {explain_system(error)}; look at its owner and mode",
         )
     )
 

@@ -46,7 +46,7 @@ class KnownSubject(NamedTuple):
 
 
 class Latest(NamedTuple):
-    """The newest row of a series: its tags (site, agent, asset among them), its fields, its time."""
+    """A row of a series, mostly its newest: its tags (site, agent, asset among them), its fields, its time."""
 
     tags: Mapping[str, str]
     fields: Mapping[str, float | str]
@@ -54,7 +54,7 @@ class Latest(NamedTuple):
 
 
 class BatchTotals(NamedTuple):
-    """One agent's batches as the store has them; `holes` are sequence ranges that never came and were not announced dropped."""
+    """One agent's batches as the store has them; `holes` are sequence ranges that never came and were not announced dropped, beyond what was pruned of a boot."""
 
     site: str
     agent: str
@@ -91,6 +91,11 @@ class Account(NamedTuple):
     all the same (it had come, its receipt had not). announced_batches: numbers announced as dropped, but those before a boot's first row in
     the period. earlier_batches, later_batches: rows made before and after the period. undated_batches, undated_points: of the later
     rows, those from which nothing was written: a batch that could not be read has the time at which it came. holes: those within the period.
+
+    A batch counts while its row is there, also when the period reaches back beyond what was pruned. Of a pruned boot the store
+    remembers up to which number its rows went: numbers up to it are no holes any more. An announcement outlives the rows that carried it,
+    whoever's they were, also a foreign sender's: a boot of which no row ever came has all its announced numbers in every account; of a
+    boot whose rows since the period's begin are none, for they were pruned or made earlier, nothing is announced.
     """
 
     batches: int = 0
@@ -249,6 +254,9 @@ class Store(Protocol):
 
     def latest(self, measurement: str, since: int) -> list[Latest]:
         """The newest row of every series that has one at or after `since`."""
+
+    def happened(self, site: str, measurement: str, since: int, most: int) -> list[Latest]:
+        """The newest rows of `site` at or after `since`, newest first and `most` at most: for what happens seldom."""
 
     def totals(self) -> list[BatchTotals]:
         """Batches, points and holes per agent."""

@@ -1,6 +1,6 @@
 """What a copy carries from one store to another, in the words of neither; every store gives and takes it. No I/O."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from agent.points import Point
@@ -41,7 +41,7 @@ class BatchRow(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """Numbers of a boot that need no row: announced as dropped with so many points; None: their rows came and were pruned."""
+    """Numbers of a boot that need no row: announced as dropped with so many points; None: rows up to `last` were pruned."""
 
     agent: str
     boot: str
@@ -116,17 +116,6 @@ def row_of(batch: AppliedBatch) -> BatchRow:
         batch.set_aside,
         batch.dropped,
     )
-
-
-def without(first: int, last: int, present: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """The ranges that are left of first..last when these numbers, ascending, have rows after all."""
-    for number in present:
-        if first <= number <= last:
-            if number > first:
-                yield first, number - 1
-            first = number + 1
-    if first <= last:
-        yield first, last
 
 
 def as_batches(site: str, points: Mapping[str, Sequence[Point]]) -> list[AppliedBatch]:

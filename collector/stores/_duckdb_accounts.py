@@ -18,9 +18,9 @@ def accounts(site: str, periods: Mapping[str, Period], connection: Connection) -
     asked = _Asked(site, periods, connection)
     found = {agent: _account(sums) for agent, *sums in asked.rows(_SUMS)}
     if asked.has_announcements():
-        for agent, batches, points in asked.rows(_ARRIVED):
+        for agent, batches, points in asked.rows(_ARRIVED, site):
             found[agent] = found[agent]._replace(dropped_batches=int(batches), dropped_points=int(points))
-        for agent, batches in asked.rows(_ANNOUNCED):
+        for agent, batches in asked.rows(_ANNOUNCED, site, site):
             found[agent] = found.get(agent, Account())._replace(announced_batches=int(batches))
     for agent, holes in asked.holes().items():
         found[agent] = found[agent]._replace(holes=tuple(holes))
@@ -91,7 +91,7 @@ FROM ours GROUP BY agent
 """
 
 _ANNOUNCEMENTS = """, lost AS (SELECT DISTINCT agent, boot, first, last FROM gone
-    WHERE site = (SELECT any_value(site) FROM ours) AND points IS NOT NULL),
+    WHERE site = ? AND points IS NOT NULL),
 widest AS (FROM lost AS one WHERE NOT EXISTS (FROM lost AS wider
     WHERE (wider.agent, wider.boot) = (one.agent, one.boot) AND wider.first <= one.first AND wider.last >= one.last
     AND (wider.first < one.first OR wider.last > one.last)))
@@ -104,9 +104,12 @@ WHERE is_within AND EXISTS (FROM widest WHERE (widest.agent, widest.boot) = (our
 GROUP BY agent
 """
 
-# Of a boot that went on from one account into the next, what was announced before belongs to the one before.
+# Of a boot that went on from one account into the next, what was announced before belongs to the one before; of a boot of
+# which rows were pruned and none is left, everything does.
 _ANNOUNCED = f"""{_ANNOUNCEMENTS},
-boots AS (SELECT agent, boot, min(seq) FILTER (made_at >= since) AS first_seq FROM ours GROUP BY agent, boot)
+boots AS (SELECT agent, boot, min(seq) FILTER (made_at >= since) AS first_seq FROM (
+    SELECT agent, boot, seq, made_at, since FROM ours
+    UNION ALL SELECT agent, boot, NULL, NULL, NULL FROM gone WHERE site = ? AND points IS NULL) AS known GROUP BY agent, boot)
 SELECT agent, sum(widest.last - widest.first + 1) FROM widest LEFT JOIN boots USING (agent, boot)
 WHERE agent IN (SELECT agent FROM period) AND (boots.agent IS NULL OR widest.last >= boots.first_seq)
 GROUP BY agent

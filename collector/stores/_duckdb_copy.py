@@ -2,14 +2,14 @@
 
 # ruff: noqa: S608  # the names are the catalogue's, which checks them
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from agent.catalogue import Catalogue
 from agent.points import Point
 from collector.query import HOUR_MS, Question
-from collector.stores._copy import BATCHES, BatchRow, Gone, KeptPart, Part, SeriesRow, as_batches, without
+from collector.stores._copy import BATCHES, BatchRow, Gone, KeptPart, Part, SeriesRow, as_batches
 from collector.stores._duckdb_connection import Connection
 from collector.stores._duckdb_kept import Reader, note_pruned, put_chunks
 from collector.stores._duckdb_ledger import Ledger
@@ -57,16 +57,7 @@ class Copying:
         ]
         owners = dict(self._connection.rows("SELECT asset, agent FROM owner WHERE site = ?", [self._site]))
         pruned = {name: before for name, before in self._connection.rows(_PRUNED) if name in known}
-        return Part(series, owners, pruned, list(self._gone()))
-
-    def _gone(self) -> Iterator[Gone]:
-        for agent, boot, first, last, points in self._connection.rows(_GONE, [self._site]):
-            if points is not None:
-                yield Gone(agent, boot, first, last, points)
-                continue
-            numbers = self._connection.rows(_NUMBERS, [self._site, agent, boot, first, last])
-            for left in without(first, last, (number for (number,) in numbers)):
-                yield Gone(agent, boot, *left, None)
+        return Part(series, owners, pruned, [Gone(*row) for row in self._connection.rows(_GONE, [self._site])])
 
     def hours(self, name: str, since: int) -> Sequence[tuple[int, int]]:
         """The hours that have rows, ascending."""
@@ -143,7 +134,6 @@ SELECT measurement, agent, asset, tags, first_seen, last_seen FROM series WHERE 
 """
 _PRUNED = "SELECT measurement, max(before) FROM pruned GROUP BY measurement"
 _GONE = "SELECT DISTINCT agent, boot, first, last, points FROM gone WHERE site = ? ORDER BY ALL"
-_NUMBERS = "SELECT seq FROM batch WHERE (site, agent, boot) = (?, ?, ?) AND seq BETWEEN ? AND ? ORDER BY seq"
 _OWN = "INSERT INTO owner SELECT ?, ?, ? WHERE NOT EXISTS (FROM owner WHERE site = ? AND asset = ?)"
 _BATCH_HOURS = f"""
 SELECT made_at // {HOUR_MS} * {HOUR_MS} AS hour, count(*) FROM batch WHERE site = ? AND made_at >= ? GROUP BY hour ORDER BY hour

@@ -115,7 +115,7 @@ class Ledger:
 
 
 def prune_batches(before: int, connection: Connection) -> int:
-    """Deletes batch rows made before `before` and keeps in `gone` that their numbers did come; gives how many went."""
+    """Deletes batch rows made before `before` and keeps in `gone` up to which number of a boot they were; gives how many went."""
     old = connection.rows("SELECT count(*) FROM batch WHERE made_at < ?", [before])[0][0]
     if old:
         gone = connection.rows(_PRUNED, [before])
@@ -127,9 +127,9 @@ def prune_batches(before: int, connection: Connection) -> int:
 
 
 _PRUNED = """
-SELECT site, agent, boot, min(first), max(last) FROM (
-    SELECT site, agent, boot, seq AS first, seq AS last FROM batch WHERE made_at < ? AND boot <> ''
-    UNION ALL SELECT site, agent, boot, first, last FROM gone WHERE points IS NULL) AS pruned
+SELECT site, agent, boot, 0, max(last) FROM (
+    SELECT site, agent, boot, seq AS last FROM batch WHERE made_at < ? AND boot <> ''
+    UNION ALL SELECT site, agent, boot, last FROM gone WHERE points IS NULL) AS pruned
 GROUP BY site, agent, boot
 """
 

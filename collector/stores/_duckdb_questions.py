@@ -151,6 +151,18 @@ ORDER BY site, agent, asset, merged.series"""
     return Statement(sql, [since, since])
 
 
+def rows_since(measurement: str, fields: Sequence[str], site: str, since: int, most: int) -> Statement:
+    """Rows as of `newest_rows`, of a site's points at or after `since`: the newest first, `most` of them."""
+    newest = ", ".join(f'arg_max("{field}", written)' for field in fields)
+    sql = f"""
+WITH own AS (SELECT id, site, agent, asset, tags FROM series WHERE measurement = ? AND site = ?),
+merged AS (SELECT series, time, {newest} FROM points.{measurement} SEMI JOIN own ON own.id = series
+           WHERE time >= ? GROUP BY series, time ORDER BY time DESC, series LIMIT ?)
+SELECT site, agent, asset, tags, merged.* EXCLUDE (series) FROM merged JOIN own ON own.id = merged.series
+ORDER BY time DESC, site, agent, asset, merged.series"""
+    return Statement(sql, [measurement, site, since, most])
+
+
 def _wanted(measurement: str, where: Where, per: Sequence[str]) -> Statement:
     """The series that a question wants, each with the number of its subject and the tags that make it."""
     conditions, parameters = _conditions(measurement, where)

@@ -37,7 +37,7 @@ ALTER TABLE scorecard ADD COLUMN is_packed BOOLEAN DEFAULT false;
 """
 # series: one row per measurement and tags, never pruned; last_seen is the first sight in its newest hour.
 # batch.identity: only where boot is empty (a foreign sender); else it is boot/seq and stands in those columns.
-# gone: sequence numbers that need no batch row: announced as dropped, or their rows pruned (points null then).
+# gone: sequence numbers that need no batch row: announced as dropped, or up to the last that was pruned (points null then).
 # kept_0 to kept_f: a chunk of buckets of all subjects in a row, as `_kept` packs it (up to format 2 all numbers in 8 bytes);
 # DuckDB compresses the three blobs on its own, 2048 rows together: whoever reads one question's rows unpacks its neighbours',
 # so they stand in 16 tables.

@@ -99,13 +99,18 @@ class _Asked:
             yield self._question(("undated",), undated, _both(self._numbered, _EMPTY), later)
 
     def second_questions(self, found: Mapping[Key, Sequence[int]]) -> Iterator[tuple[Key, str]]:
-        """What few agents have: rows of which nothing was written, and rows that came though they were announced as dropped."""
+        """What few agents have: rows of which nothing was written, and losses announced: what of them came, and where the boot was by then."""
         if any(self._sums(boot, found)[2] for boot in self._boots):
             yield self._question(("empty",), 'count("seq")', _both(self._numbered, _EMPTY), self._period)
         for boot, span in self._boots.items():
             for place, numbers in enumerate(self._arrived(boot)):
                 condition = _both(self._of_boot(boot), numbers)
                 yield self._question(("arrived", boot, str(place)), _ARRIVED, condition, span)
+        for boot in self._known.announced:
+            first, last = self._known.times.get(boot, (0, -1))
+            since = _Span(max(first, self._period.first), last)
+            if since.first <= since.last:
+                yield self._question(("first", boot), 'min("seq")', self._of_boot(boot), since)
 
     def _arrived(self, boot: str) -> Iterator[str]:
         """Conditions for the numbers of a boot that were announced as dropped and came all the same."""
@@ -140,14 +145,13 @@ class _Asked:
         return found.get(("sums", self.agent, boot), (0, 0, 0, 0, -1))
 
     def _announced(self, found: Mapping[Key, Sequence[int]]) -> Iterator[tuple[int, int]]:
-        """What was announced, but of a boot that went on from the account before what was announced there."""
+        """What was announced, but of a boot that has or had rows what was announced before its first one since the period's begin."""
         for boot, ranges in self._known.announced.items():
-            if boot not in self._known.times:
+            first = found.get(("first", self.agent, boot))
+            if first:
+                yield from (one for one in ranges if one[1] >= first[0])
+            elif boot not in self._known.times and boot not in self._known.pruned:
                 yield from ranges
-            elif self._known.times[boot][1] >= self._period.first:
-                came, reached = self._known.came[boot], self._reached(boot, found)
-                first = next(max(start, reached + 1) for start, end in _pairs(came) if end > reached)
-                yield from (one for one in ranges if one[1] >= first)
 
     def _reached(self, boot: str, found: Mapping[Key, Sequence[int]]) -> int:
         """The last number of a boot that was made before the period; -1 when it began within it.
@@ -163,9 +167,9 @@ class _Asked:
 
     def _holes_of(self, boot: str, found: Mapping[Key, Sequence[int]], door: Door) -> Iterator[Hole]:
         batches, _, _, least, greatest = self._sums(boot, found)
-        start = self._reached(boot, found) + 1
+        start = max(self._reached(boot, found), self._known.pruned.get(boot, -1)) + 1
         if start == 0 and self._known.times[boot][0] < self._period.first:
-            start = least  # its rows from before the period were pruned
+            start = least  # its rows from before the period were taken by a retention of the server's own
         gone = self._known.announced_numbers(boot)
         arrived = sum(numbers[0] for key, numbers in found.items() if key[:3] == ("arrived", self.agent, boot))
         expected = greatest - start + 1 - sum(last - first + 1 for first, last in _cut(gone, start, greatest)) + arrived

@@ -38,7 +38,10 @@ CHUNK_ROWS = 20_000
 
 
 class Place(NamedTuple):
-    """A server and what is ours there. database: the bucket's name on 2.x. org: None on 1.x. token or user and password."""
+    """A server and what is ours there. database: the bucket's name on 2.x. org: None on 1.x. token or user and password.
+
+    is_packed: whether what is written goes as gzip.
+    """
 
     url: str
     database: str
@@ -47,6 +50,7 @@ class Place(NamedTuple):
     user: str | None
     password: str | None
     ca: str | None
+    is_packed: bool
     connect_timeout_seconds: float
     timeout_seconds: float
 
@@ -183,15 +187,14 @@ class Door:
         if client is not None:
             self._patiently(lambda: self._write_bucket(client, body))
         else:
-            packed = gzip.compress(body, 1, mtime=0)
-            self._patiently(
-                lambda: self._post(
-                    "/write",
-                    query=f"?{urlencode({'db': self.place.database, 'precision': 'ns'})}",
-                    body=packed,
-                    headers={"Content-Encoding": "gzip", "Content-Type": "text/plain; charset=utf-8"},
-                )
-            ).release_conn()
+            self._write_database(body)
+
+    def _write_database(self, body: bytes) -> None:
+        query = f"?{urlencode({'db': self.place.database, 'precision': 'ns'})}"
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        if self.place.is_packed:
+            body, headers["Content-Encoding"] = gzip.compress(body, 1, mtime=0), "gzip"
+        self._patiently(lambda: self._post("/write", query=query, body=body, headers=headers)).release_conn()
 
     def _write_bucket(self, client: InfluxDBClient, body: bytes) -> None:
         api = client.write_api(write_options=SYNCHRONOUS)
@@ -232,7 +235,7 @@ class Door:
             token=place.token or "",
             org=place.org or "",
             timeout=(int(place.connect_timeout_seconds * 1000), int(place.timeout_seconds * 1000)),
-            enable_gzip=True,
+            enable_gzip=place.is_packed,
             retries=False,
             ssl_ca_cert=place.ca,
         )

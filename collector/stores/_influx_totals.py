@@ -16,13 +16,13 @@ import msgspec
 
 from collector.query import HOUR_MS
 from collector.stores import BatchTotals
-from collector.stores._copy import Gone, without
+from collector.stores._copy import Gone
 from collector.stores._influx_http import Door
 from collector.stores._influx_kept import announce, note_pruned, pruned
 from collector.stores._influx_ledger import NEAR_MS, Ranges
 from collector.stores._influx_pack import PIECE_CHARACTERS
 from collector.stores._influx_records import BATCH, BATCH_LATE, BATCH_SUM, MS, Fields, mix, timeless
-from collector.stores._influx_text import decode_tag, tag_value_text, value_text
+from collector.stores._influx_text import decode_tag, tag_value_text
 
 Agent = tuple[str, str]
 """Site and agent."""
@@ -39,7 +39,7 @@ class Known(NamedTuple):
     """What was ever read of an agent's numbered batches. numbered: how many there are; has_foreign: whether others are among them.
 
     times: boot -> made_at of its first and its last. announced: boot -> what was announced as dropped, without ranges that lie
-    within others. came: which numbers of these boots came.
+    within others. came: which numbers of these boots came. pruned: boot -> the greatest number of which the row was pruned.
     """
 
     numbered: int
@@ -47,6 +47,7 @@ class Known(NamedTuple):
     times: Mapping[str, tuple[int, int]]
     announced: Mapping[str, Sequence[tuple[int, int]]]
     came: Mapping[str, Ranges]
+    pruned: Mapping[str, int]
 
     def announced_numbers(self, boot: str) -> Ranges:
         """What was announced of a boot, as one set."""
@@ -59,7 +60,7 @@ class Known(NamedTuple):
 class _Sum(msgspec.Struct):
     """One agent's batches. came: boot -> firsts and lasts. foreign: mixed identity -> made_at, the newest only.
 
-    unnumbered: of the batches, those of a foreign sender. times: as in `Known`.
+    unnumbered: of the batches, those of a foreign sender. times, pruned: as in `Known`.
     """
 
     batches: int = 0
@@ -72,6 +73,7 @@ class _Sum(msgspec.Struct):
     foreign: dict[int, int] = {}
     unnumbered: int = 0
     times: dict[str, tuple[int, int]] = {}
+    pruned: dict[str, int] = {}
 
     def add(self, row: Sequence[Any]) -> bool:
         """Counts a batch's row; False when it was counted before."""
@@ -101,13 +103,24 @@ class _Sum(msgspec.Struct):
         self.unnumbered += 1
         return True
 
+    def prune(self, row: Sequence[Any]) -> None:
+        """A row that was counted goes; of a numbered one is kept up to where its boot had come."""
+        boot, seq, _, points, set_aside, *_ = row
+        self.batches, self.points, self.set_aside = self.batches - 1, self.points - points, self.set_aside - set_aside
+        if boot:
+            self.pruned[boot] = max(seq, self.pruned.get(boot, seq))
+        else:
+            self.unnumbered -= 1
+
     def forget_foreign(self) -> None:
         """Those of long ago do not come again."""
         self.foreign = {mixed: at for mixed, at in self.foreign.items() if at > self.made_at - FOREIGN_MS}
 
     def holes(self) -> list[tuple[str, int, int]]:
-        """What neither came nor was announced as dropped."""
+        """What neither came nor was announced as dropped, beyond the last number that was pruned."""
         boots: dict[str, Ranges] = {}
+        for boot, last in self.pruned.items():
+            boots.setdefault(boot, Ranges()).add(0, last)
         for boot, came in self.came.items():
             everything = boots.setdefault(boot, Ranges())
             for first, last in zip(came.firsts, came.lasts, strict=True):
@@ -123,7 +136,8 @@ class _Sum(msgspec.Struct):
             ranges.setdefault(boot, set()).add((first, last))
         announced = {boot: _widest(found) for boot, found in ranges.items()}
         came = {boot: Ranges(list(one.firsts), list(one.lasts)) for boot, one in self.came.items() if boot in announced}
-        return Known(self.batches - self.unnumbered, self.unnumbered > 0, dict(self.times), announced, came)
+        numbered, has_foreign = self.batches - self.unnumbered, self.unnumbered > 0
+        return Known(numbered, has_foreign, dict(self.times), announced, came, dict(self.pruned))
 
     def dropped_points(self) -> int:
         """An announcement is repeated until it is receipted and may have grown by then: one within another is not counted."""
@@ -208,10 +222,11 @@ class Totals:
             ]
 
     def known(self, site: str, door: Door) -> Mapping[str, Known]:
-        """agent -> what is known of its numbered batches, of every agent of the site."""
+        """agent -> what is known of its numbered batches, of every agent of the site that has or announced any."""
         with self._lock:
             self._count(door)
-            return {agent: one.known() for (where, agent), one in self._sums.items() if where == site and one.came}
+            of_site = {agent: one for (where, agent), one in self._sums.items() if where == site}
+            return {agent: one.known() for agent, one in of_site.items() if one.came or one.dropped}
 
     def _count(self, door: Door) -> None:
         before = pruned(door).get(BATCH, 0)
@@ -256,7 +271,7 @@ class Totals:
         self._unsummed = 0
 
     def prune(self, before: int, door: Door) -> int:
-        """Deletes batch rows made before `before`; their numbers are known to have come. Gives how many went."""
+        """Deletes batch rows made before `before`; up to which number of a boot they were is kept. Gives how many went."""
         with self._lock:
             self._count(door)
             gone = 0
@@ -267,9 +282,7 @@ class Totals:
                 for _, *row in rows.values:
                     gone += 1
                     if row[5] >= self._before:
-                        one.batches, one.points = one.batches - 1, one.points - row[3]
-                        one.set_aside -= row[4]
-                        one.unnumbered -= not row[0]
+                        one.prune(row)
             if gone:
                 self._before = before
                 self._store(door, note_pruned(BATCH, before))
@@ -279,43 +292,31 @@ class Totals:
 
 
 def gone_of(site: str, door: Door) -> list[Gone]:
-    """What the stored sums of a site's agents know beyond the rows: announcements, and what came of boots that began before rows were pruned."""
+    """What the stored sums of a site's agents know beyond the rows: announcements, and up to which number a boot was pruned."""
     found: list[Gone] = []
-    before = pruned(door).get(BATCH, -1)
     for rows in door.ask([f'SELECT * FROM "{BATCH_SUM}" WHERE "site" = {tag_value_text(site)} GROUP BY "agent"']):
         agent = decode_tag(rows.tags["agent"])
         one = _unpack(dict(zip(rows.columns, rows.values[-1], strict=True))).sum
         found += [Gone(agent, *announced) for announced in one.dropped]
-        for boot in (boot for boot, (began, _) in one.times.items() if began <= before):
-            present = _numbers_of(site, agent, boot, door)
-            spans = zip(one.came[boot].firsts, one.came[boot].lasts, strict=True)
-            found += [Gone(agent, boot, *left, None) for span in spans for left in without(*span, present)]
+        found += [Gone(agent, boot, 0, last, None) for boot, last in one.pruned.items()]
     return found
 
 
-def _numbers_of(site: str, agent: str, boot: str, door: Door) -> list[int]:
-    """The numbers of a boot that have rows, ascending."""
-    of_boot = f'"site" = {tag_value_text(site)} AND "agent" = {tag_value_text(agent)} AND "boot" = {value_text(boot)}'
-    rows = door.ask([f'SELECT "seq" FROM "{BATCH}" WHERE {of_boot}'])
-    return sorted(int(seq) for part in rows for _, seq in part.values)
-
-
 def gone_lines(site: str, gone: Iterable[Gone], door: Door) -> list[str]:
-    """Sums that know this and no row yet: whoever counts begins with them and reads all rows. When a boot began is not known: at 0."""
+    """Sums that know this and no row yet: whoever counts begins with them and reads all rows."""
     sums: dict[str, _Sum] = {}
     for one in gone:
         of_agent = sums.setdefault(one.agent, _Sum())
         if one.points is not None:
             of_agent.dropped.add((one.boot, one.first, one.last, one.points))
         else:
-            of_agent.came.setdefault(one.boot, Ranges()).add(one.first, one.last)
-            of_agent.times[one.boot] = (0, 0)
+            of_agent.pruned[one.boot] = max(one.last, of_agent.pruned.get(one.boot, one.last))
     before = pruned(door).get(BATCH, 0)
     lines = [
         timeless(BATCH_SUM, {"site": site, "agent": agent}, _pack(_Stored(one, 0, before)))
         for agent, one in sums.items()
     ]
-    return [*lines, note_pruned(BATCH, before)] if any(one.came for one in sums.values()) else lines
+    return [*lines, note_pruned(BATCH, before)] if any(one.pruned for one in sums.values()) else lines
 
 
 def _newest(door: Door) -> int:

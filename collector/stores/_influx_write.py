@@ -12,11 +12,12 @@ from collector.stores import AppliedBatch
 from collector.stores._influx_http import Door
 from collector.stores._influx_records import LAST_MS
 from collector.stores._influx_series import Seen, SeriesMemory
-from collector.stores._influx_text import field_text, tags_text
+from collector.stores._influx_text import field_text, numbers_texts, tags_text
 
 MOST_BYTES = 5_000_000
 """Of one request, unpacked; InfluxDB 1.x takes 25 MB by default."""
 MOST_LINES = 20_000
+_NO_NUMBERS: Mapping[str, Value] = {}
 
 
 class Lines(NamedTuple):
@@ -31,6 +32,31 @@ class Lines(NamedTuple):
     timeless: int
 
 
+class _Series:
+    """A series as its lines need it, and the series that came after it the last time.
+
+    prefix: its part of the line. labels: the fields of its measurement that are texts. start, end: what of an hour is taken
+    note of, in the write of that number.
+    """
+
+    __slots__ = ("end", "follower", "labels", "name", "prefix", "seen", "start", "tags", "write")
+
+    def __init__(self, point: Point, prefix: str, labels: frozenset[str], seen: Seen) -> None:
+        self.name, self.tags = point.name, point.tags
+        self.prefix, self.labels, self.seen = prefix, labels, seen
+        self.follower: _Series | None = None
+        self.write = self.start = self.end = 0
+
+
+class _Parts(NamedTuple):
+    """Lines in the making: of each point what stands before its numbers, its numbers, its time."""
+
+    prefixes: list[str]
+    numbers: list[Mapping[str, Value]]
+    times: list[int]
+    cells: set[tuple[Seen, int]]
+
+
 class PointWriter:
     """Makes lines of points. Only for the thread that writes."""
 
@@ -40,56 +66,66 @@ class PointWriter:
             name: frozenset(field for field, declared in measurement.fields.items() if not declared.is_number)
             for name, measurement in catalogue.measurements.items()
         }
-        self._known: dict[tuple[str, str], dict[tuple[str, ...], tuple[str, Seen]]] = {}
-        self._templates: dict[tuple[str, ...], str] = {}
+        self._known: dict[tuple[str, str], dict[tuple[str, ...], _Series]] = {}
+        self._write = 0
 
     def lines(self, batches: Sequence[AppliedBatch]) -> Lines:
         """The points of all batches; the memory of their series is loaded."""
-        lines: list[str] = []
-        cells: set[tuple[Seen, int]] = set()
-        timeless = sum(self._add(batch, lines, cells) for batch in batches)
-        hours = {(seen.site, seen.measurement, hour * HOUR_MS) for seen, hour in cells}
+        self._write += 1
+        parts = _Parts([], [], [], set())
+        timeless = sum(self._add(batch, parts) for batch in batches)
+        hours = {(seen.site, seen.measurement, hour * HOUR_MS) for seen, hour in parts.cells}
         self._series.note_hours(hours)
-        return Lines(lines, cells, hours, timeless)
+        texts = zip(parts.prefixes, numbers_texts(parts.numbers), parts.times, strict=True)
+        return Lines(
+            [f"{prefix}{numbers} {time}000000" for prefix, numbers, time in texts], parts.cells, hours, timeless
+        )
 
-    def _add(self, batch: AppliedBatch, lines: list[str], cells: set[tuple[Seen, int]]) -> int:
+    def _add(self, batch: AppliedBatch, parts: _Parts) -> int:
         """The innermost loop of a collector that writes to InfluxDB. Gives how many points are left out."""
-        site, agent, timeless = batch.site, batch.agent, 0
-        known = self._known.setdefault((site, agent), {})
-        templates = self._templates
+        begin, add_numbers, add_time = parts.prefixes.append, parts.numbers.append, parts.times.append
+        write, timeless = self._write, 0
+        before: _Series | None = None
         for point in batch.points:
-            time, tags, fields = point.timestamp, point.tags, point.fields
+            tags, fields, time = point.tags, point.fields, point.timestamp
             if not 0 <= time <= LAST_MS:
                 timeless += 1
                 continue
-            # the tags in the order in which they came: another order costs one more entry and finds the same series
-            name = (point.name, *tags, *tags.values())
-            found = known.get(name)
-            if found is None:
-                seen = self._series.find(site, agent, point.name, tags, time)
-                found = known[name] = _prefix(batch, point), seen
-            prefix, seen = found
-            if not seen.first <= time < seen.hour_end:
-                self._series.watch(seen, time)
-            cells.add((seen, time // HOUR_MS))
-            template = templates.get(shape := (point.name, *fields))
-            if template is None:
-                template = templates[shape] = self._template(shape)
-            if template:
-                lines.append(prefix + template % (*fields.values(), time))
+            series = before.follower if before else None
+            if series is None or (series.tags is not tags and series.tags != tags) or series.name != point.name:
+                series = self._find(batch, point)
+                if before:
+                    before.follower = series
+            before = series
+            if series.write != write or not series.start <= time < series.end:
+                self._enter(series, time, parts.cells)
+            if series.labels and not series.labels.isdisjoint(fields):
+                begin(series.prefix + _fields(fields, series.labels))
+                fields = _NO_NUMBERS
             else:
-                lines.append(f"{prefix}{_fields(fields, self._labels[point.name])} {time}000000")
+                begin(series.prefix)
+            add_numbers(fields)
+            add_time(time)
         return timeless
 
-    def _template(self, shape: tuple[str, ...]) -> str:
-        """Fields and time of a point of this shape, whose values are then set in at one blow; empty when one of them is a text.
+    def _find(self, batch: AppliedBatch, point: Point) -> _Series:
+        """By its tags in the order in which they came: another order costs one more entry and finds the same series."""
+        known = self._known.setdefault((batch.site, batch.agent), {})
+        tags = point.tags
+        name = (point.name, *tags, *tags.values())
+        series = known.get(name)
+        if series is None:
+            seen = self._series.find(batch.site, batch.agent, point.name, tags, point.timestamp)
+            series = known[name] = _Series(point, _prefix(batch, point), self._labels[point.name], seen)
+        return series
 
-        Checked numbers are floats, and how Python shows a float is how line protocol wants it.
-        """
-        name, *fields = shape
-        if not self._labels[name].isdisjoint(fields):
-            return ""
-        return ",".join(f"{field}=%r" for field in fields) + " %d000000"
+    def _enter(self, series: _Series, time: int, cells: set[tuple[Seen, int]]) -> None:
+        """Takes note of the first point of a series in an hour of this write, and of every point before its first sight."""
+        seen, hour = series.seen, time // HOUR_MS
+        if not seen.first <= time < seen.hour_end:
+            self._series.watch(seen, time)
+        cells.add((seen, hour))
+        series.write, series.start, series.end = self._write, max(hour * HOUR_MS, seen.first), (hour + 1) * HOUR_MS
 
 
 def _prefix(batch: AppliedBatch, point: Point) -> str:

@@ -1,7 +1,7 @@
 """The embedded store: one DuckDB file, one process, one thread that writes.
 
 Threads: `write`, `applied`, `keep`, `save_scorecard`, `probe` and `prune` belong to one thread. The calls that only read (`instant`,
-`buckets`, `late_hours`, `subjects`, `latest`, `totals`, `accounts`, `owners`, `scorecards` and its like) open a cursor of their own and may come from any thread,
+`buckets`, `late_hours`, `subjects`, `latest`, `happened`, `totals`, `accounts`, `owners`, `scorecards` and its like) open a cursor of their own and may come from any thread,
 also while that one writes: each sees the moment at which it began. Opening and closing wait for nobody: close when
 the readers are done.
 """
@@ -38,7 +38,7 @@ from collector.stores._duckdb_copy import Copying
 from collector.stores._duckdb_instant import Instant
 from collector.stores._duckdb_kept import LateMarks, late_hours, note_pruned, prune_kept
 from collector.stores._duckdb_ledger import Ledger, prune_batches, totals
-from collector.stores._duckdb_questions import newest_rows
+from collector.stores._duckdb_questions import Statement, newest_rows, rows_since
 from collector.stores._duckdb_schema import prepare
 from collector.stores._duckdb_scorecards import card_at, cards_since, rows_between, save
 from collector.stores._duckdb_series import SeriesMemory
@@ -185,7 +185,15 @@ class Store:
     def latest(self, measurement: str, since: int) -> list[Latest]:
         """The newest row of every series that has one at or after `since`."""
         fields = tuple(self._catalogue.measurements[measurement].fields)
-        statement = newest_rows(measurement, fields, since)
+        return self._read_points(fields, newest_rows(measurement, fields, since))
+
+    def happened(self, site: str, measurement: str, since: int, most: int) -> list[Latest]:
+        """The newest rows of `site` at or after `since`, newest first."""
+        fields = tuple(self._catalogue.measurements[measurement].fields)
+        return self._read_points(fields, rows_since(measurement, fields, site, since, most))
+
+    def _read_points(self, fields: Sequence[str], statement: Statement) -> list[Latest]:
+        """Rows (site, agent, asset, tags, time, fields...) as they are handed out."""
         rows = self._read(lambda connection: connection.rows(*statement))
         return [
             Latest(

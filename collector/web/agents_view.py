@@ -132,6 +132,8 @@ def source_row(source: SourceHealth, now: int) -> SourceRow:
         state, word = "bad", say("静默", "silent")
     elif not source.is_success:
         state, word = "bad", say("失败", "failing")
+    elif source.is_off:
+        state, word = "none", say("不在时段内", "outside its hours")
     elif source.points_count == 0:
         state, word = "none", say("无可测对象", "nothing to measure")
     else:

@@ -20,6 +20,7 @@ from agent.language import Language, say, speaking
 from collector.snapshot import Snapshot
 from collector.web.agents_view import agents_view
 from collector.web.attestations_view import attestations_view
+from collector.web.continuity_view import continuity_view
 from collector.web.evidence_view import criterion_view
 from collector.web.guard import Guard
 from collector.web.history_view import history_view
@@ -74,6 +75,7 @@ def create_app(
         Route("/subject/{name:path}", pages.subject),
         Route("/attestations", pages.attestations),
         Route("/history", pages.history),
+        Route("/failover", pages.continuity),
         Route("/network", pages.network),
         Route("/agents", pages.agents),
         Route("/ledger", pages.ledger),
@@ -129,6 +131,9 @@ class _Pages:
 
     async def network(self, request: Request) -> Response:
         return self._show(request, network_view)
+
+    async def continuity(self, request: Request) -> Response:
+        return self._show(request, continuity_view)
 
     async def attestations(self, request: Request) -> Response:
         return self._show(request, attestations_view)

@@ -12,6 +12,7 @@ from collector.rulebook import Scale
 from collector.score import NodeResult
 from collector.snapshot import Snapshot
 from collector.web.caps import cap_rows
+from collector.web.continuity_view import MEASUREMENTS
 from collector.web.figures import Tree, criterion_row
 from collector.web.questions import question_blocks
 from collector.web.view import Facts, View
@@ -63,6 +64,8 @@ def _values(snapshot: Snapshot, tree: Tree, node: NodeResult, result: CriterionR
         "signals": _signals(snapshot, result),
         "vouched": vouching_block(snapshot, result),
         "is_measured": result.kind == "measured",
+        "is_of_continuity": plan is not None
+        and any(one.measurement in MEASUREMENTS for one in plan.questions.values()),
         "questions": question_blocks(snapshot, result.questions, criterion.questions(), plan, scale_unit=result.unit),
         "combination": combination_lines(criterion, plan) if plan else [],
         "combined": _combined(result, plan),

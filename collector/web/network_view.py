@@ -1,16 +1,17 @@
-"""The network as the wire shows it: policy against wire, exposed services, lines."""
+"""The network as the wire shows it: policy against wire, exposed services, lines, neighbours."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from agent.catalogue import load
 from agent.language import say
-from collector.network import LineNow, Scan, TriedCell
+from collector.network import LineMonth, LineNow, Neighbour, Scan, TriedCell
 from collector.snapshot import Snapshot
 from collector.web.times import ago
 from collector.web.view import Link, View
 
 CELLS_SHOWN = 400
+NEIGHBOURS_SHOWN = 200
 INDICATORS = ("hospital.network-security.network-isolation", "hospital.network-security.telemedicine-line")
 PROVEN = (1, 2, 3, 4)
 
@@ -54,6 +55,8 @@ def network_view(snapshot: Snapshot) -> View:
             "more_cells": max(0, len(facts.cells) - CELLS_SHOWN),
             "scans": [_scan(one, now) for one in facts.scans],
             "lines": [_line(one, now) for one in facts.lines],
+            "neighbours": _unmanaged(facts.neighbours, snapshot.folder.section("asset"), now),
+            "managed": sum(one.is_managed for one in facts.neighbours),
             "indicators": [
                 Link(f"/node/{node.id}", str(node.title)) for node in snapshot.scorecard.nodes if node.id in INDICATORS
             ],
@@ -103,7 +106,48 @@ def _scan(one: Scan, now: int) -> dict[str, object]:
     return {"scan": one, "word": word, "state": state, "when": ago(one.scanned_at, now)}
 
 
+def _unmanaged(neighbours: Sequence[Neighbour], assets: Collection[str], now: int) -> list[dict[str, object]]:
+    """Neighbours that no gateway polls, those that the register lacks first."""
+    rows = []
+    for one in neighbours:
+        if one.is_managed:
+            continue
+        is_registered = one.name.lower().partition(".")[0] in assets
+        word = (
+            say("已登记，未纳管", "registered, not polled") if is_registered else say("台账外", "not in the register")
+        )
+        rows.append(
+            {
+                "neighbour": one,
+                "word": word,
+                "state": "provisional" if is_registered else "bad",
+                "when": ago(one.seen_at, now),
+            }
+        )
+    return sorted(rows, key=lambda row: row["state"] != "bad")[:NEIGHBOURS_SHOWN]
+
+
 def _line(one: LineNow, now: int) -> dict[str, object]:
     word, state = (say("通", "up"), "good") if one.is_up else (say("断", "down"), "bad")
     committed = "—" if one.committed is None else f"{one.committed / 1e6:g} Mbit/s"
-    return {"line": one, "word": word, "state": state, "committed": committed, "when": ago(one.seen_at, now)}
+    return {
+        "line": one,
+        "word": word,
+        "state": state,
+        "committed": committed,
+        "month": _month(one.month),
+        "when": ago(one.seen_at, now),
+    }
+
+
+def _month(month: LineMonth | None) -> str:
+    """How much of it the line was up, the worst hour, and how much of the month is known at all."""
+    if month is None:
+        return "—"
+    up, worst, known = (_percent(share) for share in (month.up, month.worst_hour, month.known))
+    return say(f"{up}，最差一小时 {worst}，已知 {known}", f"{up}, worst hour {worst}, known {known}")
+
+
+def _percent(share: float) -> str:
+    """Never rounded up to 100 %."""
+    return f"{int(share * 100_000) / 1000:g} %"

@@ -14,6 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from agent.errors import InfravitalsError
+from agent.foreign_words import explain_system
 from agent.language import say
 from collector.web.app import Latest, create_app
 from collector.web.guard import Guard, Keys
@@ -194,7 +195,7 @@ def _explain(host: str, port: int, error: OSError | OverflowError) -> str:
             f"网页端口 {host}:{port} 已被其他程序占用，请换一个：up 用 --port，serve 用 collector.yaml 的 page.port",
             f"the page's port {host}:{port} is taken by another program; choose another: --port of up, page.port in the collector.yaml of serve",
         )
-    what = error.strerror if isinstance(error, OSError) else str(error)
+    what = explain_system(error) if isinstance(error, OSError) else str(error)
     return say(
         f"无法在 {host}:{port} 提供网页：{what}，请换一个：up 用 --port，serve 用 collector.yaml 的 page.port",
         f"cannot serve the page on {host}:{port}: {what}; choose another: --port of up, page.port in the collector.yaml of serve",

@@ -16,6 +16,11 @@ def local_time(milliseconds: int, zone: ZoneInfo) -> str:
     return _local(milliseconds, zone)[:-3]
 
 
+def local_moment(milliseconds: int, zone: ZoneInfo) -> str:
+    """A time in the site's zone to the second, for tables that name the zone once."""
+    return _local(milliseconds, zone)
+
+
 def day(milliseconds: int, zone: ZoneInfo) -> str:
     """A day in the site's zone; its time beside it unless it is midnight."""
     shown = local_time(milliseconds, zone)

@@ -58,6 +58,7 @@ def frame_of(snapshot: Snapshot | None, path: str, now: int) -> Frame:
     named = (
         ("/", say("就绪度", "Readiness")),
         ("/tree", say("指标树", "Index tree")),
+        ("/failover", say("连续性", "Continuity")),
         ("/network", say("网络", "Network")),
         ("/attestations", say("证明", "Attestations")),
         ("/history", say("历史", "History")),

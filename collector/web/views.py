@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from collector.report import INDICATORS
 from collector.snapshot import Snapshot
+from collector.web.continuity_view import describe_standing
 from collector.web.figures import Bar, Tree, criterion_row, show_weight
 from collector.web.questions import path_of_subject
 from collector.web.subject_view import known_subjects
@@ -36,6 +37,7 @@ def readiness_view(snapshot: Snapshot) -> View:
             "revision": snapshot.scorecard.revision,
             "agents": count_alive(snapshot),
             "troubles": list_troubles(snapshot),
+            "continuity": describe_standing(snapshot),
             "due": list_due(snapshot),
             "blind_spots": list_blind_spots(snapshot),
             "is_unproven": any(row.bar.open > MOSTLY_UNPROVEN for row, _ in groups),

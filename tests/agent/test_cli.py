@@ -17,7 +17,7 @@ from servers import Mosquitto, free_port, until
 
 from agent import language
 from agent.cli import main
-from agent.commandline import find_language
+from agent.commandline import Parser, find_language
 from agent.config import AgentFile, default_sources, read_config
 from agent.sample import describe_sources, explain_key, write_sample
 from agent.sources import load_source, names
@@ -93,8 +93,10 @@ def test_check_shows_all_mistakes_and_ends_with_2(tmp_path: Path) -> None:
     done = run("check", "-c", path)
     assert done.returncode == 2
     lines = done.stderr.replace(f"{path}:", "").splitlines()
-    assert lines[:2] == ["1: unknown key 'sight'; did you mean 'site'?", "1: key 'site' is missing"]
-    assert lines[2] == "6: unknown source 'host_gpu'; did you mean 'host_cpu'?"
+    assert lines == [
+        "1: unknown key 'sight'; did you mean 'site'?",
+        "6: unknown source 'host_gpu'; did you mean 'host_cpu'?",
+    ]
 
 
 def test_check_as_json_for_machines(tmp_path: Path, config: Path) -> None:
@@ -104,6 +106,48 @@ def test_check_as_json_for_machines(tmp_path: Path, config: Path) -> None:
     [mistake] = json.loads(done.stdout)["mistakes"]
     assert done.returncode == 2
     assert (mistake["file"], mistake["line"]) == (str(config), 6)
+
+
+SPOILED = [
+    (None, "", "cannot read the password file {0}: it does not exist; mend it or change broker.password", True),
+    ("", "", "broker.password: the secret in the file {0} is of no use: it is empty", True),
+    ("changeme", "", "broker.password: the secret in the file {0} is of no use: it is an example's word", True),
+    ("canary-3141", "o+r", "broker.password: every user of this machine may read {0}; run chmod o= {0}", False),
+]
+
+
+@pytest.mark.parametrize(("text", "mode", "said", "is_asked_for"), SPOILED)
+def test_check_reads_the_secrets_that_are_named(
+    text: str | None, mode: str, said: str, is_asked_for: bool, config: Path
+) -> None:
+    secret = config.parent / "broker.password"
+    if text is not None:
+        secret.touch(0o644 if mode else 0o600)
+        secret.write_text(text)
+    broker = f"{{host: 127.0.0.1, password: {{file: {secret}}}}}"
+    config.write_text(re.sub("broker: .*", f"broker: {broker}", config.read_text()))
+    done = run("check", "-c", config)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"{config}: {said.format(secret)}")
+    assert (f"run install -m 600 /dev/stdin {secret}, type the secret and press Ctrl-D" in done.stderr) is is_asked_for
+    assert "canary" not in done.stderr and "changeme" not in done.stderr
+    [mistake] = json.loads(run("check", "-c", config, "--format", "json").stdout)["mistakes"]
+    assert done.stderr == f"{mistake['file']}: {mistake['text']}\n"
+
+
+def test_check_of_a_good_secret_says_nothing_of_it(config: Path) -> None:
+    secret = config.parent / "broker.password"
+    secret.touch(0o600)
+    secret.write_text("canary-3141")
+    broker = f"{{host: 127.0.0.1, password: {{file: {secret}}}}}"
+    config.write_text(re.sub("broker: .*", f"broker: {broker}", config.read_text()))
+    done = run("check", "-c", config)
+    assert (done.returncode, done.stderr, "canary" in done.stdout) == (0, "", False)
+
+
+def test_version_is_a_flag_too() -> None:
+    assert run("--version").stdout == run("version").stdout
+    assert run("--version").returncode == 0
 
 
 def test_check_opens_nothing(config: Path) -> None:
@@ -121,8 +165,10 @@ def test_sample_is_a_right_configuration(
         return
     words = ["sample", "--lang", reader, *([source] if source else [])]
     assert main(words) == 0
-    path = tmp_path / "agent.yaml"
-    path.write_text(capsys.readouterr().out)
+    path, key = tmp_path / "agent.yaml", tmp_path / "probe.key"
+    key.touch(0o600)
+    key.write_text("a key of the test's own, long enough to be one")
+    path.write_text(capsys.readouterr().out.replace("/etc/infravitals-agent/probe.key", str(key)))
     assert main(["check", "--lang", reader, "-c", str(path)]) == 0, capsys.readouterr().err
     wanted = [source] if source else [section.name for section in default_sources()]
     assert [section.name for section in read_config(path).sources] == wanted
@@ -194,6 +240,32 @@ def test_try_ends_with_1_when_every_target_fails(tmp_path: Path) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 2), done.stderr
 
 
+PROBES = """
+site: my-hospital
+agent: probe
+broker: {{host: 127.0.0.1}}
+sources:
+  continuity_probe:
+    probes: {{his-web: {{service: his, kind: tcp, addresses: ["127.0.0.1:{port}"]}}}}
+  path_probe:
+    targets: [{{name: core, kind: tcp, address: 127.0.0.1, port: {port}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("continuity_probe", r"his-web fails: .*Connect.*"),
+        ("path_probe", r"core \(127\.0\.0\.1:\d+\) is not reachable: .*Connect.*"),
+    ],
+)
+def test_try_says_why_a_port_is_not_reached(source: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(PROBES.format(port=free_port()))
+    done = run("try", source, "-c", path)
+    assert done.returncode == 0 and re.search(sentence, done.stderr), done.stderr
+
+
 def test_try_of_an_unknown_source_ends_with_2() -> None:
     done = run("try", "host_cpuu")
     assert (done.returncode, done.stdout) == (2, "")
@@ -229,7 +301,21 @@ def test_wrong_command_line_is_one_sentence() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "infravitals-agent check: the following arguments are required: -c/--config; see --help\n"
     chinese = run("check", "--lang=zh")
-    assert chinese.stderr == "infravitals-agent check:缺少参数：-c/--config(见 --help)\n"
+    assert chinese.stderr == "infravitals-agent check：缺少参数：-c/--config(见 --help)\n"
+
+
+def test_choice_that_was_not_made_is_said_in_chinese_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INFRAVITALS_LANG", "zh")
+    parser = Parser(prog="drill")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("-c", "--config")
+    where.add_argument("--folder")
+    for arguments, expected in (([], "须写其中之一：-c/--config --folder"), (["-c", "a", "--folder", "b"], "不能与")):
+        with pytest.raises(SystemExit):
+            parser.parse_args(arguments)
+        assert expected in capsys.readouterr().err
 
 
 def test_language_is_found_anywhere_on_the_command_line() -> None:

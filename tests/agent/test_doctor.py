@@ -93,12 +93,15 @@ def test_wrong_password_foreign_authority_and_a_broker_that_is_away_are_each_one
     away = findings_of(guarded, *ONLINE)
     assert states(away) == [("broker", "bad"), ("certificates", "good"), ("certificates", "bad")]
     assert "connection refused" in away[0].text
-    assert away[0].mend == f"nc -vz 127.0.0.1 {guarded.broker.port}\njournalctl -u mosquitto -n 50"
+    assert away[0].mend == f"nc -vz 127.0.0.1 {guarded.broker.port}\nssh 127.0.0.1 systemctl status mosquitto"
     assert not [finding for finding in away if finding.check in ("anonymous", "permissions")], "nobody can tell"
     with guarded.broker:
         (tmp_path / "agent.password").write_text("wrong")
         (found,) = findings_of(guarded, "broker")
         assert found.state == "bad" and "the login was refused (user hospital/his-db-1)" in found.text
+        assert found.mend == (
+            "mosquitto_passwd /etc/mosquitto/infravitals.passwords hospital/his-db-1\nsystemctl reload mosquitto"
+        )
         other = Authority(tmp_path / "other").certificate
         guarded.agent.write_text(guarded.agent.read_text().replace(str(guarded.authority.certificate), str(other)))
         (found,) = findings_of(guarded, "broker")
@@ -202,7 +205,7 @@ def test_spool_whose_data_do_not_get_through_is_found(tmp_path: Path) -> None:
     spool.close()
     before = path.stat()
     (found,) = check_spool(path, tmp_path / "agent.yaml")
-    assert (found.state, found.mend) == ("bad", "journalctl -u infravitals-agent -n 50")
+    assert (found.state, found.mend) == ("bad", f"infravitals-agent check -c {tmp_path}/agent.yaml")
     assert found.text.startswith(f"3 batches wait in {path}, the oldest for 72")
     assert (path.stat().st_mtime_ns, path.stat().st_size) == (before.st_mtime_ns, before.st_size)
     assert [file.name for file in tmp_path.iterdir()] == ["spool.sqlite"]

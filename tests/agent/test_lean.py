@@ -32,3 +32,11 @@ def test_path_and_isolation_sources_load_no_optional_library() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_database_sources_load_no_client_before_they_dial() -> None:
+    sources = "continuity_probe, mysql_replication, oracle_dataguard, postgresql_replication, sqlserver_alwayson"
+    clients = "{'psycopg', 'pymysql', 'oracledb', 'pytds', 'OpenSSL', 'cryptography'}"
+    code = f"import sys; from agent.sources import {sources}; print({clients} & sys.modules.keys())"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "set()"

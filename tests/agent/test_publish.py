@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from servers import Mosquitto, following, until_async
 
-from agent.broker import Secret
+from agent.broker import SAY_AGAIN_SECONDS, Secret
 from agent.errors import LinkError, NameTaken
 from agent.inprocess import InProcessLink
 from agent.language import choose
@@ -328,7 +328,7 @@ async def test_what_the_collector_set_aside_is_told(spool: Spool, caplog: pytest
     assert "this agent may not report that asset (not_yours)" in record.getMessage()
 
 
-async def test_files_that_are_not_there_are_told_once_each_and_awaited(
+async def test_files_that_are_not_there_are_told_at_once_and_every_hour_and_awaited(
     spool: Spool, mosquitto: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A secret that is mounted late is no reason to end; a word at every try would fill the log."""
@@ -341,14 +341,21 @@ async def test_files_that_are_not_there_are_told_once_each_and_awaited(
         tries += 1
         return 0.0
 
+    now = [0.0]
     broker = Broker("127.0.0.1", port=mosquitto.port, password=Secret(file=str(secret)))
-    sender = Publisher(spool, MqttLink(broker, ADDRESS), ADDRESS, random=count_tries, resend_seconds=0.1)
+    sender = Publisher(
+        spool, MqttLink(broker, ADDRESS), ADDRESS, random=count_tries, monotonic=lambda: now[0], resend_seconds=0.1
+    )
+    said = (
+        f"hospital-a/his-db-1: cannot read the password file {secret}: it does not exist; "
+        "mend it or change broker.password"
+    )
     async with in_background(sender.run()), in_background(collect(mosquitto.port, set())):
-        await until_async(lambda: tries > 20)
-        [record] = [record for record in caplog.records if record.name == "agent.publish"]
-        assert record.getMessage() == (
-            f"hospital-a/his-db-1: cannot read the password file {secret}: it does not exist; "
-            "mend it or change broker.password"
-        )
+        for hours in (1, 2, 3):  # once at the beginning, and then every hour
+            until_tries = tries + 20
+            await until_async(lambda: tries > until_tries)  # noqa: B023
+            assert [one.getMessage() for one in caplog.records if one.name == "agent.publish"] == [said] * hours
+            now[0] += SAY_AGAIN_SECONDS
         secret.write_text("any")
+        await until_async(lambda: sender.is_connected)
         assert await sender.drain(20)

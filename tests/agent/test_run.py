@@ -6,6 +6,7 @@ import heapq
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import ClassVar
@@ -18,7 +19,8 @@ from agent.errors import NoData, SourceError, SpoolError
 from agent.points import Point
 from agent.rounds import Clocks, Gatherer, Outcome, Schedule, Watch, beats_to_wait
 from agent.run import Runner, Waiting, gather_once
-from agent.sources import Incomplete, Reading, SourceConfig
+from agent.sources import Incomplete, Reading, SourceConfig, load_source
+from agent.sources._hours import ProbeConfig, is_within
 from agent.spool import SpoolState
 from agent.workers import Workers
 
@@ -507,3 +509,52 @@ def test_schedule_stays_on_its_beats(now: float, beats: int, due: float) -> None
 )
 def test_back_off_counts_in_beats(error: Exception | None, failures: int, interval: float, beats: int) -> None:
     assert beats_to_wait(Outcome((), error, 0.0, 0.0), failures, interval) == beats
+
+
+def clock_time(seconds: float) -> str:
+    return time.strftime("%H:%M", time.localtime(START + seconds))
+
+
+async def test_probe_keeps_still_outside_of_its_hours_and_says_so() -> None:
+    """From the 40th to the 100th minute of the run it may probe, by the clock that the runner was given."""
+    config = ProbeConfig(
+        interval_seconds=600, hours=(f"{clock_time(2400)}-{clock_time(6000)}",)
+    )  # START is 20 s past a minute
+    source = Scripted(lambda _: cpu())
+    kept = await run_for(9000, [Watch("host_cpu", config, lambda: source)], FakeTime())
+    rounds = kept.rounds_of("host_cpu")
+    assert [point.fields["is_off"] for point in rounds] == [1.0] * 4 + [0.0] * 6 + [1.0] * 6
+    assert all("is_success" not in point.fields for point in rounds if point.fields["is_off"])
+    assert {point.fields["interval_seconds"] for point in rounds} == {600.0}
+    assert source.rounds == len(kept.named("host_cpu")) == 6
+
+
+async def test_probe_without_hours_is_always_on_and_says_nothing_of_them() -> None:
+    source = Scripted(lambda _: cpu())
+    kept = await run_for(100, [Watch("host_cpu", ProbeConfig(interval_seconds=60), lambda: source)], FakeTime())
+    assert source.rounds == 2 and all("is_off" not in point.fields for point in kept.rounds_of("host_cpu"))
+
+
+@pytest.mark.parametrize(
+    ("hours", "inside", "outside"),
+    [
+        (("01:00-05:00",), (60, 299), (59, 300)),
+        (("22:30-00:15",), (1350, 1439, 0, 14), (15, 1349)),
+        (("12:00-13:00", "23:00-24:00"), (720, 1439), (719, 780, 0)),
+        ((), (0, 1439), ()),
+    ],
+)
+def test_hours_of_a_probe(hours: tuple[str, ...], inside: Iterable[int], outside: Iterable[int]) -> None:
+    assert all(is_within(hours, minute) for minute in inside)
+    assert not any(is_within(hours, minute) for minute in outside)
+
+
+@pytest.mark.parametrize("text", ["1-5", "01:00-01:00", "24:00-01:00", "01:60-02:00", "25:00-26:00", "01:00-24:30"])
+def test_hours_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="01:00-05:00"):
+        ProbeConfig(hours=(text,))
+
+
+def test_every_probe_takes_hours() -> None:
+    for name in ("isolation_probe", "exposure_scan", "path_probe"):
+        assert issubclass(load_source(name).Config, ProbeConfig)

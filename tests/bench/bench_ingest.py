@@ -15,7 +15,7 @@ from typing import TypeVar
 from agent import catalogue
 from agent.link import Delivery
 from agent.points import Point
-from agent.wire import Address, Batch, decode_batch, encode_batch
+from agent.wire import Address, Batch, BatchReader, decode_batch, encode_batch
 from collector.arrival import Arrival, receive
 from collector.check import Checker
 from collector.ingest import Ingest
@@ -74,7 +74,7 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 def bench_stages(store: DuckDB, rounds: list[list[Delivery]]) -> dict[str, float]:
     """Median points a second of each stage."""
-    checker = Checker(catalogue.load(), Owners())
+    checker, reader = Checker(catalogue.load(), Owners()), BatchReader()
     rates: dict[str, list[float]] = {}
 
     def check(arrivals: list[Arrival]) -> None:
@@ -84,7 +84,7 @@ def bench_stages(store: DuckDB, rounds: list[list[Delivery]]) -> dict[str, float
 
     for deliveries in rounds:
         now = decode_batch(deliveries[0].payload).batch.sent_at
-        arrivals, receiving = timed(lambda: [receive(delivery, now) for delivery in deliveries])  # noqa: B023
+        arrivals, receiving = timed(lambda: [receive(delivery, now, reader) for delivery in deliveries])  # noqa: B023
         _, checking = timed(lambda: check(arrivals))  # noqa: B023
         batches = [arrival.batch for arrival in arrivals if arrival.batch]
         assert all(len(batch.points) == BATCH_POINTS for batch in batches)

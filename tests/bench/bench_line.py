@@ -2,18 +2,21 @@
 
 Real mosquitto, real `infravitals serve`, real influxd, agents that send ready batches and wait for their receipts. Beside it a
 bare writer posts the same points as ready line protocol. The limit is the lesser of 0.8 x that and 60,000 points/s; the
-collector should use less CPU than influxd. Then 20,000 points/s for a while (120 s, 1800 for the whole proof): memory under 300 MB, and flat.
+collector should use less CPU than influxd. Then 20,000 points/s for a while (120 s, 1800 for the whole proof): memory under
+300 MB, and flat, minute by minute. CPU seconds tell on a machine that others use too; rates then do not.
 """
 
 import asyncio
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -31,10 +34,12 @@ AGENTS = 20
 BATCH_POINTS = 480
 BATCHES = 60
 """Of each agent in one round."""
-ROUNDS = 3
+ROUNDS = 5
+ROUND_POINTS = AGENTS * BATCHES * BATCH_POINTS
 WINDOW = 20
 LIMIT = 60_000
 STEADY_RATE = 20_000
+MINUTE_SECONDS = 60.0
 WRITE_POINTS = 5_000
 STEP_MS = 48
 """Of a series: at the steady rate its points then bear the times at which they are sent."""
@@ -175,37 +180,79 @@ def bench_speed(port: int, processes: dict[str, int], bare: float) -> None:
     for _ in range(ROUNDS + 1):
         results.get()
         use = _Use({**processes, "agents": sender.pid})
-        rates.append(AGENTS * BATCHES * BATCH_POINTS / results.get())
+        rates.append(ROUND_POINTS / results.get())
         spent.append(use.since())
     sender.join()
     rate, limit = statistics.median(rates[1:]), min(0.8 * bare, LIMIT)
-    cpu = {name: statistics.median(one[name] for one in spent[1:]) for name in spent[0]}
+    print(f"medians of {ROUNDS} rounds of {ROUND_POINTS:,} points, {_load()}")
     print(f"bare line-protocol writer          {bare:10,.0f} points/s")
     print(f"MQTT -> InfluxDB                   {rate:10,.0f} points/s   {rate / limit:5.2f} x {limit:,.0f}")
-    seconds = AGENTS * BATCHES * BATCH_POINTS / rate
+    _show_use(spent[1:], ROUND_POINTS / rate)
+
+
+def _show_use(spent: Sequence[Mapping[str, float]], seconds: float) -> None:
+    """What each process used in rounds of so many seconds; most first."""
+    cpu = {name: statistics.median(one[name] for one in spent) for name in spent[0]}
     for name, used in sorted(cpu.items(), key=lambda item: -item[1]):
-        print(f"  {name:12} {used:6.2f} s CPU of {seconds:5.2f} s, {used / seconds:4.0%} of a core")
+        print(f"  {name:12} {used:6.2f} s CPU of {seconds:5.2f} s, {used / seconds:4.0%} of a core", end="")
+        print(f", {used / ROUND_POINTS * 1e6:5.2f} us a point")
     print(f"  bottleneck: {max(cpu, key=cpu.__getitem__)}")
-    print(f"  collector / influxd CPU          {cpu['collector'] / cpu['influxd']:10.2f}   (limit 1)")
+    ratios = sorted(one["collector"] / one["influxd"] for one in spent)
+    print(f"  collector / influxd CPU          {statistics.median(ratios):10.2f}   (limit 1)", end="")
+    print(f"   {ratios[0]:.2f} to {ratios[-1]:.2f}")
+
+
+def _load() -> str:
+    return f"load {os.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores"
+
+
+class _Minute(NamedTuple):
+    """least, most, last: the collector's memory in MB. shares: of a core, by process."""
+
+    least: float
+    most: float
+    last: float
+    shares: Mapping[str, float]
 
 
 def bench_steady(port: int, processes: dict[str, int], seconds: float) -> None:
-    """A steady load: what the collector's memory does."""
+    """A steady load: what the collector's memory does, minute by minute, and what everybody uses."""
     sender = multiprocessing.get_context("fork").Process(target=send_steadily, args=(port, seconds))
     collector = psutil.Process(processes["collector"])
-    use = _Use(processes)
+    begin = collector.memory_info().rss / 1e6
     sender.start()
-    sizes = []
-    began = time.monotonic()
+    print(f"{STEADY_RATE:,} points/s, {_load()}; collector at the start {begin:.0f} MB")
+    minutes: list[_Minute] = []
     while sender.is_alive():
-        sender.join(max(1.0, seconds / 60))
-        sizes.append(collector.memory_info().rss / 1e6)
-    spent, lasted = use.since(), time.monotonic() - began
-    quarter = max(1, len(sizes) // 4)
-    early, late = statistics.median(sizes[quarter : 2 * quarter]), statistics.median(sizes[-quarter:])
-    print(f"{STEADY_RATE:,} points/s for {lasted:.0f} s: collector {max(sizes):.0f} MB at most (limit 300),", end=" ")
-    print(f"second quarter {early:.0f} MB, last quarter {late:.0f} MB;", end=" ")
-    print(", ".join(f"{name} {used / lasted:.0%} of a core" for name, used in spent.items()))
+        use, began, sizes = _Use(processes), time.monotonic(), []
+        while sender.is_alive() and time.monotonic() - began < MINUTE_SECONDS:
+            sender.join(1.0)
+            sizes.append(collector.memory_info().rss / 1e6)
+        lasted = time.monotonic() - began
+        shares = {name: used / lasted for name, used in use.since().items()}
+        minutes.append(_Minute(min(sizes), max(sizes), sizes[-1], shares))
+        print(
+            f"  minute {len(minutes):3}: {min(sizes):4.0f} to {max(sizes):4.0f} MB, {sizes[-1]:4.0f} at its end;",
+            end=" ",
+        )
+        print(", ".join(f"{name} {share:.0%}" for name, share in shares.items()), _load(), sep="; ", flush=True)
+    _show_steady(begin, minutes)
+
+
+def _show_steady(begin: float, minutes: Sequence[_Minute]) -> None:
+    """The whole of the steady load; flat is what ends where its second quarter was."""
+    quarter = max(1, len(minutes) // 4)
+    early = statistics.median(minute.most for minute in minutes[quarter : 2 * quarter] or minutes)
+    late = statistics.median(minute.most for minute in minutes[-quarter:])
+    least, most = min(minute.least for minute in minutes), max(minute.most for minute in minutes)
+    print(
+        f"  memory: start {begin:.0f}, least {least:.0f}, most {most:.0f} (limit 300), end {minutes[-1].last:.0f} MB;",
+        end=" ",
+    )
+    print(f"second quarter {early:.0f}, last quarter {late:.0f} MB, {late - early:+.1f}")
+    shares = {name: statistics.median(minute.shares[name] for minute in minutes) for name in minutes[0].shares}
+    print("  median of a core:", ", ".join(f"{name} {share:.1%}" for name, share in shares.items()), end=";")
+    print(f" collector / influxd {shares['collector'] / shares['influxd']:.2f}")
 
 
 def main(steady_seconds: float) -> None:
@@ -219,8 +266,8 @@ def main(steady_seconds: float) -> None:
         processes = {"mosquitto": broker.pid, "collector": collector.pid, "influxd": kept.server.pid}
         bench_speed(broker.port, processes, write_barely(kept.server))
         bench_steady(broker.port, processes, steady_seconds)
-        batches = sum(1 for _ in rows_of(kept.server, "kept", 'SELECT seq FROM "batch"'))
-        points = sum(1 for _ in rows_of(kept.server, "kept", 'SELECT used_ratio FROM "host_memory"'))
+        counts = ('SELECT count(seq) AS n FROM "batch"', 'SELECT count(used_ratio) AS n FROM "host_memory"')
+        batches, points = (next(rows_of(kept.server, "kept", count))["n"] for count in counts)
         print(f"{batches:,} batches in the store, {points:,} points of host_memory")
 
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from namespaces import Namespace, Network
 
 from agent.broker import Secret
-from agent.sources import Surroundings, isolation_probe, isolation_responder, path_probe, path_reflector
+from agent.sources import Surroundings, _path_targets, isolation_probe, isolation_responder, path_probe, path_reflector
 
 ROUNDS = 3
 MATRIX_SECONDS = 60.0
@@ -75,7 +75,7 @@ def echoes(network: Network) -> None:
     """Every target is an address of the far end."""
     addresses = [f"10.3.{number // 250 + 1}.{number % 250 + 1}" for number in range(TARGETS)]
     network["far"].ip("\n".join(f"addr add {address}/32 dev eth0" for address in addresses))
-    targets = tuple(path_probe.Target(name=f"t{number}", address=one) for number, one in enumerate(addresses))
+    targets = tuple(_path_targets.Target(name=f"t{number}", address=one) for number, one in enumerate(addresses))
     packets = int(ECHO_ROUNDS_SECONDS)
     config = path_probe.Config(targets=targets, packets=packets, spacing_seconds=1.0, per_second=500)
     probe = path_probe.Source(config, Surroundings("near"))
@@ -92,7 +92,7 @@ def echoes(network: Network) -> None:
 def stream(network: Network, secret: Secret, stack: ExitStack) -> None:
     config = path_reflector.Config(key=secret, addresses=("10.3.0.2",))
     opened(network["far"], path_reflector.Source(config, Surroundings("far")), stack)
-    target = path_probe.Target(name="far", kind="stream", address="10.3.0.2")
+    target = _path_targets.Target(name="far", kind="stream", address="10.3.0.2")
     probing = path_probe.Config(targets=(target,), key=secret, stream_packets=STREAM_PACKETS)
     probe = path_probe.Source(probing, Surroundings("near"))
     opened(network["near"], probe, stack)

@@ -2,7 +2,8 @@
 
 One switch: 48 ports, the same columns, our source with points and spool against Debian's prometheus-snmp-exporter, both asking one
 snmpd. Many: 2,000 simulated devices of 48 ports every 60 s, one in twenty dead, in one agent process. Traps: what a thousand
-cost, what a shed one costs, and polling beside a storm.
+cost, what a shed one costs. Storm: 200 of the simulated devices every 5 s in one process that also hears 10,000 traps a second of one sender,
+beside the same without.
 """
 
 import asyncio
@@ -359,13 +360,100 @@ def bench_traps() -> None:
     print(f"  shed  {1e6 * shed:6.1f} us of CPU each: 10,000/s take {10_000 * shed:.3f} of a core   {storm}")
 
 
+STORM_DEVICES, STORM_INTERVAL, STORM_SECONDS, STORM_PER_SECOND = 200, 5.0, 40.0, 10_000
+TRAP_PORT = 16162
+
+
+def send_storm() -> None:
+    """Ten thousand traps a second, a hundred every ten milliseconds. Runs as a process of its own; says how many it sent."""
+    variables = [
+        Binding("1.3.6.1.2.1.1.3.0", ber.TIME_TICKS, 1),
+        Binding("1.3.6.1.6.3.1.1.4.1.0", ber.OID, "1.3.6.1.6.3.1.1.5.3"),
+        *(Binding(f"1.3.6.1.2.1.2.2.1.{column}.7", ber.INTEGER, 7) for column in (1, 7, 8)),
+    ]
+    trap = ber.message(1, b"c", ber.pdu(ber.TRAP_V2, 1, 0, 0, ber.bindings(variables)))
+    began, sent = time.monotonic(), 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        while (passed := time.monotonic() - began) < STORM_SECONDS:
+            while sent < passed * STORM_PER_SECOND:
+                sender.sendto(trap, ("127.0.0.1", TRAP_PORT))
+                sent += 1
+            time.sleep(0.01)
+    print(f"  {sent / STORM_SECONDS:,.0f} traps a second were sent")
+
+
+def poll_beside() -> None:
+    """The agent's half of the storm: targets and the listener in one process, as a gateway has them."""
+    logging.disable(logging.WARNING)
+    lateness: list[float] = []
+    rounds: list[bool] = []
+    heard: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        (folder / "community").write_text(COMMUNITY)
+        numbers = [number for number in range(2 * STORM_DEVICES) if not _is_dead(number)][:STORM_DEVICES]
+        targets = "".join(
+            f"  - {{asset: sw-{number}, host: 127.60.{number // 250}.{number % 250 + 1}, port: {PORT}}}\n"
+            for number in numbers
+        )
+        written = f"interval_seconds: {STORM_INTERVAL}\ndeadline_seconds: {STORM_INTERVAL}\ncredentials: {{c: {{community: {{file: {folder}/community}}}}}}\ntargets:\n{targets}"
+        config = build(parse_document(written, "b"), snmp_device.Config)
+        listener = f"listen: 127.0.0.1\nport: {TRAP_PORT}\ntargets: [{{asset: it, host: 127.0.0.1}}]"
+        traps = build(parse_document(listener, "b"), snmp_trap.Config)
+        spool = make_spool(folder / "spool.sqlite")
+        around = Surroundings("gateway", state_directory=folder)
+        watches = [
+            Watch("snmp_device", part, lambda part=part: snmp_device.Source(part, around), target, STORM_INTERVAL)  # type: ignore[misc]
+            for target, part in config.split().items()
+        ]
+        watches.append(Watch("snmp_trap", traps, lambda: snmp_trap.Source(traps, around), "local", STORM_INTERVAL))
+
+        async def keep(points: list[Point]) -> None:
+            for one in points:
+                if one.name == "source_round" and one.tags["source"] == "snmp_device":
+                    lateness.append(float(one.fields["lateness_seconds"]))
+                    rounds.append(bool(one.fields["is_success"]))
+                elif one.name == "notification_intake":
+                    for name, value in one.fields.items():
+                        heard[name] = heard.get(name, 0) + float(value)
+            await in_thread(partial(spool.put, points), "spool")
+
+        asyncio.run(_run_for(Runner(watches, asset="gateway", sink=keep), STORM_SECONDS))
+        spool.close()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    late = sorted(lateness)
+    told = ", ".join(f"{name.removesuffix('_count')} {value:,.0f}" for name, value in heard.items() if value)
+    print(
+        f"  {len(rounds)} rounds, {rounds.count(False)} failed; lateness p50 {late[len(late) // 2]:.3f} s, p99 {late[int(len(late) * 0.99)]:.3f} s;"
+        f" {(used.ru_utime + used.ru_stime) / STORM_SECONDS:.2f} of a core   {told}"
+    )
+
+
+def bench_storm() -> None:
+    """Polling without and with ten thousand traps a second."""
+    print(
+        f"{STORM_DEVICES} devices of {PORTS} ports every {STORM_INTERVAL:g} s and a trap listener, one process, {STORM_SECONDS:g} s"
+    )
+    with subprocess.Popen([sys.executable, __file__, "simulate"]) as simulator:
+        try:
+            until(_answers)
+            for is_stormy in (False, True):
+                sender = subprocess.Popen([sys.executable, __file__, "storm"]) if is_stormy else None
+                subprocess.run([sys.executable, __file__, "beside"], check=True)
+                if sender:
+                    sender.wait()
+        finally:
+            simulator.kill()
+
+
+PARTS = {"simulate": simulate, "poll": poll_many, "beside": poll_beside, "storm": send_storm}
+"""What runs as a process of its own."""
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["simulate"]:
-        simulate()
-    elif sys.argv[1:] == ["poll"]:
-        poll_many()
+    if sys.argv[1:2] and sys.argv[1] in PARTS:
+        PARTS[sys.argv[1]]()
     else:
-        for bench in (bench_traps, bench_many, bench_switch):
+        for bench in (bench_traps, bench_storm, bench_many, bench_switch):
             try:
                 bench()
             except (SourceError, AssertionError) as error:

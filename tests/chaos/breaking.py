@@ -3,10 +3,11 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.books import Books, compare
 from chaos.counts import Counts, count, read_spool
 from chaos.hospital import Hospital, Part
 
@@ -19,6 +20,7 @@ MOST_DOWN_PAUSES = 1.5
 SETTLE_SECONDS = 10.0
 SETTLE_ROUNDS = 6
 FEW_BATCHES = 5
+LEAST_QUIET_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Outcome:
     agents: int
     kills: Mapping[str, int]
     counts: Counts
+    books: Books
     least_kills: int
 
     def as_json(self) -> dict[str, object]:
@@ -50,11 +53,12 @@ class Outcome:
             "agents": self.agents,
             "kills": dict(self.kills),
             **self.counts.as_json(),
+            "ledger": self.books.as_json(),
         }
 
     def complaints(self) -> list[str]:
-        """One sentence for each thing that is not as it should be; none when the ledger balances."""
-        found = list(self.counts.imbalances)
+        """One sentence for each thing that is not as it should be; none when both sums and the product's own word of them agree."""
+        found = [*self.counts.imbalances, *self.books.differences]
         if self.counts.duplicates:
             found.append(f"{self.counts.duplicates} duplicates")
         if not self.counts.applied.points:
@@ -68,12 +72,15 @@ class Outcome:
 
     def summary(self) -> str:
         """One line."""
-        c, kills = self.counts, sum(self.kills.values())
+        c, told, kills = self.counts, self.books.product, sum(self.kills.values())
         return (
             f"seed {self.seed}: {kills} kills; made {c.made.batches} batches / {c.made.points} points = applied"
             f" {c.applied.batches} / {c.applied.points} + set aside {c.set_aside.batches} / {c.set_aside.points} + dropped"
             f" {c.dropped.batches} / {c.dropped.points} + waiting {c.waiting.batches} / {c.waiting.points}; the store holds"
-            f" {c.in_store} points; duplicates {c.duplicates}"
+            f" {c.in_store} points; duplicates {c.duplicates}; infravitals ledger: made {told.made.batches} / {told.made.points}"
+            f" = applied {told.applied.batches} / {told.applied.points} + set aside {told.set_aside.batches} /"
+            f" {told.set_aside.points} + dropped {told.dropped.batches} / {told.dropped.points} + waiting"
+            f" {told.waiting.batches} / {told.waiting.points} + difference {told.difference.batches} / {told.difference.points}"
         )
 
 
@@ -107,9 +114,12 @@ def hurt(
             part.daemon.kill()
             kills[part.kind] += 1
         tell("all parts run; settling")
-        _settle(hospital)
-        counts = count(hospital)
-    return Outcome(seed, seconds, agents, dict(kills), counts, least_kills)
+        _settle(hospital, hospital.of("agent"), FEW_BATCHES)
+        tell("every agent gives its word once more")
+        _hear(hospital)
+        _await_quiet(hospital)
+        counts, books = count(hospital), compare(hospital, hospital.ledger())
+    return Outcome(seed, seconds, agents, dict(kills), counts, books, least_kills)
 
 
 def _acts(hospital: Hospital, kills: list[Kill]) -> Iterator[tuple[Part, Kill]]:
@@ -143,14 +153,32 @@ def _start(away: dict[str, tuple[float, Part]], part: Part) -> None:
     del away[part.name]
 
 
-def _settle(hospital: Hospital) -> None:
-    """End the agents; those that still hold more than the last few seconds' batches get another chance to send them."""
-    agents = hospital.of("agent")
+def _settle(hospital: Hospital, agents: Sequence[Part], most: int) -> None:
+    """End these agents; those that still hold more than `most` batches get another chance to send them."""
     for _ in range(SETTLE_ROUNDS):
         hospital.end_agents(agents)
-        agents = [part for part in agents if len(read_spool(hospital.spool(part.name)).waiting) > FEW_BATCHES]
+        agents = [part for part in agents if len(read_spool(hospital.spool(part.name)).waiting) > most]
         if not agents:
             return
         for part in agents:
             part.daemon.start()
         time.sleep(SETTLE_SECONDS)  # nobody can look into the spool of a running agent
+    hospital.end_agents(agents)
+
+
+def _hear(hospital: Hospital) -> None:
+    """Every agent's word, of its account as it is now; all have ended before and after."""
+    everybody = hospital.of("agent")
+    hospital.hear(everybody)
+    forgetful = everybody[:1]
+    _settle(hospital, forgetful, 0)  # it drops what another run of it finds: its word must come after that
+    hospital.hear(forgetful)
+    hospital.end_agents(everybody)
+
+
+def _await_quiet(hospital: Hospital) -> None:
+    """Until what the collectors hold of the agents' last words has been written."""
+    before = -1
+    while (now := sum(1 for _ in hospital.stored('SELECT seq FROM "batch"'))) != before:
+        before = now
+        time.sleep(LEAST_QUIET_SECONDS)

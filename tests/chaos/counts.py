@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from chaos.hospital import Hospital
 
@@ -27,6 +28,9 @@ class Sum:
 
     def __sub__(self, other: "Sum") -> "Sum":
         return Sum(self.batches - other.batches, self.points - other.points)
+
+
+ZERO = Sum()
 
 
 @dataclass(frozen=True)
@@ -53,47 +57,60 @@ class Counts:
         return asdict(self)
 
 
+class Waiting(NamedTuple):
+    """A batch in a spool."""
+
+    points: int
+    made_at: int
+
+
+class Row(NamedTuple):
+    """A batch in the store; points: those that were written."""
+
+    points: int
+    set_aside: int
+    made_at: int
+
+
 @dataclass(frozen=True)
 class Spool:
-    """What an agent's own file says."""
+    """What an agent's own file says. waiting: by `boot/seq`. losses: those that no collector has confirmed yet."""
 
     made: Sum
     dropped: Sum
-    waiting: Mapping[str, int]
-    """`boot/seq` -> points."""
-    losses: frozenset["Loss"]
-    """Those that no collector has confirmed yet."""
+    waiting: Mapping[str, Waiting]
+    losses: frozenset[Loss]
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """One agent's batch rows: `boot/seq` -> (points applied, points set aside), what they say is lost, how many stood twice."""
+class Rows:
+    """One agent's batch rows by `boot/seq`, what they say is lost, how many stood twice."""
 
-    found: Mapping[str, tuple[int, int]]
-    losses: frozenset["Loss"]
+    found: Mapping[str, Row]
+    losses: frozenset[Loss]
     twice: int
 
-    def within(self, loss: "Loss") -> Sum:
+    def within(self, loss: Loss) -> Sum:
         """What was given up although it had arrived: the receipt was late."""
         boot, first, last, _ = loss
-        names = [f"{boot}/{seq}" for seq in range(first, last + 1) if f"{boot}/{seq}" in self.found]
-        return Sum(len(names), sum(sum(self.found[name]) for name in names))
+        rows = [self.found[f"{boot}/{seq}"] for seq in range(first, last + 1) if f"{boot}/{seq}" in self.found]
+        return Sum(len(rows), sum(row.points + row.set_aside for row in rows))
 
 
-_NOTHING = _Rows({}, frozenset(), 0)
+NOTHING = Rows({}, frozenset(), 0)
 
 
 def count(hospital: Hospital) -> Counts:
     """The sums over all agents; every agent that does not balance by itself is named. All agents must have ended."""
-    rows = _read_rows(hospital)
+    rows = read_rows(hospital)
     total = _Account()
     wrong: list[str] = []
     duplicates = 0
     for agent in hospital.agents:
-        account = _settle(read_spool(hospital.spool(agent)), rows.get(agent, _NOTHING))
+        account = _settle(read_spool(hospital.spool(agent)), rows.get(agent, NOTHING))
         wrong += [f"{agent}: {trouble}" for trouble in account.troubles()]
         total += account
-        duplicates += rows.get(agent, _NOTHING).twice
+        duplicates += rows.get(agent, NOTHING).twice
     in_store = sum(1 for name in load().measurements for _ in hospital.stored(f'SELECT * FROM "{name}"'))
     if in_store != total.applied.points:
         wrong.append(f"the store holds {in_store} points, its batch rows say {total.applied.points}")
@@ -134,18 +151,18 @@ class _Account:
             yield f"dropped {self.told_dropped}, announced {self.known_dropped}"
 
 
-def _settle(spool: Spool, stored: _Rows) -> _Account:
+def _settle(spool: Spool, stored: Rows) -> _Account:
     """One agent's two sides held against each other."""
-    still = {name: points for name, points in spool.waiting.items() if name not in stored.found}
+    still = [batch.points for name, batch in spool.waiting.items() if name not in stored.found]
     losses = spool.losses | stored.losses
     known = sum((Sum(last - first + 1, points) for _, first, last, points in losses), Sum())
     arrived = sum((stored.within(loss) for loss in losses), Sum())
     return _Account(
         made=spool.made,
-        applied=Sum(len(stored.found), sum(points for points, _ in stored.found.values())),
-        set_aside=Sum(0, sum(aside for _, aside in stored.found.values())),
+        applied=Sum(len(stored.found), sum(row.points for row in stored.found.values())),
+        set_aside=Sum(0, sum(row.set_aside for row in stored.found.values())),
         dropped=known - arrived,
-        waiting=Sum(len(still), sum(still.values())),
+        waiting=Sum(len(still), sum(still)),
         unreceipted=len(spool.waiting) - len(still) + arrived.batches,
         told_dropped=spool.dropped,
         known_dropped=known,
@@ -158,24 +175,26 @@ def read_spool(path: Path) -> Spool:
     try:
         ledger = "SELECT made_batches, made_points, dropped_batches, dropped_points FROM ledger"
         made_batches, made_points, dropped_batches, dropped_points = connection.execute(ledger).fetchone()
-        waiting = connection.execute("SELECT boot || '/' || seq, points FROM batch").fetchall()
+        waiting = connection.execute("SELECT boot || '/' || seq, points, made_at FROM batch").fetchall()
         losses = connection.execute("SELECT boot, first, last, points FROM loss").fetchall()
     finally:
         connection.close()
-    return Spool(Sum(made_batches, made_points), Sum(dropped_batches, dropped_points), dict(waiting), frozenset(losses))
+    made, dropped = Sum(made_batches, made_points), Sum(dropped_batches, dropped_points)
+    return Spool(made, dropped, {name: Waiting(*rest) for name, *rest in waiting}, frozenset(losses))
 
 
-def _read_rows(hospital: Hospital) -> Mapping[str, _Rows]:
-    found: dict[str, dict[str, tuple[int, int]]] = {}
+def read_rows(hospital: Hospital) -> Mapping[str, Rows]:
+    """agent -> its batch rows."""
+    found: dict[str, dict[str, Row]] = {}
     losses: dict[str, set[Loss]] = {}
     twice: Counter[str] = Counter()
-    for row in hospital.stored('SELECT boot, seq, points, set_aside, dropped, agent FROM "batch"'):
+    for row in hospital.stored('SELECT boot, seq, points, set_aside, made_at, dropped, agent FROM "batch"'):
         agent, name = str(row["agent"]), f"{row['boot']}/{_whole(row['seq'])}"
         twice[agent] += name in found.setdefault(agent, {})
-        found[agent][name] = (_whole(row["points"]), _whole(row["set_aside"]))
+        found[agent][name] = Row(*(_whole(row[key]) for key in ("points", "set_aside", "made_at")))
         announced = json.loads(str(row["dropped"] or "[]"))
         losses.setdefault(agent, set()).update((boot, first, last, points) for boot, first, last, points in announced)
-    return {agent: _Rows(rows, frozenset(losses[agent]), twice[agent]) for agent, rows in found.items()}
+    return {agent: Rows(rows, frozenset(losses[agent]), twice[agent]) for agent, rows in found.items()}
 
 
 def _whole(value: object) -> int:

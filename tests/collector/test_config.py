@@ -9,6 +9,7 @@ from agent.broker import Broker
 from agent.documents import FileMistakes
 from agent.language import speaking
 from agent.logs import LogConfig
+from collector.cli import main
 from collector.config import CollectorFile, PageConfig, read_config, sample
 
 LEAST = "site: hospital\nbroker:\n  host: broker.local\n"
@@ -69,16 +70,13 @@ time_zone: Asia/Shangai
 shared_group: x
 """
     found = mistakes(tmp_path, text)
-    assert [line.split(" ")[0] for line in found] == [
-        f"collector.yaml:{line}:" for line in (1, 2, 3, 6, 7, 9, 10, 11, 12)
-    ]
+    assert [line.split(" ")[0] for line in found] == [f"collector.yaml:{line}:" for line in (1, 3, 6, 7, 9, 10, 11, 12)]
     assert "'St. Mary' cannot be a name" in found[0]
-    assert "key 'host' is missing" in found[1]
-    assert "unknown key 'hots'; did you mean 'host'?" in found[2]
-    assert "unknown key 'memroy_bytes'; did you mean 'memory_bytes'?" in found[3]
-    assert "on '0.0.0.0' the page needs a password and a certificate" in found[5]
-    assert "knows no zone 'Asia/Shangai'" in found[7]
-    assert "unknown key 'shared_group'; did you mean 'share_group'?" in found[8]
+    assert "unknown key 'hots'; did you mean 'host'?" in found[1]
+    assert "unknown key 'memroy_bytes'; did you mean 'memory_bytes'?" in found[2]
+    assert "on '0.0.0.0' the page needs a password and a certificate" in found[4]
+    assert "knows no zone 'Asia/Shangai'" in found[6]
+    assert "unknown key 'shared_group'; did you mean 'share_group'?" in found[7]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -130,3 +128,20 @@ def take_comments_away(text: str) -> str:
         is_key = bool(mark) and not margin.strip() and rest.split(":")[0].isidentifier() and rest[0].islower()
         lines.append(margin + rest if is_key and ": " in rest else line)
     return "\n".join(lines) + "\n"
+
+
+def test_check_reads_the_secrets_of_broker_and_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    token = tmp_path / "token"
+    store = f"store: {{kind: influxdb, url: 'http://127.0.0.1:1', org: o, bucket: b, token: {{file: {token}}}}}\n"
+    path = write(tmp_path, LEAST + store)
+    words = ["check", "-c", str(path), "--lang", "en"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"{path}: cannot read the password file {token}: it does not exist; mend it or change store.token"
+    )
+    assert said.endswith(f"run install -m 600 /dev/stdin {token}, type the secret and press Ctrl-D\n")
+    token.touch(0o600)
+    token.write_text("a token of the test's own")
+    assert main(words) == 0
+    assert "a token" not in "".join(capsys.readouterr())

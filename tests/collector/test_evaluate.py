@@ -201,3 +201,70 @@ def test_removing_any_hours_never_raises_low_nor_lowers_high(
     full, less = completeness(store, rules, whole), completeness(store, rules, holed)
     assert less.low <= full.low and less.high >= full.high
     assert less.low <= less.high and full.low <= full.high
+
+
+def test_device_that_a_gateway_polls_is_held_to_the_gateways_interval(store: Store, rules: Rules) -> None:
+    """Its interfaces are declared for 15 s, as on a server; polled once a minute they are whole, polled half as often not."""
+    minute = 60_000
+    for told_seconds, is_found in ((60.0, True), (20.0, False)):
+        site = a_site()
+        start = AS_OF - 3 * 24 * HOUR_MS
+        tags = {"asset": "sw-1", "interface": "uplink"}
+        points = [
+            Point("net_interface", tags, {"speed_bits_per_second": 1e10}, at) for at in range(start, AS_OF, minute)
+        ]
+        told = {"asset": "gateway", "source": "snmp_device", "target": "sw-1"}
+        points += [
+            Point("source_round", told, {"is_success": 1.0, "interval_seconds": told_seconds}, at)
+            for at in range(start, AS_OF, HOUR_MS)
+        ]
+        store.write([AppliedBatch(site.id, "gateway", "", -1, site.id, AS_OF, AS_OF, points, 0, ())])
+        found = evaluate_criteria(store, rules, site, AS_OF, ["backbone-bandwidth-class"])["backbone-bandwidth-class"]
+        assert (found.found > 0) is is_found, (told_seconds, found)
+
+
+ISOLATION, PATH_LOSS = "zone-isolation-proven", "telemed-loss"
+DAYS, FIRST_MINUTE, LAST_MINUTE = 8, 70, 300
+
+
+def probed(is_told: bool, missing_days: Sequence[int] = ()) -> list[Point]:
+    """A prober that is on from 01:10 to 05:00 of every day, once a minute; the days before AS_OF on which it is silent."""
+    cell = {"asset": "office-probe", "from_zone": "office", "to_zone": "medical"}
+    points = []
+    for minute in range(DAYS * 1440):
+        at, of_day = AS_OF - DAYS * 24 * HOUR_MS + minute * 60_000, minute % 1440
+        is_on = FIRST_MINUTE <= of_day < LAST_MINUTE
+        if is_on and DAYS - minute // 1440 in missing_days:
+            continue
+        for source in ("isolation_probe", "path_probe"):
+            about = {"asset": "office-probe", "source": source, "target": "local"}
+            said = {"interval_seconds": 60.0} | ({"is_off": 0.0 if is_on else 1.0} if is_told else {})
+            points.append(Point("source_round", about, said | ({"is_success": 1.0} if is_on else {}), at))
+        if is_on:
+            points.append(
+                Point("isolation_cell", {**cell, "protocol": "tcp", "port": "22"}, {"is_as_expected": 1.0}, at)
+            )
+            points.append(Point("isolation_control", cell, {"is_seen": 1.0}, at))
+            points.append(
+                Point("path_probe", {"asset": "office-probe", "target": "city", "probe": "p"}, {"loss_ratio": 0.0}, at)
+            )
+    return points
+
+
+@pytest.mark.parametrize(
+    ("is_told", "missing_days", "is_whole"),
+    [(True, (), True), (False, (), False), (True, (3,), False)],
+    ids=["told hours", "hours that nobody told", "silent within its hours on one day"],
+)
+def test_probe_outside_of_its_hours_leaves_no_gap_and_a_dead_one_does(
+    store: Store, rules: Rules, is_told: bool, missing_days: Sequence[int], is_whole: bool
+) -> None:
+    site = a_site()
+    points = probed(is_told, missing_days)
+    store.write([AppliedBatch(site.id, "office-probe", "", -1, site.id, AS_OF, AS_OF, points, 0, ())])
+    found = evaluate_criteria(store, rules, site, AS_OF, [ISOLATION, PATH_LOSS])
+    cells, loss = found[ISOLATION], found[PATH_LOSS]
+    assert (cells.expected == cells.found) is is_whole
+    assert cells.low == (100 if is_whole else 0)
+    assert loss.provisional is not None  # the register alone can say what a line is: seen, not earned
+    assert (loss.expected == loss.found) is is_whole, loss

@@ -18,7 +18,7 @@ from agent.errors import LinkError, StoreError
 from agent.link import Delivery
 from agent.points import Point
 from agent.reasons import MOST_ASSETS
-from agent.wire import Address, Batch, Receipt, encode_batch
+from agent.wire import Address, Batch, BatchReader, Receipt, encode_batch
 from collector.arrival import receive
 from collector.ingest import Ingest, Pace
 from collector.quarantine import Quarantine
@@ -444,7 +444,7 @@ async def test_ten_thousand_random_and_mutated_payloads_cost_no_good_point_and_s
 def assert_every_bad_one_is_counted(counts: AgentCounts, deliveries: Sequence[Delivery]) -> None:
     """Each delivery got a batch row, or was one that had come before, or was set aside without a name to remember."""
     assert len(deliveries) == 10_000
-    arrivals = [receive(delivery, NOW) for delivery in deliveries]
+    arrivals = [receive(delivery, NOW, BatchReader()) for delivery in deliveries]
     named = [arrival for arrival in arrivals if arrival.boot or arrival.decoded]
     first = {arrival.identity: arrival for arrival in reversed(named)}
     assert counts.batches == len(first)

@@ -41,6 +41,24 @@ def test_counts_and_entries_survive_a_restart(tmp_path: Path) -> None:
         assert len(quarantine.read()) == 3
 
 
+def test_what_was_set_aside_lately_is_counted_to_the_hour_whatever_is_kept(tmp_path: Path) -> None:
+    now = [1_790_000_000.0]
+    with Quarantine(tmp_path / "q.sqlite", max_rows=3, clock=lambda: now[0]) as quarantine:
+        for number in range(10):
+            keep(quarantine, entry(number))
+        now[0] += 23 * 3600
+        quarantine.keep([], {Reason.NOT_YOURS: 700})
+        assert quarantine.lately() == {Reason.BAD_TAG: 10, Reason.NOT_YOURS: 700}
+    now[0] += 2 * 3600
+    with Quarantine(tmp_path / "q.sqlite", clock=lambda: now[0]) as quarantine:
+        assert quarantine.lately() == {Reason.NOT_YOURS: 700}
+        assert json.loads(quarantine.render("json"))["last_day"] == {"not_yours": 700}
+        quarantine.keep([], {Reason.BAD_TAG: 1})
+        now[0] += 30 * 3600
+        assert quarantine.lately() == {}
+        assert quarantine.counts() == {Reason.BAD_TAG: 11, Reason.NOT_YOURS: 700}
+
+
 def test_the_oldest_rows_go_and_the_count_stays(tmp_path: Path) -> None:
     with Quarantine(tmp_path / "q.sqlite", max_rows=10) as quarantine:
         for number in range(100):

@@ -1,10 +1,15 @@
 """What a collector says of its broker: once when trouble begins, once when it ends, and a word when it never lasts."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from servers import answers, free_port, until
 
-from agent.errors import LinkError
+from agent.broker import SAY_AGAIN_SECONDS
+from agent.errors import LinkError, MissingSecret
 from agent.language import speaking
 from collector.serve import LONGEST_WAIT_SECONDS, MOST_SHORT, STEADY_SECONDS, Connecting
 
@@ -45,6 +50,14 @@ def test_trouble_is_said_once_when_it_begins_and_once_when_it_ends(caplog: pytes
     assert caplog.messages == [AWAY, BACK, AWAY]
 
 
+def test_secret_that_is_not_there_is_said_again_every_hour(caplog: pytest.LogCaptureFixture) -> None:
+    broker = Broker()
+    for _ in range(10):
+        broker.news.ended(MissingSecret("no password file"))
+        broker.now += SAY_AGAIN_SECONDS / 4
+    assert caplog.messages == ["the broker is away, trying on: no password file"] * 3
+
+
 def test_waits_grow_until_somebody_is_there() -> None:
     broker = Broker()
     waits = []
@@ -65,3 +78,17 @@ def test_connections_that_never_last_are_explained_once_and_then_silent(caplog: 
     assert len(told) <= 2 * MOST_SHORT
     broker.connect(STEADY_SECONDS)
     assert caplog.messages[-2:] == [BACK, AWAY]
+
+
+def test_the_last_word_of_a_collector_that_is_stopped_is_its_own(tmp_path: Path) -> None:
+    page = free_port()
+    file = tmp_path / "collector.yaml"
+    broker = f"{{host: 127.0.0.1, port: {free_port()}}}"
+    file.write_text(f"{{site: hospital, broker: {broker}, data_directory: {tmp_path}/data, page: {{port: {page}}}}}\n")
+    argv = [sys.executable, "-m", "collector.cli", "serve", "-c", str(file), "--lang", "en"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as collector:
+        until(lambda: answers(page), 60.0)
+        collector.terminate()
+        said = collector.stderr.read() if collector.stderr else ""
+    assert said.splitlines()[-1] == "INFO collector.serve: ending"
+    assert collector.returncode == 0

@@ -181,9 +181,7 @@ async def test_collector_reads_its_site_and_writes_receipts_alone(shipped: Shipp
 
 
 async def test_second_collector_with_a_user_and_a_section_of_its_own_shares_what_comes(shipped: ShippedBroker) -> None:
-    rights = shipped.folder / "infravitals.acl"
-    section = rights.read_text().partition("user collector\n")[2]
-    rights.write_text(f"{rights.read_text()}\nuser collector-2\n{section}")
+    shipped.add_collector("collector-2")
     ways = [known(shipped, name) for name in ("collector", "collector-2")]
     async with collecting(ways[0]) as one, collecting(ways[1]) as two:
         async with MqttLink(user(shipped, A), A).session() as session:

@@ -72,10 +72,21 @@ class Server:
         settings = SETTINGS.format(folder=self._folder, name=self.name, port=self.port, number=self.number)
         (self._folder / f"{self.name}.cnf").write_text(settings + more)
 
-    def start(self, *words: str) -> None:
+    def start(self, *words: str, ahead_seconds: int = 0) -> None:
+        """ahead_seconds: how far its clock is before the machine's, by libfaketime."""
+        faked: dict[str, str] = {}
+        if ahead_seconds:
+            library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+            assert library, "libfaketime is not installed: apt-get install -y --no-install-recommends libfaketime"
+            faked = {"LD_PRELOAD": str(library), "FAKETIME": f"{ahead_seconds:+d}s", "DONT_FAKE_MONOTONIC": "1"}
+            faked["FAKETIME_DISABLE_SHM"] = "1"
         command = [program("mariadbd", "mariadb-server"), f"--defaults-file={self._folder}/{self.name}.cnf", *words]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **faked},
         )
 
     def wait(self, question: str = "SELECT 1", answer: str = "1") -> None:
@@ -137,12 +148,12 @@ def _place(*names: str) -> Iterator[list[Server]]:
 
 
 @contextmanager
-def replica_pair() -> Iterator[tuple[Server, Server]]:
-    """A master and its replica."""
+def replica_pair(ahead_seconds: int = 0) -> Iterator[tuple[Server, Server]]:
+    """A master and its replica, whose clock is so much before the master's."""
     with _place("db-a", "db-b") as (master, replica):
-        for server in (master, replica):
+        for server, ahead in ((master, 0), (replica, ahead_seconds)):
             server.configure()
-            server.start()
+            server.start(ahead_seconds=ahead)
         for server in (master, replica):
             server.wait()
         master.sql("CREATE USER copy@'%' IDENTIFIED BY 'copy'; GRANT REPLICATION SLAVE ON *.* TO copy@'%'")
@@ -153,6 +164,17 @@ def replica_pair() -> Iterator[tuple[Server, Server]]:
         master.sql(GRANTS)
         until(lambda: replica.sql("SELECT count(*) FROM mysql.user WHERE user='nobody_special'") == ["1"])
         yield master, replica
+
+
+@contextmanager
+def lone_server(settings: str) -> Iterator[Server]:
+    """One server with these settings more; the rights are given."""
+    with _place("db-a") as [server]:
+        server.configure(settings)
+        server.start()
+        server.wait()
+        server.sql(GRANTS)
+        yield server
 
 
 @contextmanager

@@ -81,9 +81,21 @@ class Server:
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(settings)
 
-    def start(self) -> None:
+    def start(self, ahead_seconds: int = 0) -> None:
+        """ahead_seconds: how far its clock is before the machine's, by libfaketime."""
+        faked: list[str] = []
+        if ahead_seconds:
+            library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+            assert library, "libfaketime is not installed: apt-get install -y --no-install-recommends libfaketime"
+            settings = (
+                f"LD_PRELOAD={library}",
+                f"FAKETIME={ahead_seconds:+d}s",
+                "DONT_FAKE_MONOTONIC=1",
+                "FAKETIME_DISABLE_SHM=1",
+            )
+            faked = ["env", *settings]  # behind setpriv, which is root still and would leave its files to nobody
         log = (self._folder / f"{self.name}.log").open("ab")
-        command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", binary("postgres"), "-D"]
+        command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *faked, binary("postgres"), "-D"]
         self._process = subprocess.Popen(
             [*command, str(self.data)], cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
@@ -118,6 +130,21 @@ class Server:
         """To the server and its children."""
         for pid in self.pids():
             _send(pid, how)
+
+    def freeze(self) -> None:
+        """It accepts and does not answer."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        self.signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """As an administrator stops it: what is written goes out to the standby first."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
 
     def sql(self, text: str) -> list[str]:
         """The rows of a statement by the administrator, columns apart by |."""
@@ -163,6 +190,19 @@ def postgres_pair(*, is_synchronous: bool) -> Iterator[tuple[Server, Server]]:
         for server in (primary, standby):
             server.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def return_home(old: Server, survivor: Server) -> None:
+    """The dead server is built anew from the survivor, follows it, and takes over again; the survivor is stopped."""
+    shutil.rmtree(old.data)
+    source = ("-h", "127.0.0.1", "-p", str(survivor.port), "-U", "postgres")
+    slot = ("-R", "-X", "stream", "-C", "-S", "again", "--no-sync", "--checkpoint=fast")
+    as_postgres(binary("pg_basebackup"), *source, "-D", old.data, *slot, folder=old.data.parent)
+    old.configure()
+    old.start()
+    until(lambda: survivor.sql("SELECT state FROM pg_stat_replication") == ["streaming"])
+    survivor.stop()
+    old.sql("SELECT pg_promote()")
 
 
 def numbers_on_disk(dead: Server) -> set[int]:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from agent.sources import Surroundings
 from agent.sources.continuity_probe import Config, Source
 
 PERIOD = 0.1
+OBSERVE_SECONDS = 30.0
+PATIENCE_SECONDS = 20.0
 COMMAND = [sys.executable, "-m", "collector.cli", "drill"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS), "INFRAVITALS_LANG": "en"}
 
@@ -78,7 +80,7 @@ def write_plan(folder: Path, lan: Lan, **more: object) -> Path:
             "back": [[*again, "-P", "-f", str(configuration), *pids]],
         },
         "calm_seconds": 1,
-        "observe_seconds": 30,
+        "observe_seconds": OBSERVE_SECONDS,
         **more,
     }
     file = folder / "plan.yaml"
@@ -103,6 +105,7 @@ def test_drill_run_prints_the_rto_that_the_servers_know_and_passes_when_the_serv
     said = lan.run("c", sys.executable, *words)
     record = json.loads(drill("show", "vip-1", "-c", agent, "--format", "json"))
     truth = hospital.truth("a", "b")
+    assert record["outages"], said
     print(
         f"drill: rto {record['outages'][0]['ended_at'] - record['outages'][0]['began_at']:.3f} s, truth {truth:.3f} s\n{said}"
     )
@@ -111,6 +114,9 @@ def test_drill_run_prints_the_rto_that_the_servers_know_and_passes_when_the_serv
     assert record["rto_seconds"] >= first["ended_at"] - first["began_at"] - 1e-6
     assert record["is_passed"] is True and record["is_automatic"] is True
     assert "moved and came back: yes" in said and "RPO not measured" in said, "TCP keeps no tokens"
+    shown = drill("show", "vip-1", "-c", agent)
+    assert "started by zhang-san, li-si, code of the plan " + code in shown and "it agrees" in shown
+    assert "a -> b" in shown and "b -> a" in shown and "ended without a person" in shown
     assert "vip-1" in drill("list", "-c", agent)
 
 
@@ -118,8 +124,9 @@ def test_drill_does_not_begin_when_the_service_is_not_in_order(hospital: Hospita
     probe = {"service": "his", "kind": "tcp", "addresses": [f"{VIP}:9"], "banner": True}
     agent, plan = write_agent(hospital.folder, probe), write_plan(hospital.folder, hospital.lan, calm_seconds=0.3)
     code = drill("plan", plan, "-c", agent).split("code ")[1].strip()
-    words = [*COMMAND[1:], "run", plan, "-c", agent, "--by", "zhang-san", "--by", "li-si", "--code", code]
-    hospital.lan.run("c", sys.executable, *words, is_checked=False)
+    words = [*COMMAND[1:], "run", plan, "-c", agent, "--by", "zhang-san", "--by", "li-si", "--code", code, "2>&1"]
+    said = hospital.lan.run("c", "sh", "-c", " ".join([sys.executable, *map(str, words)]), is_checked=False)
+    assert f"does not begin: his-path ({VIP}:9): " in said
     assert hospital.holds("a"), "nothing was touched"
     assert "no drill yet" in drill("list", "-c", agent)
     assert not list((hospital.folder / "state/drills").iterdir()), "its id may be used again"
@@ -153,7 +160,7 @@ def act_as_operator(folder: Path, primary: Server, standby: Server) -> set[int]:
     seen = len(read_log(folder))
     until(lambda: len(read_log(folder)) > seen + 6)
     primary.kill()
-    until(lambda: not read_log(folder)[-1].is_good)
+    until(lambda: not read_log(folder)[-1].is_good, PATIENCE_SECONDS)
     promote(standby)
     until(lambda: sum(token.is_good and token.served_by == standby.address for token in read_log(folder)) > 5)
     return standby.numbers("drill-pg-1")
@@ -175,7 +182,7 @@ def test_drill_watch_counts_exactly_the_lost_tokens_and_its_record_reaches_the_l
             said, _ = watching.communicate(timeout=20)
         finally:
             watching.kill()
-            watching.wait()
+            watching.communicate()
         acknowledged = {token.number for token in read_log(tmp_path) if token.served_by == primary.address}
         truth = (acknowledged & numbers_on_disk(primary)) - survived
         record = json.loads(drill("show", "pg-1", "-c", agent, "--format", "json"))
@@ -209,3 +216,38 @@ def assert_reported(folder: Path, record: dict[str, object]) -> None:
     assert second == []
     assert told["is_planned"] is True and told["token_log_digest"] == record["token_log_digest"]
     assert told["rto_seconds"] == record["rto_seconds"] and told["rpo_seconds"] == record["rpo_seconds"]
+
+
+SCENARIOS = [
+    (
+        test_drill_run_prints_the_rto_that_the_servers_know_and_passes_when_the_service_is_back,
+        "neither an outage nor a move was seen",
+    ),
+    (test_drill_does_not_begin_when_the_service_is_not_in_order, "the drill begins"),
+    (test_outage_that_lasts_too_long_breaks_the_drill_off_and_undoes_it, "the drill begins"),
+]
+"""Each with what the mutant says instead."""
+
+
+@pytest.fixture
+def mutant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same command line, as whole as the other, with a probe that always says ok."""
+    monkeypatch.setitem(globals(), "COMMAND", [sys.executable, "-m", "hospital.people", "mutant", "drill"])
+    monkeypatch.setitem(globals(), "OBSERVE_SECONDS", 3.0)
+    monkeypatch.setitem(globals(), "PATIENCE_SECONDS", 3.0)
+    assert "no drill yet" in drill("list", "--folder", tmp_path)
+
+
+@pytest.mark.usefixtures("mutant")
+@pytest.mark.parametrize(("scenario", "said"), SCENARIOS)
+def test_mutant_that_always_says_ok_turns_the_scenario_red(
+    scenario: Callable[[Hospital], None], said: str, hospital: Hospital
+) -> None:
+    with pytest.raises(AssertionError, match=said):
+        scenario(hospital)
+
+
+@pytest.mark.usefixtures("mutant")
+def test_mutant_that_always_says_ok_turns_the_watched_drill_red(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="not so within"):
+        test_drill_watch_counts_exactly_the_lost_tokens_and_its_record_reaches_the_line(tmp_path)

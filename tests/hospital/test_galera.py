@@ -73,6 +73,11 @@ def good(settled: list[Token], node: Server) -> list[Token]:
     return [token for token in settled if token.is_good and token.served_by == node.address]
 
 
+def is_steady(tokens: list[Token]) -> bool:
+    """All good and from one node: on a busy machine one of them may be answered by another."""
+    return all(token.is_good for token in tokens) and len({token.served_by for token in tokens}) == 1
+
+
 @pytest.mark.parametrize("is_mutant", [True, False])
 async def test_galera_one_of_three_then_two(
     is_mutant: bool, nodes: list[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -106,7 +111,7 @@ async def lose_one(
         return found.get("serving_sides_count") == 3 and found["is_in_sync"] is True and found["nodes_up_count"] == 3
 
     await until_async(is_whole, PATIENCE_SECONDS)
-    await until_async(lambda: len(settled) > 10 and all(token.is_good for token in settled[-10:]))
+    await until_async(lambda: len(settled) > 10 and is_steady(settled[-10:]), PATIENCE_SECONDS)
     [victim] = [node for node in nodes if node.address == settled[-1].served_by]
     survivors = [node for node in nodes if node is not victim]
     killed_at = time.time()

@@ -1,14 +1,26 @@
 """The isolation matrix on the wire: exactly the holes that were opened, and never isolation where a sensor is dead."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from declared import undeclared
-from isolation_hospital import ALLOWED, INWARD, WAYS, ZONES, IsolationHospital, breached, cells, controls, unexpected
+from isolation_hospital import (
+    ALLOWED,
+    INWARD,
+    WAYS,
+    ZONES,
+    IsolationHospital,
+    breached,
+    cells,
+    controls,
+    say_fine,
+    unexpected,
+)
 from namespaces import Network
 from servers import until
 
+from agent.language import speaking
 from agent.sources import Reading
 from agent.sources._attempt import Attempt, Came
 from agent.sources._ways import Way
@@ -255,3 +267,62 @@ def test_after_failover_the_standby_firewall_s_hole_is_found(tmp_path: Path) -> 
     assert not any(fields["is_as_expected"] for fields in cells(during).values())
     assert breached(after) == unexpected(after) == {("office", "medical", "tcp", "5432")}
     assert controls(during) == {("office", "medical"): False} and controls(after) == {("office", "medical"): True}
+
+
+def test_rate_limit_on_the_way_is_named_and_no_blocked_way(
+    hospital: IsolationHospital, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The firewall lets all through, but only a few new flows a second: asked slowly the ways answer."""
+    hospital.put_in_force(
+        'iifname "office" oifname "dmz" ct state new limit rate over 1/second burst 1 packets counter drop\n'
+        'iifname "office" oifname "dmz" counter accept'
+    )
+    target = Target(
+        zone="dmz", address=hospital.addresses["dmz"], allowed=("tcp/22", "tcp/443", "tcp/5432", "udp/53", "udp/161")
+    )
+    with speaking("en"), hospital.probing("office", [target]) as probe:
+        readings = hospital.network["office"].do(probe.collect())
+    assert unexpected(readings) == set()
+    assert "dmz: " in caplog.text and "limits the rate" in caplog.text
+
+
+def test_way_that_is_closed_is_no_rate_limit(hospital: IsolationHospital, caplog: pytest.LogCaptureFixture) -> None:
+    hospital.put_in_force('iifname "office" oifname "dmz" tcp dport 443 counter drop')
+    with hospital.probing("office", hospital.targets("office", ["dmz"])) as probe:
+        readings = hospital.network["office"].do(probe.collect())
+    assert unexpected(readings) == {("office", "dmz", "tcp", "443")}
+    assert caplog.records == []
+
+
+SCENARIOS = [
+    test_matrix_shows_exactly_the_holes_that_were_opened,
+    test_hole_ipv6_is_found_where_ipv4_is_closed,
+    test_reject_on_the_way_is_no_reach_and_its_sender_is_named,
+    test_reject_by_a_target_that_does_not_listen_there_proves_nothing,
+    test_blocked_control_leaves_silence_unproven_and_an_open_way_proven,
+    test_dead_responder_is_no_isolation,
+    test_responder_that_starts_anew_in_the_middle_of_a_round_proves_nothing,
+    test_dead_prober_s_silence_is_no_isolation,
+    test_probes_held_back_on_the_prober_s_own_machine_are_no_isolation,
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_mutant_that_always_says_fine_turns_the_scenario_red(
+    scenario: Callable[[IsolationHospital], None], hospital: IsolationHospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Probe, "collect", say_fine)
+    with pytest.raises(AssertionError):
+        scenario(hospital)
+
+
+def test_mutant_is_green_where_all_is_well(hospital: IsolationHospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it is red above for what it hides, and not for being broken."""
+    monkeypatch.setattr(Probe, "collect", say_fine)
+    test_matrix_agrees_with_the_policy(hospital)
+
+
+def test_mutant_that_always_says_fine_turns_the_failover_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Probe, "collect", say_fine)
+    with pytest.raises(AssertionError):
+        test_after_failover_the_standby_firewall_s_hole_is_found(tmp_path)

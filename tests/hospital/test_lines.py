@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -14,13 +15,21 @@ from namespaces import Network
 from servers import Daemon
 
 from agent.broker import Secret
+from agent.language import speaking
 from agent.sources import Reading, Surroundings
-from agent.sources.path_probe import Config, Line, Route, Source, Target
+from agent.sources._path_targets import Line, Route, Target
+from agent.sources._throughput import Sender, Throughput
+from agent.sources.path_probe import Config, Source
 from agent.sources.path_reflector import Config as ReflectorConfig
 from agent.sources.path_reflector import Source as Reflector
 
 PACKETS = 150
 HALF_A_MILLISECOND = 0.0005
+NOON = time.mktime((2026, 3, 31, 12, 0, 0, 0, 0, -1))
+AT_NOON, AT_NIGHT = ("11:00-13:00",), ("01:00-03:00",)
+LINE_RATE = 6e6
+OURS = {"ours": Sender(address="10.66.0.1", most_bytes=5_000_000, most_bits_per_second=50e6)}
+SHAPED: Mapping[str, Mapping[str, float]] = {"out": {"delay": 0.005, "rate": LINE_RATE}, "back": {"delay": 0.005}}
 ROUNDS_AGAIN = 3
 """A busy machine may hold one packet back between kernel and line: the best of some rounds is compared."""
 
@@ -51,7 +60,14 @@ class TwoHospitals:
         self.key.write_text("a key of this test and of no other")
         network.add("ours", "partner")
 
-    def round(self, one_way: bool = False, lines: Mapping[str, Line] | None = None, **plan: Any) -> Round:
+    def round(
+        self,
+        one_way: bool = False,
+        lines: Mapping[str, Line] | None = None,
+        throughput: Throughput | None = None,
+        senders: Mapping[str, Sender] | None = None,
+        **plan: Any,
+    ) -> Round:
         """Lay the line, probe once, take the line away and read what it did."""
         report = self.folder / "report.json"
         report.unlink(missing_ok=True)
@@ -71,17 +87,24 @@ class TwoHospitals:
             for number, end in enumerate(("ours", "partner"), 1):
                 self.network[end].ip(f"link set wan0 up\naddr add 10.66.0.{number}/24 dev wan0")
             try:
-                readings = self._probe(one_way, lines or {})
+                readings = self._probe(one_way, lines or {}, throughput, senders or {})
             finally:
                 line.stop()
         return Round(readings, json.loads(report.read_text()))
 
-    def _probe(self, one_way: bool, lines: Mapping[str, Line]) -> list[Reading]:
+    def _probe(
+        self,
+        one_way: bool,
+        lines: Mapping[str, Line],
+        throughput: Throughput | None,
+        senders: Mapping[str, Sender],
+    ) -> list[Reading]:
         ours, partner = self.network["ours"], self.network["partner"]
         reflector = Reflector(
-            ReflectorConfig(key=Secret(file=str(self.key)), addresses=("10.66.0.2",)), Surroundings("partner")
+            ReflectorConfig(key=Secret(file=str(self.key)), addresses=("10.66.0.2",), senders=senders),
+            Surroundings("partner"),
         )
-        target = Target(name="partner", kind="stream", address="10.66.0.2")
+        target = Target(name="partner", kind="stream", address="10.66.0.2", throughput=throughput)
         config = Config(
             targets=(target,),
             key=Secret(file=str(self.key)),
@@ -91,7 +114,7 @@ class TwoHospitals:
             stream_spacing_seconds=0.01,
             timeout_seconds=0.6,
         )
-        probe = Source(config, Surroundings("ours"))
+        probe = Source(config, Surroundings("ours", clock=lambda: NOON))
         partner.do(reflector.open())
         try:
             ours.do(probe.open())
@@ -164,3 +187,77 @@ def test_dead_line_is_down_and_all_is_lost(hospitals: TwoHospitals) -> None:
     assert found.fields == {"is_reachable": 0, "loss_ratio": 1}
     [line] = [reading for reading in found.readings if reading.name == "line"]
     assert line.fields == {"is_up": False, "live_routes_count": 0, "has_tested_fallback": False}
+
+
+SCENARIOS = [
+    test_line_delay_and_jitter_are_those_of_the_line,
+    lambda hospitals: test_line_loss_is_exactly_what_the_line_lost(hospitals, "out"),
+    lambda hospitals: test_line_reorder_and_duplicates_are_exactly_those_of_the_line(hospitals, "back"),
+    test_dead_line_is_down_and_all_is_lost,
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=["delay", "loss", "reorder", "dead"])
+def test_mutant_that_always_says_fine_turns_the_scenario_red(
+    scenario: Callable[[TwoHospitals], None], hospitals: TwoHospitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_round = Source.collect
+    fine = {"is_reachable": 1, "loss_ratio": 0, "duplicate_ratio": 0, "reorder_ratio": 0, "is_up": True}
+    quick = {"rtt_seconds": 0.001, "one_way_delay_seconds": 0.0005, "jitter_seconds": 0.0}
+
+    async def say_fine(probe: Source) -> list[Reading]:
+        """The mutant's round: whatever the line did, it is quick and whole."""
+        said = [
+            (one, {key: value for key, value in {**fine, **quick}.items() if key in one.fields})
+            for one in await real_round(probe)
+        ]
+        return [Reading(one.name, {**one.fields, **better}, one.tags) for one, better in said]
+
+    monkeypatch.setattr(Source, "collect", say_fine)
+    test_line_delay_is_half_the_round_trip_where_clocks_are_not_trusted(hospitals)  # it is whole but for its figures
+    with pytest.raises(AssertionError):
+        scenario(hospitals)
+
+
+def test_throughput_is_what_the_line_carried(hospitals: TwoHospitals) -> None:
+    """The truth is the payload that the line let through, over the time that it was busy with it."""
+    wanted = Throughput(hours=AT_NOON, most_bits_per_second=50e6, most_bytes=5_000_000, seconds=4)
+    found = hospitals.round(throughput=wanted, senders=OURS, **SHAPED)
+    truth = found.truth["out"]
+    carried = truth["payload_bytes"] * 8 / truth["busy_seconds"]
+    assert 1_000_000 < truth["payload_bytes"] < 5_200_000
+    assert found.fields["throughput_bits_per_second"] == pytest.approx(carried, rel=0.05)
+
+
+def test_throughput_stays_below_its_caps(hospitals: TwoHospitals) -> None:
+    """The receiver's cap on bytes and ours on the rate: far below what the line would carry."""
+    wanted = Throughput(hours=AT_NOON, most_bits_per_second=2e6, most_bytes=5_000_000, seconds=4)
+    senders = {"ours": Sender(address="10.66.0.1", most_bytes=400_000)}
+    found = hospitals.round(throughput=wanted, senders=senders, **SHAPED)
+    assert found.truth["out"]["payload_bytes"] < 410_000
+    assert found.fields["throughput_bits_per_second"] == pytest.approx(2e6, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("hours", "senders", "said"),
+    [
+        (AT_NIGHT, OURS, None),
+        (AT_NOON, {"another": OURS["ours"]}, "not enrolled"),
+        (AT_NOON, {"ours": Sender(address="10.66.0.9")}, "not enrolled"),
+        (AT_NOON, {}, "cannot be measured"),
+    ],
+    ids=["not in its hours", "not enrolled", "from another address", "no receiver"],
+)
+def test_no_byte_is_sent_when_throughput_is_not_allowed(
+    hospitals: TwoHospitals,
+    hours: tuple[str, ...],
+    senders: Mapping[str, Sender],
+    said: str | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wanted = Throughput(hours=hours, most_bits_per_second=50e6)
+    with speaking("en"):
+        found = hospitals.round(throughput=wanted, senders=senders, **SHAPED)
+    assert "throughput_bits_per_second" not in found.fields and found.fields["is_reachable"]
+    assert found.truth["out"]["payload_bytes"] < 300  # the question alone
+    assert (said is None) == (caplog.text == "") and (said or "") in caplog.text

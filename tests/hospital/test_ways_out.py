@@ -1,13 +1,14 @@
 """Ways out that no rule of the firewall shows: the resolver that asks the world, the proxy, a stray default route."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from isolation_hospital import IsolationHospital, breached, cells, controls
+from isolation_hospital import IsolationHospital, breached, cells, controls, say_fine
 from namespaces import Network
 from servers import Daemon, program
 
+from agent.sources.isolation_probe import Source as Probe
 from agent.sources.isolation_probe import Target
 
 RESOLVER, PROXY = "10.77.2.1", "10.77.2.1:3128"
@@ -92,3 +93,22 @@ def test_stray_default_route_is_a_way_out_around_the_firewall(hospital: Isolatio
         open_ways = breached(network["medical"].do(probe.collect()))
     ports = {(protocol, port) for _, _, protocol, port in open_ways}
     assert ports == {("tcp", "22"), ("tcp", "443"), ("tcp", "5432"), ("udp", "53"), ("udp", "161"), ("icmp", "echo")}
+
+
+SCENARIOS = [
+    test_resolver_that_asks_the_world_is_a_way_out,
+    test_proxy_that_tunnels_to_anybody_is_a_way_out,
+    lambda hospital, _: test_dead_resolver_and_dead_proxy_prove_nothing(hospital),
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=["resolver", "proxy", "dead"])
+def test_mutant_that_always_says_fine_turns_the_scenario_red(
+    scenario: Callable[[IsolationHospital, Path], None],
+    hospital: IsolationHospital,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Probe, "collect", say_fine)
+    with pytest.raises(AssertionError):
+        scenario(hospital, tmp_path)

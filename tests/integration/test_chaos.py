@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: every part of a small hospital dies, and everything that was made is accounted for."""
+"""The short form of `make chaos`: every part of a small hospital dies, and everything that was made is accounted for, by the product's own word too."""
 
 from pathlib import Path
 
@@ -9,6 +9,8 @@ def test_killed_parts_cost_nothing(tmp_path: Path) -> None:
     outcome = hurt(tmp_path, seed=24, seconds=24, agents=6, least_kills=1)
     assert outcome.complaints() == []
     assert outcome.counts.set_aside.points > 0, "the stranger's points should have been set aside"
+    assert outcome.books.product == outcome.books.counted
+    assert outcome.books.product.made.batches > 0
     assert outcome.counts.dropped.points > 0, "the store was away for longer than the first agent keeps its points"
 
 

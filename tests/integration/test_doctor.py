@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from doctored import COLLECTOR_PASSWORD, Guarded
-from servers import until
+from servers import Influx, until
 
 from agent.checkup import Finding, is_well
 from agent.language import choose
@@ -24,6 +24,8 @@ from collector.beside import place_of
 from collector.cli import main
 from collector.config import read_config
 from collector.doctor import check_http_date, examine
+from collector.quarantine import Quarantine
+from collector.reasons import Reason
 from collector.snapshot import Commands
 from collector.stores import AppliedBatch
 
@@ -83,6 +85,10 @@ def test_doctors_beside_a_running_line_find_nothing_and_leave_nothing(tmp_path: 
     shown = {finding.check: finding for finding in found}
     assert shown["server"].text.startswith("running: pid ")
     assert shown["store"].text.startswith("duckdb was written and read back in ")
+    assert (shown["quarantine"].state, shown["quarantine"].text) == (
+        "good",
+        "nothing was set aside within the last day",
+    )
     assert shown["agents"].text == "all 1 agents report"
     assert shown["permissions"].text == "writing infravitals/v1/hospital/doctor-nobody/points is refused"
     assert shown["blind"].state == "note" and "; to enrol first: " in shown["blind"].text
@@ -120,9 +126,15 @@ def test_without_a_server_the_file_is_asked_and_before_the_first_start_nothing_i
     assert list((tmp_path / "collector").iterdir()) == []
     with place_of(read_config(guarded.collector)).store() as store:
         store.write([applied()])
+    with Quarantine(tmp_path / "collector" / "quarantine.sqlite") as quarantine:
+        quarantine.keep([], {Reason.NOT_YOURS: 7, Reason.UNDECODABLE: 2})
     with guarded.broker:
         found = findings_of(guarded)
     assert named(found, "store").state == "good"
+    aside = named(found, "quarantine")
+    assert (aside.state, aside.mend) == ("note", f"infravitals quarantine -c {guarded.collector}")
+    assert aside.text.startswith("9 things were set aside within the last day: 7 not_yours (")
+    assert "; 2 undecodable (" in aside.text
     silent = named(found, "agents")
     assert (silent.state, silent.text) == ("bad", "1 agents are silent: his-db-1")
     assert silent.mend == "infravitals-agent doctor -c agent.yaml"
@@ -151,6 +163,26 @@ def test_store_that_cannot_be_used_is_found_with_what_mends_it(tmp_path: Path) -
     trouble = named(found, "data")
     assert trouble.state == "bad" and "the store cannot be written and read" in trouble.text
     assert trouble.mend.startswith(f"ls -l {tmp_path / 'collector'}; df -h")
+
+
+def test_refused_login_at_influxdb_is_mended_by_the_exact_command(tmp_path: Path) -> None:
+    guarded, influx = Guarded(tmp_path), Influx(tmp_path / "influx")
+    (tmp_path / "store.password").touch(0o600)
+    (tmp_path / "store.password").write_text("canary-1618")
+    store = f"store: {{kind: influxdb, url: '{influx.url}', database: d, user: writer, password: {{file: {tmp_path}/store.password}}}}\n"
+    guarded.collector.write_text(guarded.collector.read_text() + store)
+    with influx, guarded.broker:
+        influx.ask("CREATE DATABASE d")
+        influx.ask("CREATE USER writer WITH PASSWORD 'another'")
+        trouble = named(findings_of(guarded), "data")
+    assert "the token, or the user and password, are wrong" in trouble.text and "canary" not in repr(trouble)
+    is_there, login, init = trouble.mend.splitlines()
+    assert is_there == f"curl -sI {influx.url}/ping"
+    assert login == (
+        f"influx -host 127.0.0.1 -port {influx.port} -username <admin> -password ''"
+        """ -execute 'SET PASSWORD FOR "writer" = '"'"'<password>'"'"''"""
+    )
+    assert init == (f"infravitals store init -c {guarded.collector} --admin-user <admin> --admin-password-file <file>")
 
 
 def test_mistakes_of_the_site_folder_are_found(tmp_path: Path) -> None:

@@ -72,8 +72,10 @@ class Line:
             try:
                 followed = follow(self.broker, "collector", self.is_subscribed)
                 sending = [self.agent.publisher.run()] if publishing else []
-                async with running(ingest.run(followed), *sending):
-                    yield store, ingest
+                async with running(ingest.run(followed)):
+                    await self.is_subscribed.wait()  # what is sent before reaches nobody and comes again after 30 s
+                    async with running(*sending):
+                        yield store, ingest
             finally:
                 threads.close()
 
@@ -249,6 +251,72 @@ async def test_loss_is_named_while_much_waits(line: Line) -> None:
     account = line.account()
     assert (account.state, codes(account)) == ("unbalanced", ["store_lost"])
     assert account.batches == Sums(41, 8, 0, 0, 30, 3)
+
+
+@pytest.mark.parametrize("came", [0, 1, 3, 5])
+async def test_points_of_a_loss_are_told_apart_from_those_in_flight(line: Line, came: int) -> None:
+    await line.deliver(10)
+    line.tamper("DELETE FROM batch WHERE seq IN (4, 5)")
+    await line.agent.make(5)
+    await line.agent.give_word()  # of five that wait; it comes first, and no newer one
+    async with line.collecting(publishing=False):
+        for _ in range(1 + came):
+            await line.send_newest()
+    account = line.account()
+    assert (account.state, codes(account), account.unclear_points) == ("unbalanced", ["store_lost"], 0)
+    assert account.batches == Sums(16, 9 + came, 0, 0, 5 - came, 2)
+    assert account.points == Sums(151, 81 + 10 * came, 0, 0, 50 - 10 * came, 20)
+
+
+async def test_what_cannot_be_told_apart_is_said_and_certain_with_the_next_word(line: Line) -> None:
+    await line.deliver(10)
+    await line.agent.make(5)
+    async with line.collecting(publishing=False):
+        await line.send_newest()  # of the five the last has its receipt: it does not wait by the word
+        await line.agent.give_word()
+        for _ in range(2):
+            await line.send_newest()
+    line.tamper("DELETE FROM batch WHERE seq IN (4, 5)")
+    account = line.account()
+    assert (account.state, account.lost) == ("unbalanced", (("boot-0", 4, 5),))
+    assert account.batches == Sums(16, 11, 0, 0, 3, 2)
+    assert account.points is not None and account.points.difference + account.unclear_points == 50
+    assert account.points.difference <= 20
+    assert "to 50 points, the agent's next word will tell" in account.findings[0].text.en
+    await line.deliver(0)
+    account = line.account()
+    assert account.points is not None and (account.points.difference, account.unclear_points) == (20, 0)
+
+
+async def test_loss_is_bounded_from_both_sides_while_data_flow_and_the_broker_dies(line: Line) -> None:
+    await line.deliver(10)
+    line.tamper("DELETE FROM batch WHERE seq IN (4, 5, 7)")
+    exact = [0, 0]
+
+    def look(store: Store) -> None:
+        (account,) = read(store).agents
+        assert account.batches is not None and account.points is not None
+        assert (account.state, account.batches.difference) == ("unbalanced", 3), account
+        assert account.points.difference <= 30 <= account.points.difference + account.unclear_points, account
+        exact[account.points.difference == 30] += 1
+
+    async with line.collecting() as (store, ingest):
+        for _ in range(3):
+            making = asyncio.create_task(make_with_words(line.agent, 60))
+            enough = ingest.counts().batches + 15
+            await until_async(lambda: ingest.counts().batches >= enough or look(store))  # noqa: B023
+            line.mosquitto.kill()
+            await making
+            look(store)
+            await asyncio.to_thread(line.mosquitto.start)
+            await line.agent.give_word()
+            await until_async(lambda: look(store) or line.agent.spool.state().batches == 0, 60)
+        await line.agent.give_word()
+        await line.agent.drain()
+        look(store)
+    account = line.account()
+    assert account.points is not None and (account.points.difference, account.points.waiting) == (30, 0)
+    assert exact[True] > exact[False], exact
 
 
 async def test_rows_taken_out_of_the_spool_are_named(line: Line) -> None:

@@ -100,4 +100,4 @@ def test_checking_an_old_page_names_the_command_and_leaves_the_page(tmp_path: Pa
 def test_missing_docs_folder_is_one_sentence(tmp_path: Path) -> None:
     complaint = main([], tmp_path / "absent" / "catalogue.md")
     assert complaint is not None
-    assert complaint.startswith(f"{tmp_path}/absent/catalogue.md: ") and "No such file or directory" in complaint
+    assert complaint.startswith(f"{tmp_path}/absent/catalogue.md：无法读写(文件或目录不存在)")

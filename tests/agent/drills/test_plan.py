@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,9 +49,40 @@ def test_two_of_its_people_start_it_with_the_code_that_was_printed_within_the_wi
     for wrong in ("", code[:7], "0" * 12):
         with pytest.raises(WrongCall, match="--code"):
             check_start(plan(), ["zhang-san", "li-si"], wrong, INSIDE)
-    for hour in (13, 15):
-        with pytest.raises(WrongCall, match="2026-11-26T22:00"):
+    for hour, now in ((13, "2026-11-26T21:00:00"), (15, "2026-11-26T23:00:00")):
+        with pytest.raises(WrongCall, match=rf"{now}\+08:00.*2026-11-26T22:00"):
             check_start(plan(), ["zhang-san", "li-si"], code, INSIDE.replace(hour=hour, minute=0))
+
+
+def test_mistake_of_a_plan_says_in_one_language_what_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = PLAN.replace("[zhang-san, li-si]", "[zhang-san]").replace('23:00:00+08:00"', '23:00:00"')
+    with pytest.raises(FileMistakes) as caught:
+        plan(wrong)
+    assert "plan.yaml:4: 'people': 应为 至少两个人，如 [zhang-san, li-si]" in str(caught.value)
+    assert "plan.yaml:5: 'until': 应为 带时区的时刻，如 2026-11-26T22:00:00+08:00" in str(caught.value)
+    monkeypatch.setenv("INFRAVITALS_LANG", "en")
+    with pytest.raises(FileMistakes, match="expected at least two, such as"):
+        plan(wrong)
+
+
+def test_what_root_writes_of_a_drill_belongs_to_the_agent_s_user(tmp_path: Path) -> None:
+    """Else the agent cannot note what it has told, and tells it again for ever."""
+    assert os.geteuid() == 0, "this test needs root"
+    os.chown(tmp_path, 65534, 65534)
+    log = TokenLog(tmp_path / "drills", "one", "his", 0.0)
+    assert {path.stat().st_uid for path in (tmp_path / "drills", *(tmp_path / "drills").iterdir())} == {65534}
+    log.discard()
+
+
+def test_page_s_commands_fit_its_plan_and_its_agent() -> None:
+    text = (Path(__file__).parents[3] / "docs/failover.md").read_text("utf-8")
+    blocks = dict(re.findall(r"```yaml\n# (drill|agent\.yaml)\n(.*?)```", text, re.DOTALL))
+    shown = plan(blocks["drill"])
+    probes = re.findall(r"^      ([a-z-]+): \{service", blocks["agent.yaml"], re.MULTILINE)
+    assert shown.probe in probes
+    assert set(re.findall(r"drill watch ([a-z0-9-]+) ", text)) <= set(probes)
+    assert re.findall(r"drill show ([a-z0-9-]+) ", text)[-1] == shown.drill
+    assert set(re.findall(r"--by ([a-z-]+)", text)) <= set(shown.people)
 
 
 def test_changed_action_changes_the_code_and_layout_does_not() -> None:

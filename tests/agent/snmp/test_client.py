@@ -133,14 +133,14 @@ async def _is_answering(session: Session) -> bool:
 
 
 async def test_lost_answers_are_asked_for_again(snmpd: Snmpd) -> None:
-    async with spoiled(snmpd, lambda data, number: [] if number % 2 == 0 else [data]) as port:
+    async with spoiled(snmpd.port, lambda data, number: [] if number % 2 == 0 else [data]) as port:
         session = Session("127.0.0.1", port, PUBLIC, Patience(0.1, 2))
         assert await ask(session) == b"ward-switch"
         assert session.effort.retries == 1
 
 
 async def test_doubled_and_late_answers_are_not_taken_for_others(snmpd: Snmpd) -> None:
-    async with spoiled(snmpd, lambda data, _: [data, data], delay_seconds=0.02) as port:
+    async with spoiled(snmpd.port, lambda data, _: [data, data], delay_seconds=0.02) as port:
         session = Session("127.0.0.1", port, PUBLIC, QUICK)
         await session.open()
         for _ in range(5):
@@ -150,7 +150,7 @@ async def test_doubled_and_late_answers_are_not_taken_for_others(snmpd: Snmpd) -
 
 
 async def test_an_answer_to_another_question_is_none(snmpd: Snmpd, english: None) -> None:
-    async with spoiled(snmpd, lambda data, _: [_with_another_id(data)]) as port:
+    async with spoiled(snmpd.port, lambda data, _: [_with_another_id(data)]) as port:
         with pytest.raises(NoAnswer):
             await ask(Session("127.0.0.1", port, PUBLIC, Patience(0.05, 1)))
 
@@ -182,7 +182,7 @@ async def test_an_answer_from_another_address_is_none(snmpd: Snmpd) -> None:
 
 
 async def test_garbage_has_its_sentence(snmpd: Snmpd, english: None) -> None:
-    async with spoiled(snmpd, lambda _, __: [b"\xff\x00 no SNMP"]) as port:
+    async with spoiled(snmpd.port, lambda _, __: [b"\xff\x00 no SNMP"]) as port:
         with pytest.raises(NoAnswer, match="only bytes that are no SNMP"):
             await ask(Session("127.0.0.1", port, PUBLIC, Patience(0.05, 1)))
 
@@ -269,9 +269,43 @@ async def test_numbers_of_all_widths_are_right() -> None:
 
 
 async def test_repetitions_shrink_when_long_answers_do_not_come_through(snmpd: Snmpd) -> None:
-    async with spoiled(snmpd, lambda data, _: [data] if len(data) < 400 else []) as port:
-        session = Session("127.0.0.1", port, PUBLIC, Patience(0.03, 0))
+    async with spoiled(snmpd.port, lambda data, _: [data] if len(data) < 400 else []) as port:
+        session = Session("127.0.0.1", port, PUBLIC, Patience(0.1, 0))
         await session.open()
+        assert await session.get([NAME])
         walked = await session.walk("1.3.6.1.2.1.1.9.1.3")
         session.close()
         assert len(walked.rows) >= 5 and walked.is_whole
+
+
+async def test_a_walk_of_a_silent_agent_gives_up_as_soon_as_its_sentence_says(snmpd: Snmpd, english: None) -> None:
+    """Shorter answers are tried only where somebody answers at all."""
+    session = snmpd.session(Opened(community="another"))
+    await session.open()
+    with pytest.raises(NoAnswer, match=r"v2c no answer in 1400 ms \(3 attempts\)"):
+        await session.walk(COLUMN)
+    assert session.effort.requests == 3
+    session.close()
+
+
+async def test_an_agent_that_dies_in_a_walk_is_asked_once_more_and_shortly(tmp_path: Path) -> None:
+    with Snmpd(tmp_path) as snmpd:
+        async with spoiled(snmpd.port, lambda data, number: [data] if number == 0 else []) as port:
+            session = Session("127.0.0.1", port, PUBLIC, QUICK)
+            await session.open()
+            await session.get([NAME])
+            with pytest.raises(NoAnswer):
+                await session.walk(COLUMN)
+            assert session.effort.requests == 1 + 3 + 1
+            session.close()
+
+
+async def test_wide_counters_do_not_exist_for_version_1_and_narrow_ones_do(snmpd: Snmpd) -> None:
+    """RFC 3584 4.2.2.1: an agent passes over Counter64 in a v1 walk, and the tables behind it are not lost."""
+    session = snmpd.session(Opened(version="1", community=COMMUNITY))
+    await session.open()
+    for column in ("6", "10"):
+        assert (await session.walk(f"1.3.6.1.2.1.31.1.1.1.{column}")).rows == {}
+    assert (await session.walk("1.3.6.1.2.1.2.2.1.10")).rows
+    assert (await session.walk("1.3.6.1.2.1.31.1.1.1.15")).rows
+    session.close()

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from replayed import WALKS
-from servers import until
-from snmpd import AUTH_PASSWORD, COMMUNITY, PRIV_PASSWORD, Snmpd, free_udp_port, users
+from servers import program, until
+from snmpd import AUTH_PASSWORD, AUTHS, COMMUNITY, PRIV_PASSWORD, PRIVS, Snmpd, free_udp_port, users
 
+from agent.snmp.credentials import Opened
+from agent.snmp.discover import Search, guess_class
+from agent.snmp.profile import load_profiles
 from agent.snmp.walkfile import read_walk
 
 
@@ -75,14 +78,36 @@ def test_try_with_v3_as_json(snmpd: Snmpd, tmp_path: Path) -> None:
 def test_try_of_an_enrolled_target_takes_its_credential(config: Path) -> None:
     assert run("try", "ward-switch", "-c", config).returncode == 0
     done = run("try", "10.9.9.9", "-c", config)
-    assert (done.returncode, done.stderr.strip()) == (2, "the configuration has no target 10.9.9.9")
+    assert (done.returncode, done.stderr.strip()) == (
+        2,
+        "the configuration has no target 10.9.9.9; known are: ward-switch",
+    )
+
+
+def test_try_without_a_target_takes_the_only_one_and_names_several(config: Path) -> None:
+    assert run("try", "-c", config).returncode == 0
+    text = config.read_text()
+    config.write_text(text.replace("targets: [", "targets: [{asset: core-switch, host: 127.0.0.9}, "))
+    done = run("try", "-c", config)
+    assert (done.returncode, done.stderr) == (2, "which target? The configuration has: core-switch, ward-switch\n")
+    assert run("try").stderr == "which device? Write HOST[:PORT]\n"
+    done = run("walk", "core-swich", "-c", config, "-o", "/tmp/never")
+    assert done.stderr == "the configuration has no target core-swich; did you mean 'core-switch'?\n"
+
+
+def test_try_says_which_community_it_assumed(snmpd: Snmpd) -> None:
+    done = run("try", f"127.0.0.1:{snmpd.port}", "--timeout", "0.1", "--retries", "0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("no credential given: asking by v2c with community public (--community, --v3 or -c")
+    told = run("try", f"127.0.0.1:{snmpd.port}", "--community", COMMUNITY).stderr
+    assert told == ""
 
 
 def test_try_of_a_silent_device_says_so_and_ends_with_1() -> None:
     port = free_udp_port()
     done = run("try", f"127.0.0.1:{port}", "--timeout", "0.1", "--retries", "0")
     assert done.returncode == 1
-    assert done.stderr.strip().startswith(f"127.0.0.1:{port}: nobody listens on that port")
+    assert done.stderr.splitlines()[1].startswith(f"127.0.0.1:{port}: nobody listens on that port")
     assert "poll.is_answering" in done.stdout
 
 
@@ -91,7 +116,7 @@ def test_try_of_a_silent_device_says_so_and_ends_with_1() -> None:
     [
         (["try", "127.0.0.1:port"], "'port' is no port"),
         (["try", "127.0.0.1", "--v3", "u", "--auth", "sha999"], "sha999"),
-        (["try", "127.0.0.1", "--profile", "nope"], "there is no profile 'nope'"),
+        (["try", "127.0.0.1", "--community", "c", "--profile", "nope"], "there is no profile 'nope'"),
         (["replay", "/nowhere.snmprec"], "cannot read"),
     ],
 )
@@ -115,6 +140,28 @@ def test_walk_is_scrubbed_and_can_be_replayed(snmpd: Snmpd, tmp_path: Path) -> N
             process.send_signal(signal.SIGINT)
             until(lambda: process.poll() is not None)
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize(("auth", "priv"), [("sha1", "des"), ("sha256", "aes128"), ("sha512", "aes256")])
+def test_replay_answers_net_snmp_s_own_manager_enciphered(auth: str, priv: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(AUTH_PASSWORD)
+    (tmp_path / "p").write_text(PRIV_PASSWORD)
+    words = ["--v3", "ward", "--auth", auth, "--auth-password", tmp_path / "a", "--priv", priv]
+    words += ["--priv-password", tmp_path / "p", "--listen", "127.0.0.1:0", "--lang", "en"]
+    argv = [sys.executable, "-m", "agent.cli", "snmp", "replay", str(WALKS / "built_h3c.snmprec"), *map(str, words)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            [(host, port)] = re.findall(r"answering on (.*):(\d+);", process.stdout.readline())
+            asked = [program("snmpget", "snmp"), "-v3", "-u", "ward", "-l", "authPriv", "-a", AUTHS[auth]]
+            asked += ["-A", AUTH_PASSWORD, "-x", PRIVS[priv], "-X", PRIV_PASSWORD, "-On", "-Oq", f"{host}:{port}"]
+            done = subprocess.run(
+                [*asked, "1.3.6.1.2.1.1.2.0"], capture_output=True, text=True, env={"MIBS": ""}, timeout=60
+            )
+        finally:
+            process.send_signal(signal.SIGINT)
+            until(lambda: process.poll() is not None)
+    assert done.stdout.split()[1].startswith(".1.3.6.1.4.1.25506."), done.stderr
 
 
 def test_profile_check_names_mistakes_with_their_line(tmp_path: Path) -> None:
@@ -141,8 +188,12 @@ tables:
 
 def test_discover_asks_only_what_is_allowed_and_writes_a_register(config: Path, snmpd: Snmpd, tmp_path: Path) -> None:
     draft = tmp_path / "register.yaml"
-    done = run("discover", "-c", config, "--port", snmpd.port, "-o", draft, "--format", "json")
+    done = run("discover", "-c", config, "-o", draft, "--format", "json")  # on the ports of the targets too
     assert done.returncode == 0, done.stderr
+    assert done.stderr == f"2 addresses, port 161, {snmpd.port}, 0 s at most\n"
+    assert json.loads(done.stdout)["targets"] == [
+        {"asset": "ward-switch", "host": "127.0.0.1", "port": snmpd.port, "credential": "ward"}
+    ]
     assert [(one["host"], one["name"]) for one in json.loads(done.stdout)["found"]] == [("127.0.0.1", "ward-switch")]
     assert draft.read_text() == "assets:\n  ward-switch:\n    class: server\n    reporters:\n    - gateway-1\n"
     draft.write_text("# looked at\n")
@@ -159,6 +210,19 @@ def test_discover_asks_only_what_is_allowed_and_writes_a_register(config: Path, 
     )
 
 
+@pytest.mark.parametrize(
+    ("object_id", "asset_class"),
+    [
+        ("1.3.6.1.4.1.2011.2.91", "storage"),
+        ("1.3.6.1.4.1.2011.2.235", "server"),
+        ("1.3.6.1.4.1.2011.2.23.92", "network"),
+        ("1.3.6.1.4.1.99999.1", None),
+    ],
+)
+def test_class_of_a_device_is_that_of_the_profile_that_knows_most_of_it(object_id: str, asset_class: str) -> None:
+    assert guess_class(object_id, load_profiles()) == asset_class
+
+
 def test_discover_that_finds_nobody_says_what_to_check(config: Path, tmp_path: Path) -> None:
     done = run("discover", "-c", config, "--port", free_udp_port(), "-o", tmp_path / "register.yaml")
     assert done.returncode == 1
@@ -169,8 +233,21 @@ def test_discover_that_finds_nobody_says_what_to_check(config: Path, tmp_path: P
 def test_unknown_algorithm_and_profile_are_named_beside_those_there_are() -> None:
     done = run("try", "127.0.0.1:9", "--v3", "u", "--auth", "sha")
     assert (done.returncode, "'sha'" in done.stderr, "sha512" in done.stderr) == (2, True, True)
-    done = run("try", "127.0.0.1:9", "--profile", "interface")
+    done = run("try", "127.0.0.1:9", "--community", "c", "--profile", "interface")
     assert (done.returncode, done.stderr) == (2, "there is no profile 'interface'; did you mean 'interfaces'?\n")
+
+
+async def test_discover_asks_one_question_a_step_whoever_asks_it() -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    credentials = {"a": Opened(community="a"), "b": Opened(community="b")}
+    ports = [free_udp_port(), free_udp_port()]
+    search = Search(credentials, {}, 4.0, ports=ports, clock=lambda: 1000.0, sleep=sleep)
+    assert await search.run(["127.0.0.1", "127.0.0.2"]) == []
+    assert waited == [number * 0.25 for number in range(8)]
 
 
 def test_every_command_has_its_help() -> None:

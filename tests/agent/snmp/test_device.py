@@ -1,5 +1,6 @@
 """Rounds against replayed devices: interfaces whose counters wrap, restart or are cleared, rows that vanish, devices that fall silent."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,14 @@ from replayed import Bench, find, replayed
 
 from agent.snmp import ber
 from agent.snmp.ber import Binding
+from agent.snmp.client import Patience, Session
+from agent.snmp.credentials import Opened
+from agent.snmp.device import Device
 from agent.snmp.parts import FORGET_SECONDS, Parts
+from agent.snmp.profile import load_profiles
+from agent.snmp.replay import Device as Replayed
+from agent.snmp.replay import serve_replay
+from agent.sources import Incomplete
 
 IF, IFX = "1.3.6.1.2.1.2.2.1", "1.3.6.1.2.1.31.1.1.1"
 UPTIME = "1.3.6.1.2.1.1.3.0"
@@ -198,10 +206,18 @@ async def test_twenty_thousand_rows_are_walked() -> None:
     assert len(walked.rows) == 20_000 and walked.is_whole
 
 
-async def test_chassis_of_two_thousand_interfaces_is_read() -> None:
-    async with replayed(switch(ports=2000)) as bench:
+async def test_chassis_of_twenty_thousand_interfaces_is_read() -> None:
+    async with replayed(switch(ports=20_000)) as bench:
+        bench.device._budget_seconds = 300.0
         readings = await bench.round()
-    assert sum(one.name == "net_interface" for one in readings) == 2000
+    assert sum(one.name == "net_interface" for one in readings) == 20_000
+
+
+async def test_round_that_takes_too_long_says_where_it_was(english: None) -> None:
+    async with replayed(switch(ports=2000)) as bench:
+        bench.device._budget_seconds = 0.05
+        with pytest.raises(Incomplete, match=r"127\.0\.0\.1:\d+: not read within 0\.05 s, it was at (-|\w+/\w+)$"):
+            await bench.device.look("it")
 
 
 async def test_table_that_comes_later_is_found_soon_and_then_looked_for_seldom() -> None:
@@ -218,6 +234,30 @@ async def test_table_that_comes_later_is_found_soon_and_then_looked_for_seldom()
             await bench.round()
             asked.append(bench.device.session.effort.requests - before)
         assert sum(n > min(asked) for n in asked) < 20
+
+
+async def test_tables_and_variables_that_a_device_never_knew_are_asked_for_seldom() -> None:
+    async with replayed("built_cisco") as bench:
+        for table in ("9.9.388", "9.9.807", "9.9.42", "9.9.176"):
+            bench.replayed.drop(f"1.3.6.1.4.1.{table}")
+        asked = []
+        for _ in range(4):
+            before = bench.device.session.effort.requests
+            await bench.round(seconds=1)
+            asked.append(bench.device.session.effort.requests - before)
+        assert asked[1] < asked[0] - 4 and asked[2:] == asked[1:3]
+        bench.replayed.put("1.3.6.1.4.1.9.9.388.1.3.1.1.3.41", ber.INTEGER, 2)
+        fields = await bench.fields("redundant_group", seconds=3600, group="vss-links", kind="link")
+    assert fields["is_healthy"] is False
+
+
+async def test_variable_that_was_answered_once_is_asked_for_in_every_round() -> None:
+    async with replayed("built_panos") as bench:
+        assert await bench.fields("role_group", kind="firewall")
+        bench.replayed.drop("1.3.6.1.4.1.25461.2.1.2.1.11.0")
+        assert not await bench.fields("role_group", seconds=1, kind="firewall")
+        bench.replayed.put("1.3.6.1.4.1.25461.2.1.2.1.11.0", ber.OCTETS, b"passive")
+        assert await bench.fields("role_group", seconds=1, kind="firewall") == {"is_master": False}
 
 
 async def test_poll_tells_what_the_round_cost() -> None:
@@ -237,3 +277,35 @@ async def test_another_device_at_the_same_address_is_looked_at_anew(other: str) 
         bench.replayed.put("1.3.6.1.2.1.1.2.0", ber.OID, other)
         await bench.round()
         assert [profile.name for profile in bench.device.chosen] == ["system"]
+
+
+async def test_device_without_any_table_gives_what_there_is(english: None) -> None:
+    bare = [one for one in switch() if one.oid.startswith("1.3.6.1.2.1.1.")]
+    async with replayed(bare) as bench:
+        readings = await bench.device.look("it")
+    assert {one.name for one in readings} == {"asset_info", "host_uptime", "poll", "management_access"}
+
+
+class Mute(Replayed):
+    """A device that answers single questions and no walk."""
+
+    def answer(self, data: bytes, community: bytes) -> bytes | None:
+        is_single = ber.read_message(data).pdu.tag == ber.GET
+        return super().answer(data, community) if is_single else None
+
+
+async def test_device_that_falls_silent_in_a_table_is_named_with_profile_column_and_time(english: None) -> None:
+    transport = await serve_replay(Mute(switch()), "c")
+    port = transport.get_extra_info("sockname")[1]
+    session = Session("127.0.0.1", port, Opened(community="c"), Patience(0.1, 1))
+    device = Device(session, load_profiles(), time.monotonic, names=("interfaces",))
+    device.chosen, device._chosen_at = (load_profiles()["interfaces"],), time.monotonic()
+    device.object_id = "1.3.6.1.4.1.99999.1"
+    with pytest.raises(Incomplete) as caught:
+        await device.look("it")
+    device.close()
+    transport.close()
+    assert str(caught.value) == (
+        f"interfaces/interfaces ifOperStatus: 127.0.0.1:{port}: v2c no answer in 300 ms (2 attempts);"
+        " check address, community and access lists"
+    )

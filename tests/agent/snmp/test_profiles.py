@@ -6,6 +6,7 @@ from replayed import WALKS, find, replayed
 
 from agent.snmp import ber
 from agent.snmp.profile import load_profiles
+from agent.snmp.walkfile import read_walk
 from agent.sources import Reading
 
 NAMES = sorted(path.stem for path in WALKS.glob("*.snmprec"))
@@ -50,6 +51,15 @@ def test_built_walk_says_that_it_is(name: str) -> None:
     assert first.startswith("# built from the public facts of the MIBs") and first.endswith(
         "not recorded from a device"
     )
+
+
+async def test_failover_that_was_recorded_is_a_change_of_role() -> None:
+    """Two recordings of one real router, before and after it took over."""
+    async with replayed("recorded_keepalived") as bench:
+        assert (await bench.fields("role_group", group="HIS"))["is_master"] is False
+        for one in read_walk(WALKS / "recorded_keepalived_took_over.snmprec"):
+            bench.replayed.put(*one)
+        assert await bench.fields("role_change", group="HIS") == {"became_master": True}
 
 
 PULLED = [

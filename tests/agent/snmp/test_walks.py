@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
-from snmpd import AUTH_PASSWORD, COMMUNITY, QUICK, Snmpd, user, users
+from snmpd import AUTH_PASSWORD, AUTHS, COMMUNITY, PRIVS, QUICK, Snmpd, user, users
 
 from agent.documents import FileMistakes
 from agent.errors import SourceError
@@ -17,6 +18,7 @@ from agent.snmp.profile import load_profiles
 from agent.snmp.record import record_walk
 from agent.snmp.replay import Device, serve_replay
 from agent.snmp.scrub import Scrubber
+from agent.snmp.troubles import Refused
 from agent.snmp.walkfile import read_walk, write_walk
 
 SECRETS = {
@@ -131,10 +133,16 @@ def test_wrong_lines_are_named(tmp_path: Path, english: None) -> None:
     assert [mistake.line for mistake in caught.value.mistakes] == [2, 3, 4]
 
 
-REPLAYED = [Opened(community="c"), Opened(version="1", community="c"), user(), user("md5"), user("sha512")]
+REPLAYED = [
+    Opened(community="c"),
+    Opened(version="1", community="c"),
+    user(),
+    *(user(auth, priv) for auth in AUTHS for priv in (None, *PRIVS)),
+    user("sha1", "aes256", key_expansion="cisco"),
+]
 
 
-@pytest.mark.parametrize("credential", REPLAYED, ids=lambda one: one.kind)
+@pytest.mark.parametrize("credential", REPLAYED, ids=lambda one: f"{one.kind} {one.key_expansion}")
 async def test_replayed_device_says_what_the_real_one_said(
     recorded: tuple[Snmpd, list[Binding]], credential: Opened
 ) -> None:
@@ -154,6 +162,26 @@ async def test_replayed_device_says_what_the_real_one_said(
         }
     finally:
         session.close()
+        transport.close()
+
+
+@pytest.mark.parametrize("level", [user("sha256"), user()], ids=lambda one: one.kind)
+async def test_replayed_device_answers_nobody_below_his_level(level: Opened) -> None:
+    known = user("sha256", "aes128")
+    uptime = Binding("1.3.6.1.2.1.1.3.0", ber.TIME_TICKS, 1)
+    transport = await serve_replay(Device([uptime]), "c", user=known)
+    port = transport.get_extra_info("sockname")[1]
+    lower = msgspec.structs.replace(level, user=known.user)
+    sessions = [Session("127.0.0.1", port, one, QUICK) for one in (known, lower)]
+    try:
+        for session in sessions:
+            await session.open()
+        assert await sessions[0].get([uptime.oid]) == {uptime.oid: 1}
+        with pytest.raises(Refused):
+            await sessions[1].get([uptime.oid])
+    finally:
+        for session in sessions:
+            session.close()
         transport.close()
 
 

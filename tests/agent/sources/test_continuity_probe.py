@@ -1,6 +1,7 @@
 """continuity_probe on real sockets of this machine: a server that goes, comes back, hangs, moves."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -110,6 +111,24 @@ async def test_outage_of_a_tcp_service_is_told_once_when_it_has_ended() -> None:
     assert outage["is_automatic"] is True
     assert "lost_tokens_count" not in outage, "nothing keeps TCP tokens"
     assert rounds.named("drill") == []
+
+
+@pytest.mark.parametrize("step_seconds", [60.0, -60.0])
+async def test_clock_that_is_set_by_a_minute_makes_no_outage_longer_or_shorter(step_seconds: float) -> None:
+    port, shift = free_port(), [0.0]
+    source = Source(configured(port), Surroundings("his-probe", clock=lambda: time.time() + shift[0]))
+    await source.open()
+    try:
+        rounds = Rounds(source)
+        async with listening(port, speaking("")):
+            await rounds.until_up(True)
+        await rounds.until_out()
+        shift[0] = step_seconds
+        async with listening(port, speaking("")):
+            [outage] = await rounds.until_told("outage")
+        assert 0 < float(str(outage["duration_seconds"])) < 30
+    finally:
+        await source.close()
 
 
 async def test_service_that_moves_is_a_failover_and_its_return_passes() -> None:

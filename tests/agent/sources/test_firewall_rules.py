@@ -1,14 +1,17 @@
 """firewall_rules on real nftables, in a namespace that forwards."""
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from declared import undeclared
 from namespaces import Namespace, Network
+from servers import program
 
-from agent.errors import SourceError
-from agent.sources import Output, Surroundings
+from agent.errors import NoData, SourceError
+from agent.sources import Output, Surroundings, run_command
+from agent.sources._iptables import read_save
 from agent.sources.firewall_rules import Config, Source, read_ruleset
 
 DAY = 86400.0
@@ -146,3 +149,102 @@ async def test_refusal_names_the_right_that_is_missing() -> None:
 def test_answer_that_is_none_is_said(text: str) -> None:
     with pytest.raises(SourceError):
         read_ruleset(text)
+
+
+IPTABLES = """
+-P FORWARD DROP
+-N LATE
+-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -i in+ ! -s 10.5.9.0/24 -p tcp -m tcp --dport 443 -m comment --comment "web page; -j ACCEPT" -j ACCEPT
+-A FORWARD -j LATE
+-A LATE -m limit --limit 5/min -j LOG --log-prefix "no "
+"""
+
+
+@pytest.fixture(params=["legacy", "nft"])
+def iptables(request: pytest.FixtureRequest, gateway: Namespace) -> Iterator[Callable[[str], None]]:
+    """Puts rules in force by either kind of iptables; none are left of either."""
+    command = program(f"iptables-{request.param}", "iptables")
+
+    def run(rules: str) -> None:
+        for line in rules.strip().splitlines():
+            gateway.run(command, *shlex.split(line))
+
+    gateway.nft("flush ruleset")
+    yield run
+    run("-P FORWARD ACCEPT\n-F\n-X")
+    gateway.nft("flush ruleset")
+
+
+async def without_nft(argv: Sequence[str], timeout_seconds: float) -> Output:
+    """A gateway on which nft is not installed; all else is real."""
+    if argv[0] == "nft":
+        raise NoData("nft is not on this machine")
+    if argv[0].endswith("tables-save"):
+        argv = [argv[0].replace("-save", f"-{without_nft_kind[-1]}-save"), *argv[1:]]  # what the alternatives point to
+    return await run_command(argv, timeout_seconds)
+
+
+without_nft_kind = ["nft"]
+
+
+@pytest.mark.parametrize("has_nft", [True, False], ids=["beside nft", "without nft"])
+@pytest.mark.parametrize(
+    ("more", "denies", "permits", "rules"),
+    [
+        ("", True, 0, 4),
+        ("-A LATE -j ACCEPT", False, 1, 5),
+        ('-A LATE -m comment --comment "any" -j ACCEPT', False, 1, 5),
+        ("-P FORWARD ACCEPT", False, 0, 4),
+        ("-P FORWARD ACCEPT\n-A LATE -j REJECT", True, 0, 5),
+        ("-P FORWARD ACCEPT\n-A LATE ! -i in -j DROP", False, 0, 5),
+    ],
+)
+def test_iptables_of_either_kind_is_read(
+    gateway: Namespace,
+    iptables: Callable[[str], None],
+    request: pytest.FixtureRequest,
+    has_nft: bool,
+    more: str,
+    denies: bool,
+    permits: int,
+    rules: int,
+) -> None:
+    without_nft_kind[:] = [request.node.callspec.params["iptables"]]
+    iptables(IPTABLES + more)
+    command = run_command if has_nft else without_nft
+    fields = look(gateway, Source(Config(boundary="internet"), Surroundings("gw-1", command=command)))
+    assert fields == {
+        "is_in_service": True,
+        "is_default_deny": denies,
+        "permit_any_count": permits,
+        "rules_count": rules,
+        "strength_level": 2,
+    }
+
+
+def test_counters_of_iptables_tell_the_dead_rules(
+    gateway: Namespace, iptables: Callable[[str], None], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    without_nft_kind[:] = [request.node.callspec.params["iptables"]]
+    iptables("-P FORWARD DROP\n-A FORWARD -p icmp -j ACCEPT\n-A FORWARD -p tcp -m tcp --dport 23 -j ACCEPT")
+    times = iter((0.0, 91 * DAY))
+    around = Surroundings("gw-1", clock=lambda: next(times), state_directory=tmp_path, command=without_nft)
+    source = Source(Config(boundary="internet"), around)
+    assert "stale_rules_count" not in look(gateway, source)
+    gateway.run("nsenter", f"--net=/run/netns/{gateway.name.replace('-gate', '-in')}", "ping", "-c1", "10.5.2.10")
+    assert look(gateway, source)["stale_rules_count"] == 1
+
+
+async def test_machine_without_any_filter_program_has_nothing_to_say() -> None:
+    async def nothing(argv: Sequence[str], timeout_seconds: float) -> Output:
+        raise NoData(f"{argv[0]} is not on this machine")
+
+    with pytest.raises(NoData, match="iptables-save"):
+        await Source(Config(boundary="internet"), Surroundings("gw-1", command=nothing)).collect()
+
+
+@pytest.mark.parametrize("text", ["nonsense", '*filter\n[1:2] -A FORWARD -m comment --comment "open -j ACCEPT\nCOMMIT'])
+def test_print_of_iptables_that_is_none_is_said(text: str) -> None:
+    with pytest.raises(SourceError, match="iptables-save"):
+        read_save(text, "ip")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -15,11 +16,14 @@ from agent.documents import FileMistakes
 from agent.sources import Reading, Surroundings
 from agent.sources._attempt import Attempt, Came
 from agent.sources._control import Control
-from agent.sources._proof import Message, seal, unseal
+from agent.sources._proof import Keys, Message, seal, unseal
 from agent.sources._verdict import Evidence, Outcome, judge, worst
 from agent.sources._ways import Way, read_way
+from agent.sources._ways_out import HEADER, QUESTION_END, digest
 from agent.sources._witness import Witness
 from agent.sources.isolation_probe import Config, Source, Target
+from agent.sources.isolation_responder import Config as ResponderConfig
+from agent.sources.path_reflector import Config as ReflectorConfig
 
 KEY = b"a key of this test only"
 TCP = "tcp/22"
@@ -49,7 +53,7 @@ async def speaker(hear: Callable[[bytes], bytes | None]) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def round_of(key: Secret, target: Target) -> list[Reading]:
+async def round_of(key: Secret | None, target: Target) -> list[Reading]:
     source = Source(
         Config(zone="office", key=key, targets=(target,), timeout_seconds=0.5, control_retries=0),
         Surroundings("office-probe"),
@@ -68,7 +72,7 @@ def cell(readings: list[Reading]) -> dict[str, object]:
 
 async def test_answer_without_the_key_is_no_reach_and_no_isolation(key: Secret) -> None:
     """A box on the way accepts everything and echoes; the responder is asked and has seen nothing."""
-    witness = Witness(KEY, "medical-probe", lambda: 0.0)
+    witness = Witness(Keys(KEY), "medical-probe", lambda: 0.0)
     async with speaker(lambda line: line) as port, speaker(witness.hear) as control:
         witness.ways = {Way("tcp", port)}
         for policy in ({"allowed": (f"tcp/{port}",)}, {"blocked": (f"tcp/{port}",)}):
@@ -80,7 +84,7 @@ async def test_answer_without_the_key_is_no_reach_and_no_isolation(key: Secret) 
 
 async def test_forged_testimony_counts_as_none(key: Secret) -> None:
     """Somebody answers at the control port with a key of his own that nothing came."""
-    liar = Witness(b"a key of somebody else", "medical-probe", lambda: 0.0)
+    liar = Witness(Keys(b"a key of somebody else"), "medical-probe", lambda: 0.0)
     port = free_port()
     liar.ways = {Way("tcp", port)}
 
@@ -100,7 +104,7 @@ async def test_forged_testimony_counts_as_none(key: Secret) -> None:
 
 async def test_testimony_of_an_earlier_round_counts_as_none() -> None:
     """Recorded words with the right key, played again: the challenge is another."""
-    witness = Witness(KEY, "medical-probe", lambda: 0.0)
+    witness = Witness(Keys(KEY), "medical-probe", lambda: 0.0)
     recorded: dict[str, bytes] = {}
 
     class Recorder:
@@ -194,3 +198,108 @@ def test_mistakes_of_the_section_are_named_with_their_line(tmp_path: Path) -> No
     assert len(said) == 2
     assert said[0].startswith("9: ") and "must be an IP address" in said[0]
     assert said[1].startswith("10: ") and "tpc/23" in said[1]
+
+
+# -- a key for each pair: what a stolen one can do
+
+MINE, STOLEN = b"the key of the office prober", b"the key of the dmz prober, stolen"
+PAIRS = Keys(None, {"office-probe": MINE, "dmz-probe": STOLEN})
+
+
+def secret_of(folder: Path, key: bytes) -> Secret:
+    path = folder / f"{key.split()[3].decode()}.key"
+    path.write_bytes(key)
+    return Secret(file=str(path))
+
+
+async def test_answers_sealed_with_the_stolen_key_of_another_prober_prove_nothing(tmp_path: Path) -> None:
+    """An impostor answers everything as the responder would, with the key of a machine that was taken."""
+    port = free_port()
+
+    def forge(line: bytes) -> bytes:
+        words = line.decode().split()
+        answers = {
+            "probe": ("answer", words[-2]),
+            "hello": ("here", "medical-probe", "boot", words[3], f"tcp/{port}"),
+            "ask": ("saw", "medical-probe", "boot", words[3], "-"),
+        }
+        return seal(STOLEN, *answers[words[1]])
+
+    async with speaker(forge) as control:
+        for way in (f"tcp/{port}", f"tcp/{control}"):  # one that is silent, one that the impostor answers
+            for policy in ({"allowed": (way,)}, {"blocked": (way,)}):
+                mine = Target(
+                    zone="medical",
+                    address="127.0.0.1",
+                    control_port=control,
+                    key=secret_of(tmp_path, MINE),
+                    **policy,
+                )
+                found = cell(await round_of(None, mine))
+                assert (found["is_proven"], found["is_as_expected"]) == (False, False), (way, policy)
+
+
+def test_stolen_key_speaks_for_nobody_else_to_the_responder() -> None:
+    witness = Witness(PAIRS, "medical-probe", lambda: 0.0)
+    nonce, challenge = "5" * 32, "c" * 32
+    assert witness.hear(seal(STOLEN, "probe", "office-probe", "tcp/22", nonce)) is None
+    assert witness.hear(seal(STOLEN, "ask", "office-probe", challenge, nonce)) is None
+    assert witness.hear(seal(STOLEN, "probe", "unknown", "tcp/22", nonce)) is None
+    assert witness.strangers_count == 3
+
+
+def test_nonce_that_another_prober_repeats_has_not_come() -> None:
+    """Whoever sees a nonce on the wire and has a key of its own cannot make it look as if it had arrived."""
+    witness = Witness(PAIRS, "medical-probe", lambda: 0.0)
+    nonce = "5" * 32
+    assert witness.hear(seal(STOLEN, "probe", "dmz-probe", "tcp/22", nonce))
+
+    def seen_by(name: str, key: bytes) -> str:
+        answer = unseal(key, witness.hear(seal(key, "ask", name, "c" * 32, nonce)) or b"")
+        assert answer is not None
+        return answer.words[3]
+
+    assert seen_by("office-probe", MINE) == "-"
+    assert seen_by("dmz-probe", STOLEN) == nonce
+
+
+def test_shared_key_is_for_those_who_have_none_of_their_own() -> None:
+    keys = Keys(KEY, {"office-probe": MINE})
+    assert keys.unseal(seal(KEY, "hello", "another", "c")) and keys.unseal(seal(MINE, "hello", "office-probe", "c"))
+    assert keys.unseal(seal(KEY, "hello", "office-probe", "c")) is None
+
+
+async def test_dns_question_counts_for_the_prober_whose_key_it_carries() -> None:
+    """Through a resolver that forwards: the responder hears UDP 53 by its own key of each prober."""
+    witness = Witness(PAIRS, "medical-probe", lambda: 0.0)
+    nonce = "5" * 32
+    labels = [nonce, digest(MINE, nonce), "probe", "test"]
+    name = b"".join(bytes([len(label)]) + label.encode() for label in labels) + b"\0"
+    question = HEADER.pack(7, 0x0100, 1, 0, 0, 0) + name + QUESTION_END
+    assert witness.hear(question)
+    for prober, key, seen in (("office-probe", MINE, nonce), ("dmz-probe", STOLEN, "-")):
+        answer = unseal(key, witness.hear(seal(key, "ask", prober, "c", nonce)) or b"")
+        assert answer is not None and answer.words[3] == seen
+
+
+def test_far_end_without_any_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="keys"):
+        ResponderConfig()
+    with pytest.raises(ValueError, match="keys"):
+        ReflectorConfig()
+    with pytest.raises(ValueError, match="key"):
+        Config(zone="office", targets=(Target(zone="medical", address="127.0.0.1"),))
+
+
+def test_far_end_in_the_documents_hears_every_way_that_the_prober_there_tries(tmp_path: Path) -> None:
+    """Whoever copies the two examples must not end with cells that nobody can prove."""
+    text = (Path(__file__).parents[3] / "docs" / "isolation.md").read_text("utf-8")
+    path, configs = tmp_path / "agent.yaml", {}
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        path.write_text(block)
+        config = read_config(path)
+        configs[config.agent] = {section.name: section.config for section in config.sources}
+    near, far = configs["outside-probe"]["isolation_probe"], configs["medical-1"]["isolation_responder"]
+    assert isinstance(near, Config) and isinstance(far, ResponderConfig)
+    tried = {way for one in near.targets if one.zone == "medical" for way in (*one.allowed, *one.blocked)}
+    assert "tcp/5432" in tried and tried <= set(far.listen)

@@ -15,7 +15,7 @@ from servers import free_port, until_async
 from agent.broker import Secret
 from agent.errors import SourceError
 from agent.sources import Reading, Surroundings
-from agent.sources._proof import Message, new_nonce, seal, unseal
+from agent.sources._proof import Keys, Message, new_nonce, seal, unseal
 from agent.sources._witness import MEMORY_SECONDS, MOST_REMEMBERED, Witness
 from agent.sources.isolation_responder import Config, Source, read_endpoint
 
@@ -142,7 +142,7 @@ async def test_missing_key_is_named_by_its_place(tmp_path: Path) -> None:
 
 def test_witness_forgets_what_is_old_and_what_is_too_much() -> None:
     now = 0.0
-    witness = Witness(KEY, "medical-probe", lambda: now)
+    witness = Witness(Keys(KEY), "medical-probe", lambda: now)
 
     def seen(*nonces: str) -> str:
         line = witness.hear(seal(KEY, "ask", "a", "c", ",".join(nonces)))
@@ -163,7 +163,7 @@ def test_witness_forgets_what_is_old_and_what_is_too_much() -> None:
 @given(st.binary(max_size=300), st.integers(0, 200), st.integers(0, 255))
 @settings(deadline=None, max_examples=200)
 def test_whatever_arrives_is_a_stranger_and_no_crash(data: bytes, place: int, byte: int) -> None:
-    witness = Witness(KEY, "medical-probe", lambda: 0.0)
+    witness = Witness(Keys(KEY), "medical-probe", lambda: 0.0)
     line = bytearray(seal(KEY, "probe", "a", "tcp/22", "5" * 32))
     line[place % (len(line) - 1)] ^= byte
     question = bytearray(bytes(12) + b"\x20" + b"5" * 32 + b"\x20" + b"6" * 32 + b"\0" + bytes(4))

@@ -1,6 +1,6 @@
 """libvirt by the real virsh on libvirt's own test driver, and by answers written as virsh(1) documents them.
 
-What is not shown here: a real QEMU, a real migration.
+A real QEMU, a real migration and a real crash are in tests/hospital/test_migration.py.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,6 @@
 """mysql_replication against a real MariaDB master and replica; Galera is in tests/hospital/test_galera.py."""
 
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -74,6 +75,37 @@ async def test_master_and_replica_in_step_delayed_stopped_and_alone(tmp_path: Pa
             with (
                 speaking("en"),
                 pytest.raises(SourceError, match=rf"127\.0\.0\.1:{port}: .*refused\); check the address, the port"),
+            ):
+                await source.collect()
+
+
+@pytest.mark.parametrize("ahead_seconds", [60, -60])
+async def test_replica_whose_clock_is_a_minute_off_has_no_minute_of_lag(ahead_seconds: int, tmp_path: Path) -> None:
+    """The server itself takes the difference out of it when its thread starts."""
+    with replica_pair(ahead_seconds) as (master, replica):
+        async with asking(tmp_path, master.address, replica.address) as source:
+            replica.sql("STOP SLAVE; CHANGE MASTER TO master_delay=3600; START SLAVE")
+            master.sql("CREATE TABLE his.more (n int); INSERT INTO his.more VALUES (1)")
+
+            async def is_behind() -> bool:
+                found = await look(source)
+                return found["is_running"] is True and float(found.get("lag_bytes", 0)) > 0 and "lag_seconds" in found
+
+            await until_async(is_behind)
+            assert 0 <= float((await look(source))["lag_seconds"]) < 30
+
+
+async def test_server_that_accepts_and_never_answers_costs_its_own_word_only(tmp_path: Path) -> None:
+    with replica_pair() as (master, replica):
+        async with asking(tmp_path, master.address, replica.address) as source:
+            assert (await look(source, "role_group"))["masters_count"] == 1
+            master.signal(signal.SIGSTOP)
+            found = await look(source)
+            assert found["is_running"] is False and (await look(source, "role_group"))["masters_count"] == 0
+        async with asking(tmp_path, master.address) as source:
+            with (
+                speaking("en"),
+                pytest.raises(SourceError, match=f"{master.address}: .*(no answer within 2 s|timed out)"),
             ):
                 await source.collect()
 

@@ -17,12 +17,16 @@ from namespaces import Namespace, Network
 from servers import Authority, Daemon, free_port, program
 
 from agent import language
+from agent.broker import Secret
 from agent.config import read_config
 from agent.documents import FileMistakes
 from agent.sources import Reading, Surroundings
+from agent.sources._path_targets import Line, Route, Segment, Target
+from agent.sources._proof import Keys
 from agent.sources._stream import Direction, Reflector, Stream, Streamed
 from agent.sources._tally import Tally
-from agent.sources.path_probe import Config, Line, Route, Segment, Source, Target, of_stream
+from agent.sources._throughput import Throughput, rate_of
+from agent.sources.path_probe import Config, Source, of_stream
 
 MS = 1_000_000
 
@@ -227,6 +231,25 @@ def test_target_that_stands_for_a_service_is_a_probe_of_it(inside: Namespace) ->
     assert float(found["core-network"]["latency_seconds"]) > 0
 
 
+def test_links_between_sites_are_a_redundant_group_and_a_witness_is_reachable_by_any_of_its_addresses(
+    inside: Namespace,
+) -> None:
+    targets = (
+        Target(name="fibre-a", address="127.0.0.1", witness="his-db"),
+        Target(name="fibre-b", address="10.9.0.9", witness="his-db"),
+        Target(name="third-site", address="10.9.0.9", witness="lis-db"),
+    )
+    routes = (Route(provider="own", targets=("fibre-a",)), Route(provider="own", targets=("fibre-b",)))
+    lines = {"sites": Line(routes=routes, between_sites=True), "city": Line(routes=routes)}
+    readings = inside.do(gather(Config(targets=targets, lines=lines, packets=1, timeout_seconds=0.3)))
+    [links] = [one for one in readings if one.name == "redundant_group"]
+    assert links.tags == {"group": "sites", "kind": "link"}
+    assert links.fields == {"members_count": 2, "healthy_count": 1, "is_healthy": False, "is_redundant": False}
+    witnesses = {one.tags["cluster"]: one.fields for one in readings if one.name == "quorum"}
+    assert witnesses == {"his-db": {"is_witness_reachable": True}, "lis-db": {"is_witness_reachable": False}}
+    assert undeclared("path_probe", readings) == []
+
+
 def test_tally_follows_rfc_3550_by_hand() -> None:
     """Sent every 20 ms; transit times 10, 14, 10, 26 ms: J = 4/16, then + (4 - J)/16, then + (16 - J)/16."""
     tally = Tally()
@@ -276,7 +299,7 @@ class BeginsAnew(asyncio.DatagramProtocol):
     def __init__(self, kept: int) -> None:
         self.kept = kept
         self._transport: asyncio.DatagramTransport | None = None
-        self._reflector = Reflector(self.KEY, time.monotonic)
+        self._reflector = Reflector(Keys(self.KEY), time.monotonic)
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:
         self._transport = transport
@@ -284,7 +307,7 @@ class BeginsAnew(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
         assert self._transport is not None
         if self._reflector.packets_count == self.kept:
-            self.kept, self._reflector = -1, Reflector(self.KEY, time.monotonic)
+            self.kept, self._reflector = -1, Reflector(Keys(self.KEY), time.monotonic)
         self._transport.sendto(self._reflector.hear(data, time.time_ns()) or b"", address)
 
 
@@ -315,3 +338,25 @@ def test_silence_is_told_by_no_log(inside: Namespace, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING):
         inside.do(gather(Config(targets=(Target(name="a", address="10.9.0.9"),), packets=1, timeout_seconds=0.1)))
     assert caplog.messages == []
+
+
+def test_throughput_is_refused_where_a_round_has_no_room_for_it() -> None:
+    wanted = Throughput(hours=("01:00-02:00",), most_bits_per_second=1e6, seconds=20)
+    target = Target(name="city", kind="stream", address="192.0.2.7", throughput=wanted)
+    with language.speaking("en"), pytest.raises(ValueError, match="no room for throughput"):
+        Config(targets=(target,), key=Secret(env="KEY"))
+    with language.speaking("en"), pytest.raises(ValueError, match="is for a stream"):
+        Target(name="city", address="192.0.2.7", throughput=wanted)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate"),
+    [
+        ([], 0),
+        ([(0.0, 10_000_000)], 0),
+        ([(0.0, 0), (0.1, 1_000_000)], 0),
+        ([(0.0, 0), (2.0, 100), (10.0, 1_000_100)], 1_000_000),
+    ],
+)
+def test_throughput_counts_after_tcp_has_found_its_pace(samples: list[tuple[float, int]], rate: float) -> None:
+    assert rate_of(samples) == rate

@@ -11,7 +11,7 @@ from servers import free_port, until_async
 from agent.broker import Secret
 from agent.errors import SourceError
 from agent.sources import Surroundings
-from agent.sources._proof import new_nonce, seal, unseal
+from agent.sources._proof import Keys, new_nonce, seal, unseal
 from agent.sources._stream import FORGET_SECONDS, MOST_STREAMS, Reflector
 from agent.sources.path_reflector import Config, Source
 
@@ -93,7 +93,7 @@ async def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 def test_reflector_forgets_old_streams_and_holds_no_more_than_it_may() -> None:
     now = 0.0
-    reflector = Reflector(KEY, lambda: now)
+    reflector = Reflector(Keys(KEY), lambda: now)
     reflector.hear(packet("first", 0), 2000)
     assert stats(reflector, "first") == [1, 0, 0]
     now = FORGET_SECONDS + 1
@@ -103,3 +103,16 @@ def test_reflector_forgets_old_streams_and_holds_no_more_than_it_may() -> None:
         reflector.hear(packet(f"s{number}", 0), 2000)
     assert stats(reflector, "second") == [0, 0, 0]
     assert stats(reflector, "s0") == [1, 0, 0]
+
+
+def test_stolen_key_of_one_prober_is_worth_nothing_for_another() -> None:
+    mine, stolen = b"the key of consult-1", b"the key of consult-2, stolen"
+    reflector = Reflector(Keys(None, {"consult-1": mine, "consult-2": stolen}), lambda: 0.0)
+    stream = new_nonce()
+    assert reflector.hear(seal(stolen, "packet", "consult-1", stream, "0", "1", PAD), 2) is None
+    assert reflector.strangers_count == 1
+    assert unseal(mine, reflector.hear(seal(mine, "packet", "consult-1", stream, "0", "1", PAD), 2) or b"")
+    other = unseal(stolen, reflector.hear(seal(stolen, "report", "consult-2", stream, "c", PAD), 3) or b"")
+    own = unseal(mine, reflector.hear(seal(mine, "report", "consult-1", stream, "c", PAD), 3) or b"")
+    assert other is not None and own is not None
+    assert (other.words[2], own.words[2]) == ("0", "1")  # packets that the far end counted for each

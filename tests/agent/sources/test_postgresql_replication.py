@@ -103,6 +103,33 @@ async def test_primary_that_is_gone_or_hangs_leaves_no_master_and_the_standby_st
             await source.collect()
 
 
+@pytest.mark.parametrize("ahead_seconds", [60, -60])
+async def test_clocks_a_minute_apart_are_told_once_and_make_no_lag(
+    ahead_seconds: int, pair: tuple[Server, Server], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    primary, standby = pair
+    standby.stop()
+    standby.start(ahead_seconds)
+    async with asking(tmp_path, primary.address, standby.address) as source:
+
+        async def is_streaming() -> bool:
+            return (await look(source))["is_running"] is True
+
+        await until_async(is_streaming)
+        standby.sql("SELECT pg_wal_replay_pause()")
+        primary.sql("CREATE TABLE more AS SELECT generate_series(1, 1000) AS n")
+
+        async def is_behind() -> bool:
+            return float((await look(source)).get("lag_bytes", 0)) > 0
+
+        await until_async(is_behind)
+        [reading] = [one for one in await source.collect() if one.name == "replication"]
+        assert 0 <= float(reading.fields["lag_seconds"]) < 30
+    ahead, behind = (standby, primary) if ahead_seconds > 0 else (primary, standby)
+    said = [record.message for record in caplog.records if "60" in record.message and ahead.address in record.message]
+    assert len(said) == 1 and behind.address in said[0] and reading.remark == said[0]
+
+
 async def test_missing_right_wrong_password_and_missing_table_are_sentences(
     pair: tuple[Server, Server], tmp_path: Path
 ) -> None:

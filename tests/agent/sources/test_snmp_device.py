@@ -124,6 +124,33 @@ async def test_neighbours_that_lldpd_hears_are_managed_or_not(tmp_path: Path) ->
         pair.stop()
 
 
+async def test_stations_that_arp_knows_are_managed_or_not(tmp_path: Path) -> None:
+    """The kernel's own table of a real host, told by a real snmpd."""
+    pair = LldpPair(tmp_path)
+    try:
+        pair.start()
+        for peers, is_managed in (("other-switch", False), ("192.0.2.2", True)):
+            poll = await pair.open(peers, "stations")
+            found: list[Reading] = []
+
+            async def is_heard(poll: Source = poll, found: list[Reading] = found) -> bool:
+                pair.speak()
+                with pair.inside():
+                    with contextlib.suppress(SourceError):
+                        found.extend(await poll.collect())
+                    await poll.close()
+                    await poll.open()
+                return any(one.fields.get("system_name") == "192.0.2.2" for one in found)
+
+            await until_async(is_heard, 40)
+            assert not undeclared(SOURCE, found)
+            [told, *_] = [one for one in found if one.fields.get("system_name") == "192.0.2.2"]
+            assert told.fields["is_managed"] is is_managed
+            await poll.close()
+    finally:
+        pair.stop()
+
+
 async def test_missing_secret_is_said_without_it(snmpd: Snmpd, secrets: Path, english: None) -> None:
     config = configured(snmpd, secrets)
     (secrets / "community").unlink()

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import pytest
 from declared import undeclared
 from servers import program, until_async
-from snmpd import AUTH_PASSWORD, COMMUNITY, free_udp_port
+from snmpd import AUTH_PASSWORD, AUTHS, COMMUNITY, PRIV_PASSWORD, PRIVS, free_udp_port, spoiled, user
 from snmpnet import Net
 
 from agent import language
 from agent.documents import FileMistakes, build, parse_document
 from agent.snmp import ber
 from agent.snmp.ber import Binding
+from agent.snmp.engine import Engine
 from agent.snmp.events import load_notices
 from agent.sources import Reading, SourceError, Surroundings
 from agent.sources.snmp_trap import Config, Source
@@ -141,39 +143,90 @@ async def test_v3_traps_and_informs_are_opened(tmp_path: Path) -> None:
         assert [name for _, name, _, _ in events(readings)] == ["linkDown", "linkUp"]
         await send("snmptrap", *words[:-1], "another-password", *engine, f"127.0.0.1:{port}", "", LINK_DOWN, *INTERFACE)
         await send("snmptrap", "-v2c", "-c", "any", f"127.0.0.1:{port}", "", LINK_DOWN)
-        await until_async(lambda: source._counts["refused"] == 1)
+        await until_async(lambda: source._counts["refused"] == 2)
         assert not events(await source.collect())
 
 
-async def test_v3_privacy_without_its_ciphers_is_one_sentence(tmp_path: Path, english: None) -> None:
-    import importlib.util
+LEVELS = [(None, None), *((auth, priv) for auth in AUTHS for priv in (None, *PRIVS))]
+"""Every level, and every mix of keys that both sides can do."""
 
-    (tmp_path / "auth").write_text(AUTH_PASSWORD)
-    secret = f"{{file: {tmp_path}/auth}}"
-    user = f"credentials: [{{version: '3', user: t, auth: sha1, auth_password: {secret}, priv: aes128, priv_password: {secret}}}]"
-    if importlib.util.find_spec("cryptography"):
-        async with listening(user) as (source, port):
-            words = [
-                "-v3",
-                "-u",
-                "t",
-                "-l",
-                "authPriv",
-                "-a",
-                "SHA",
-                "-A",
-                AUTH_PASSWORD,
-                "-x",
-                "AES",
-                "-X",
-                AUTH_PASSWORD,
-            ]
-            await send("snmptrap", *words, "-e", "0x8000000001020304", f"127.0.0.1:{port}", "", LINK_DOWN, *INTERFACE)
-            assert events(await gather(source))
-        return
+
+def v3_words(auth: str | None, priv: str | None) -> list[str]:
+    """How net-snmp's senders are told a user; his name is his level."""
+    words = ["-v3", "-u", v3_name(auth, priv), "-l", "authPriv" if priv else "authNoPriv" if auth else "noAuthNoPriv"]
+    words += ["-a", AUTHS[auth], "-A", AUTH_PASSWORD] if auth else []
+    return words + (["-x", PRIVS[priv], "-X", PRIV_PASSWORD] if priv else [])
+
+
+def v3_name(auth: str | None, priv: str | None) -> str:
+    return "-".join(["user", *filter(None, (auth, priv))])
+
+
+def v3_credentials(folder: Path) -> str:
+    """All those users, as agent.yaml has them."""
+    (folder / "auth").write_text(AUTH_PASSWORD)
+    (folder / "priv").write_text(PRIV_PASSWORD)
+    lines = ["credentials:"]
+    for auth, priv in LEVELS:
+        line = f"version: '3', user: {v3_name(auth, priv)}"
+        line += f", auth: {auth}, auth_password: {{file: {folder}/auth}}" if auth else ""
+        line += f", priv: {priv}, priv_password: {{file: {folder}/priv}}" if priv else ""
+        lines.append(f"  - {{{line}}}")
+    return "\n".join([*lines, "v3_per_second: 1000"])
+
+
+async def test_traps_and_informs_of_every_level_and_mix_of_keys_are_opened(tmp_path: Path) -> None:
+    async with listening(v3_credentials(tmp_path)) as (source, port):
+        where = f"127.0.0.1:{port}"
+        for auth, priv in LEVELS:
+            words, part = v3_words(auth, priv), ["1.3.6.1.2.1.31.1.1.1.1.7", "s", v3_name(auth, priv)]
+            await send("snmptrap", *words, "-e", "0x8000000001020304", where, "", LINK_DOWN, *part)
+            assert await send("snmpinform", *words, where, "", "1.3.6.1.6.3.1.1.5.4", *part) == 0, part
+        readings = await gather(source, least=2 * len(LEVELS))
+    told = {(part, name) for _, name, part, _ in events(readings)}
+    assert told == {(v3_name(*level), name) for level in LEVELS for name in ("linkDown", "linkUp")}
+
+
+WRONG = [
+    pytest.param(["-X", "another-password"], id="another key"),
+    pytest.param(["-x", "DES"], id="another cipher"),
+    pytest.param(["-l", "authNoPriv"], id="not enciphered"),
+    pytest.param(["-l", "noAuthNoPriv"], id="a name alone"),
+]
+
+
+@pytest.mark.parametrize("words", WRONG)
+async def test_a_v3_notification_with_a_wrong_key_cipher_or_level_is_no_event(tmp_path: Path, words: list[str]) -> None:
+    async with listening(v3_credentials(tmp_path)) as (source, port):
+        sender, where = v3_words("sha256", "aes128"), f"127.0.0.1:{port}"
+        engine = ["-e", "0x8000000001020304"]
+        await send("snmptrap", *sender, *words, *engine, where, "", LINK_DOWN, *INTERFACE)
+        assert await send("snmpinform", *sender, *words, "-r", "0", where, "", LINK_DOWN, *INTERFACE)
+        await send("snmptrap", *sender, *engine, where, "", "1.3.6.1.6.3.1.1.5.4", *INTERFACE)
+        readings = await gather(source)
+    assert [name for _, name, _, _ in events(readings)] == ["linkUp"]
+    assert counts(readings)["refused"] >= 2 and "garbled" not in counts(readings)
+
+
+async def test_a_v3_inform_whose_confirmation_got_lost_is_taken_once(tmp_path: Path) -> None:
+    answers: list[bytes] = []
+
+    def lose_the_second(answer: bytes, number: int) -> list[bytes]:
+        answers.append(answer)
+        return [] if number == 1 else [answer]  # the first one tells our engine's id
+
+    async with listening(v3_credentials(tmp_path)) as (source, port), spoiled(port, lose_the_second) as before:
+        words = v3_words(None, None)
+        assert await send("snmpinform", *words, f"127.0.0.1:{before}", "", LINK_DOWN, *INTERFACE) == 0
+        readings = await gather(source)
+    assert len(answers) == 3 and len(events(readings)) == 1
+    assert counts(readings)["received"] == 3
+
+
+def test_v3_privacy_without_its_ciphers_is_one_sentence(monkeypatch: pytest.MonkeyPatch, english: None) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)  # as where the extra was installed without it
     with pytest.raises(SourceError, match="cryptography"):
-        async with listening(user):
-            pass
+        Engine([user("sha1", "aes128")], lambda _data, _peer: None)
 
 
 async def test_strangers_and_other_communities_are_refused(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from bothstores import Stores
 from influxstore import config_of
 from linkstore import CATALOGUE
+from servers import Influx
 
 from agent.catalogue import Catalogue
 from collector import stores
@@ -44,3 +46,10 @@ def opener(request: pytest.FixtureRequest) -> Opener:
 def store(opener: Opener) -> Iterator[Store]:
     with opener(CATALOGUE) as opened:
         yield opened
+
+
+@pytest.fixture
+def stores(tmp_path: Path, influx: Influx) -> Iterator[Stores]:
+    """As many of both kinds as are wanted."""
+    with Stores(tmp_path, influx) as made:
+        yield made

@@ -1,10 +1,13 @@
 """What every store answers for the ledger, held against the same sums made of the batches themselves."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 import pytest
+from bothstores import Stores
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from influxstore import config_of
 from linkstore import CATALOGUE, MINUTE_MS, START, point
 from servers import Influx
@@ -12,7 +15,8 @@ from servers import Influx
 from agent.broker import Secret
 from agent.errors import StoreError
 from agent.language import speaking
-from collector.query import DAY_MS
+from collector.query import DAY_MS, HOUR_MS
+from collector.store_copy import Task, copy_site
 from collector.stores import Account, AppliedBatch, Hole, Period, Store
 from collector.stores._influx_http import Door
 from collector.stores.influxdb import Store as InfluxDB
@@ -39,13 +43,16 @@ def made(
 # -- the same, of the batches themselves
 
 
-def account_of(batches: Sequence[AppliedBatch], agent: str, period: Period) -> Account:
-    """What a store that has these batches must answer, in plain words."""
-    ours = [batch for batch in batches if batch.agent == agent and batch.boot]
+def account_of(batches: Sequence[AppliedBatch], agent: str, period: Period, pruned: int = 0) -> Account:
+    """What a store that got these batches and pruned those made before `pruned` must answer, in plain words."""
+    every = [batch for batch in batches if batch.agent == agent]
+    numbered = [batch for batch in every if batch.boot]
+    ours = [batch for batch in numbered if batch.made_at >= pruned]
+    settled = {batch.boot: 0 for batch in numbered} | greatest(batch for batch in numbered if batch.made_at < pruned)
     within = [batch for batch in ours if period.since <= batch.made_at <= period.until]
     later = [batch for batch in ours if batch.made_at > period.until]
     undated = [batch for batch in later if not batch.points and batch.set_aside]
-    gone = widest({lost[:3] for batch in ours for lost in batch.dropped})
+    gone = widest({lost[:3] for batch in every for lost in batch.dropped})
     arrived = [batch for batch in within if any(holds(one, batch.boot, batch.seq) for one in gone)]
     return Account(
         batches=len(within),
@@ -54,13 +61,23 @@ def account_of(batches: Sequence[AppliedBatch], agent: str, period: Period) -> A
         empty_batches=sum(not batch.points and batch.set_aside > 0 for batch in within),
         dropped_batches=len(arrived),
         dropped_points=sum(len(batch.points) + batch.set_aside for batch in arrived),
-        announced_batches=sum(one[2] - one[1] + 1 for one in gone if is_of_this_account(one, ours, period)),
+        announced_batches=sum(
+            one[2] - one[1] + 1 for one in gone if one[0] not in settled or is_of_this_account(one, ours, period)
+        ),
         earlier_batches=sum(batch.made_at < period.since for batch in ours),
         later_batches=len(later),
         undated_batches=len(undated),
         undated_points=sum(batch.set_aside for batch in undated),
-        holes=tuple(holes_of(ours, gone, period)),
+        holes=tuple(holes_of(ours, gone, period, settled)),
     )
+
+
+def greatest(batches: Iterable[AppliedBatch]) -> dict[str, int]:
+    """boot -> the number after its greatest."""
+    found: dict[str, int] = {}
+    for batch in batches:
+        found[batch.boot] = max(batch.seq + 1, found.get(batch.boot, 0))
+    return found
 
 
 def widest(ranges: set[Range]) -> list[Range]:
@@ -76,16 +93,17 @@ def holds(one: Range, boot: str, seq: int) -> bool:
 
 
 def is_of_this_account(one: Range, ours: Sequence[AppliedBatch], period: Period) -> bool:
-    of_boot = [batch for batch in ours if batch.boot == one[0]]
-    since = [batch.seq for batch in of_boot if batch.made_at >= period.since]
-    return not of_boot or (bool(since) and one[2] >= min(since))
+    since = [batch.seq for batch in ours if batch.boot == one[0] and batch.made_at >= period.since]
+    return bool(since) and one[2] >= min(since)
 
 
-def holes_of(ours: Sequence[AppliedBatch], gone: Sequence[Range], period: Period) -> Iterator[Hole]:
+def holes_of(
+    ours: Sequence[AppliedBatch], gone: Sequence[Range], period: Period, settled: Mapping[str, int]
+) -> Iterator[Hole]:
     for boot in sorted({batch.boot for batch in ours}):
         rows = {batch.seq: batch.made_at for batch in ours if batch.boot == boot}
         first = None
-        for seq in range(max(rows) + 1):
+        for seq in range(settled[boot], max(rows) + 1):
             is_missing = seq not in rows and not any(holds(one, boot, seq) for one in gone)
             if is_missing and first is None:
                 first = seq
@@ -99,14 +117,20 @@ def holes_of(ours: Sequence[AppliedBatch], gone: Sequence[Range], period: Period
 # -- both held against each other
 
 
-def lived(seed: int, agent: str) -> list[AppliedBatch]:
-    """What came of an agent's life of a few days: boots, losses announced and not, refused and unreadable batches, a twin that numbers nothing."""
-    chance = random.Random(f"{seed} {agent}")
+def lived(chance: random.Random, agent: str, gap_ms: int = 3 * MINUTE_MS, most: int = 30) -> list[AppliedBatch]:
+    """What came of an agent's life: boots, losses announced and not, refused and unreadable batches, a twin that numbers nothing.
+
+    gap_ms: between two batches at most. most: batches of a boot. Of a boot that was lost whole only its announcement comes.
+    """
+    has_twin = chance.random() < 0.5
     clock, lost, batches = START, list[tuple[str, int, int, int]](), list[AppliedBatch]()
     for boot in chance.sample(["b0", "b1", "b2", "b3"], 3):
         seq = chance.choice([0, 0, 3])
-        for _ in range(chance.randrange(4, 30)):
-            clock += chance.randrange(1, 3 * MINUTE_MS)
+        if chance.random() < 0.2:
+            lost = [*lost[-1:], (boot, 0, chance.randrange(9), 7)]
+            continue
+        for _ in range(chance.randrange(4, most)):
+            clock += chance.randrange(1, gap_ms)
             kind = chance.choices(["came", "lost", "dropped", "unreadable", "foreign"], [20, 2, 2, 1, 1])[0]
             if kind == "dropped":
                 last = seq + chance.randrange(3)
@@ -116,8 +140,8 @@ def lived(seed: int, agent: str) -> list[AppliedBatch]:
                 batches.append(
                     made(seq, clock + chance.randrange(9 * MINUTE_MS), 0, boot=boot, agent=agent, set_aside=5)
                 )
-            elif kind == "foreign" and seed % 2:
-                batches.append(made(len(batches), clock, boot="", agent=agent))
+            elif kind == "foreign" and has_twin:
+                batches.append(made(len(batches), clock, boot="", agent=agent, dropped=tuple(lost[:1])))
             elif kind == "came":
                 aside, points = chance.choice([0, 0, 0, 2]), chance.randrange(3)
                 batches.append(made(seq, clock, points, boot=boot, agent=agent, set_aside=aside, dropped=tuple(lost)))
@@ -128,7 +152,7 @@ def lived(seed: int, agent: str) -> list[AppliedBatch]:
 @pytest.mark.parametrize("seed", range(6))
 def test_accounts_are_what_the_batches_themselves_come_to(store: Store, seed: int) -> None:
     chance, agents = random.Random(seed), ("gw-1", "gw-2", "gw-3")
-    batches = [batch for agent in agents for batch in lived(seed, agent)]
+    batches = [batch for agent in agents for batch in lived(chance, agent)]
     chance.shuffle(batches)
     for first in range(0, len(batches), 11):
         store.write(batches[first : first + 11])
@@ -140,6 +164,38 @@ def test_accounts_are_what_the_batches_themselves_come_to(store: Store, seed: in
         expected = {agent: account_of(batches, agent, period) for agent, period in periods.items()}
         assert store.accounts("main", periods) == expected
         assert any(account.batches for account in expected.values())
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(seed=st.integers(0, 2**32), days=st.integers(-1, 5))
+def test_both_stores_give_the_same_account_of_any_history_pruned_or_copied(
+    stores: Stores, seed: int, days: int
+) -> None:
+    chance = random.Random(seed)
+    agents, pruned = ("gw-1", "gw-2"), START + days * DAY_MS
+    batches = [batch for agent in agents for batch in lived(chance, agent, 10 * HOUR_MS, 9)]
+    assume(batches)
+    is_early = [batch.made_at < pruned or chance.random() < 0.5 for batch in batches]
+    with stores:
+        both = stores.duckdb(), stores.influxdb()
+        for store in both:
+            store.write([batch for batch, early in zip(batches, is_early, strict=True) if early])
+            store.prune(pruned + 370 * DAY_MS)
+            store.write([batch for batch, early in zip(batches, is_early, strict=True) if not early])
+        has_rows = any(batch.made_at >= pruned for batch in batches)
+        copies = (stores.influxdb(), stores.duckdb()) if has_rows else ()
+        for source, target in zip(both, copies, strict=False):
+            copy_site(source, target, Task("main", "source", CATALOGUE, {}), lambda progress: None)
+        for _ in range(4):
+            bounds = [sorted(chance.choice(batches).made_at + chance.randrange(2) for _ in range(2)) for _ in agents]
+            periods = {agent: Period(*bound) for agent, bound in zip(agents, bounds, strict=True)}
+            expected = {agent: account_of(batches, agent, period, pruned) for agent, period in periods.items()}
+            for store in (*both, *copies):
+                assert store.accounts("main", periods) == expected
+        first, *others = (store.totals() for store in (*both, *copies))
+        assert others == [first] * len(others)
 
 
 def test_batch_that_could_not_be_read_is_undated_and_no_hole(store: Store) -> None:

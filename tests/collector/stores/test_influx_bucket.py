@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 import urllib3
 from linkstore import CATALOGUE, START, ask, batch, point
@@ -160,6 +161,21 @@ def test_bucket_is_written_and_asked_with_its_token() -> None:
     assert [one[3].split(b",")[0] for one in writes][-1] == b"batch", "the row is the last word"
     assert parse_qs(asked[0][3].decode())["db"] == ["vitals"]
     assert {one[2]["Authorization"] for one in writes + asked} == {f"Token {TOKEN['T']}"}
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_what_is_written_goes_packed_when_the_configuration_says_so(is_packed: bool) -> None:
+    with fake() as (server, url):
+        places = [
+            msgspec.structs.replace(config(url), gzip=is_packed),
+            Config(url=url, database="vitals", gzip=is_packed),
+        ]
+        for place in places:
+            with Door(place.place(TOKEN)) as door:
+                door.write(["link busy_ratio=1.0 1"])
+    said = [(path, headers.get("Content-Encoding") == "gzip", body) for path, _, headers, body in server.seen]
+    line = b"link busy_ratio=1.0 1"
+    assert said == [("/api/v2/write", is_packed, line), ("/write", is_packed, line)]
 
 
 def test_bucket_is_pruned_by_the_delete_api() -> None:

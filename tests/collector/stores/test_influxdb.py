@@ -81,6 +81,21 @@ def test_usual_environment_variables_work_as_defaults() -> None:
     assert "t0p" not in repr(place)
 
 
+def test_what_is_written_goes_packed_unless_the_server_is_on_this_machine() -> None:
+    far, near = Config(url="https://h:8086", database="d"), Config(url="http://[::1]:8086", database="d")
+    assert (far.place({}).is_packed, near.place({}).is_packed) == (True, False)
+    local = {"INFLUXDB_V2_URL": "http://localhost:8086", "INFLUXDB_V2_ORG": "o"}
+    assert not Config(bucket="b").place(local).is_packed
+    assert not Config(url="https://h:8086", database="d", gzip=False).place({}).is_packed
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_packed_or_not_the_server_has_the_same(influx: Influx, database: str, is_packed: bool) -> None:
+    with Store(msgspec.structs.replace(config_of(influx, database), gzip=is_packed), CATALOGUE) as store:
+        store.write([batch(0, point(0, busy_ratio=5.0))])
+        assert [row.fields for row in store.latest("link", START)] == [{"busy_ratio": 5.0}]
+
+
 def test_secret_that_is_not_there_is_said() -> None:
     config = Config(url="http://h", database="d", user="u", password=Secret(env="NOT_SET"))
     with pytest.raises(StoreError, match=r"store\.password: the environment variable NOT_SET is not set"):

@@ -21,6 +21,7 @@ from linkstore import (
 )
 
 from agent.catalogue import Catalogue
+from agent.points import Point
 from collector.query import DAY_MS, HOUR_MS, SubjectAnswer, Take
 from collector.stores import Account, AppliedBatch, Hole, Period, ScorecardRow, Store, StoredScorecard
 from collector.stores.duckdb import Config
@@ -190,6 +191,20 @@ def test_latest_is_the_newest_row_of_each_series_with_its_label(store: Store) ->
     ]
     newest = store.latest("link", START + 4)
     assert [row.tags for row in newest] == [{"site": "main", "agent": "gw-1", "asset": "core-1", "interface": "eth0"}]
+
+
+def test_what_happened_is_every_row_of_the_site_newest_first_and_no_more_than_asked(store: Store) -> None:
+    def event(at: int, raised: float, asset: str = "core-1") -> Point:
+        return point(at, asset, "alarm", {}, raised_count=raised)
+
+    elsewhere = batch(0, event(9, 9.0))._replace(site="elsewhere")
+    store.write([batch(0, event(5, 1.0), event(7, 2.0), event(6, 3.0, "a"), event(-1, 4.0)), elsewhere])
+    store.write([batch(1, event(5, 5.0))])
+    found = store.happened("main", "alarm", START, 10)
+    seen = [(row.tags["asset"], row.fields["raised_count"], row.timestamp - START) for row in found]
+    assert seen == [("core-1", 2.0, 7), ("a", 3.0, 6), ("core-1", 5.0, 5)], "what was sent again counts as it was last"
+    assert store.happened("main", "alarm", START, 2) == found[:2]
+    assert store.happened("main", "alarm", START + 8, 10) == store.happened("nowhere", "alarm", 0, 10) == []
 
 
 # -- the ledger

@@ -67,6 +67,7 @@ def all_paths(snapshot: Snapshot) -> list[str]:
     return [
         "/",
         "/tree",
+        "/failover",
         "/network",
         "/attestations",
         "/history",

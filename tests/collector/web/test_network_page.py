@@ -11,6 +11,7 @@ import pytest
 from agent.points import Point
 from collector.evaluate import Rules
 from collector.network import read_network
+from collector.site_folder import Entry
 from collector.snapshot import Snapshot
 from collector.stores import AppliedBatch, Store, load_store
 
@@ -40,9 +41,34 @@ POINTS = [
     Point(
         "exposure_scan",
         {"asset": "scan-1", "scanner": "scan-1"},
-        {"exposed_databases_count": 1.0, "scanned_count": 38.0, "is_complete": 1.0, "exposed": "198.51.100.1:5432"},
+        {
+            "exposed_databases_count": 1.0,
+            "scanned_count": 38.0,
+            "is_complete": 1.0,
+            "exposed": "198.51.100.1:5432",
+            "udp_silent_count": 7.0,
+        },
         AT,
     ),
+    *(  # of the hours before this one two are known: a whole one, and one in which it was down half of the time
+        Point(
+            "line", {"asset": "consult-1", "line": "city-line"}, {"is_up": is_up}, AT - AT % 3_600_000 - back * 60_000
+        )
+        for back, is_up in ((30, 1.0), (10, 1.0), (70, 0.0), (100, 1.0))
+    ),
+    Point(
+        "neighbour",
+        {"asset": "fw-1", "neighbour": "aa:bb"},
+        {"system_name": "<i>cabinet-switch</i>", "is_managed": 0.0},
+        AT,
+    ),
+    Point(
+        "neighbour",
+        {"asset": "fw-1", "neighbour": "aa:cc"},
+        {"system_name": "SW-9.hospital.local", "is_managed": 0.0},
+        AT,
+    ),
+    Point("neighbour", {"asset": "fw-1", "neighbour": "aa:dd"}, {"system_name": "sw-1", "is_managed": 1.0}, AT),
     Point(
         "line",
         {"asset": "consult-1", "line": "city-line"},
@@ -102,8 +128,21 @@ def test_page_shows_policy_against_wire_exposure_and_lines(snapshot: Snapshot, s
     assert "outside → medical udp/161 blocked unproven: the positive control was not seen unproven" in shown
     assert "outside → medical tcp/443 allowed reached as the policy says" in shown
     assert "abcdef01" in shown and "198.51.100.1:5432" in shown
-    assert "city-line consult-1 up 2 100 Mbit/s" in shown
+    assert "city-line consult-1 up 2 100 Mbit/s 75 %, worst hour 50 %, known 0.277 %" in shown
     assert "<b>10.0.0.1</b>" not in body
+    assert "UDP silent (no proof of closed) 7" in shown
+
+
+def test_neighbours_that_nobody_polls_are_held_against_the_register(
+    snapshot: Snapshot, store: Store, page_of: Shown
+) -> None:
+    entry = Entry("sw-9", "assets", {})
+    folder = dataclasses.replace(snapshot.folder, entries={"assets": {"sw-9": entry}})
+    body = page_of(dataclasses.replace(snapshot, folder=folder), store, "en")
+    shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body[body.index('id="neighbours"') :]))
+    assert "&lt;i&gt;cabinet-switch&lt;/i&gt; not in the register fw-1" in shown
+    assert "SW-9.hospital.local registered, not polled fw-1" in shown
+    assert shown.index("cabinet-switch") < shown.index("SW-9") and "sw-1" not in shown
 
 
 def test_page_is_chinese_first(snapshot: Snapshot, store: Store, page_of: Shown) -> None:
