@@ -1,6 +1,7 @@
 # make up     install what it needs (no root, no apt) and show this machine
 # make test   everything: set-up (apt packages too), lint, strict types, tests
 # make check  lint and types only      make bench  speed and memory against peers and limits
+# make pages  the generated reference    make screenshots  the README's pictures, of the demo
 # make chaos  CHAOS_SECONDS=180 of kill -9 on every part, then the books are balanced
 
 PYTHON ?= python3
@@ -12,11 +13,13 @@ TEST_PACKAGES := mosquitto mosquitto-clients influxdb victoria-metrics chromium 
   ceph-mon ceph-osd ceph-mgr ceph-common libfaketime \
   libvirt-daemon-system qemu-system-x86 \
   iptables memcached \
-  systemd docker-compose
+  systemd docker-compose \
+  ansible-core ansible-lint openssh-client
 CHAOS_PACKAGES := mosquitto influxdb openssl
+SHOT_PACKAGES := chromium fonts-wqy-microhei pngquant
 BENCH_PACKAGES := prometheus-node-exporter mosquitto influxdb iproute2 nftables prometheus-snmp-exporter snmpd
 
-.PHONY: up test check bench chaos lock pages clean
+.PHONY: up test check bench chaos lock pages screenshots clean
 
 up: .venv/up.stamp
 	@exec $(VENV)/infravitals up --data-dir $(DATA)
@@ -42,6 +45,11 @@ chaos: .venv/dev.stamp
 pages: .venv/dev.stamp
 	$(VENV)/python -m agent.catalogue.page
 	PYTHONPATH=tools $(VENV)/python -m dashboards
+
+# the README's pictures, of the demo's page
+screenshots: .venv/dev.stamp
+	tools/apt_packages.sh $(SHOT_PACKAGES)
+	$(VENV)/python tools/screenshots.py
 
 # new versions of everything, on purpose and in a commit of its own
 lock: .venv/dev.stamp

@@ -375,6 +375,7 @@ class Signals:
             fields = {
                 "is_as_expected": state(*hole), "is_proven": state(), "is_allowed": steady(float(is_allowed)), "is_breached": steady(0.0),
                 "is_reached": steady(1.0) if is_allowed else curves.during(steady(0.0), steady(1.0), *hole),
+                "outcome": steady(1.0) if is_allowed else curves.during(steady(2.0), steady(1.0), *hole),
             }  # fmt: skip
             way = {"from_zone": source, "to_zone": target}
             yield self._of(asset, "isolation_cell", DAY_MS, fields, protocol="tcp", port=port, **way)
