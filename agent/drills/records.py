@@ -16,7 +16,7 @@ import msgspec
 from agent.continuity.outages import Outage, OutageWatch, Rule
 from agent.continuity.tokens import Token
 from agent.errors import SourceError
-from agent.foreign_words import explain
+from agent.foreign_words import explain, explain_system
 from agent.language import say
 
 SILENT_SECONDS = 60.0

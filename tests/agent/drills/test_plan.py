@@ -59,7 +59,7 @@ def test_mistake_of_a_plan_says_in_one_language_what_is_expected(monkeypatch: py
     with pytest.raises(FileMistakes) as caught:
         plan(wrong)
     assert "plan.yaml:4: 'people'：应为 至少两个人，如 [zhang-san, li-si]" in str(caught.value)
-    assert "plan.yaml:5: 'until': 应为 带时区的时刻，如 2026-11-26T22:00:00+08:00" in str(caught.value)
+    assert "plan.yaml:5: 'until'：应为 带时区的时刻，如 2026-11-26T22:00:00+08:00" in str(caught.value)
     monkeypatch.setenv("INFRAVITALS_LANG", "en")
     with pytest.raises(FileMistakes, match="expected at least two, such as"):
         plan(wrong)
