@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from influxstore import config_of
-from linkstore import CATALOGUE, MINUTE_MS, START, ask, batch, every_minute, point
+from linkstore import CATALOGUE, MINUTE_MS, START, applied, ask, batch, every_minute, point
 from servers import Influx
 
 from collector.query import DAY_MS, HOUR_MS, Question, Take
@@ -47,7 +47,7 @@ def test_batch_that_one_wrote_the_other_passes_over(both: tuple[Store, Store]) -
         store.write([batch(0, *every_minute(5))])
     for store in both:
         assert [(total.batches, total.points) for total in store.totals()] == [(1, 5)]
-        assert store.applied("main", "gw-1", ["b1/0", "b1/1"]) == {"b1/0"}
+        assert applied(store, ["b1/0", "b1/1"]) == {"b1/0"}
 
 
 def test_subject_that_one_saw_first_the_other_sees_and_answers_about(both: tuple[Store, Store]) -> None:
