@@ -129,14 +129,18 @@ class LateMarks:
         known = self.announced
         self.announced = Announced(max(known.hours, announced.hours), max(known.batches, announced.batches))
 
-    def lines(self, cells: Iterable[tuple[Seen, int]], received_at: int) -> list[str]:
+    def lines(
+        self, cells: Iterable[tuple[Seen, int]], hours: Iterable[tuple[str, str, int]], received_at: int
+    ) -> list[str]:
         """Marks for those of the cells that lie in an hour which was closed at `received_at`, or is announced.
 
-        An hour is treated as closed the margin earlier: another collector's clock may be that much ahead.
+        hours: those of the cells, of every site and measurement; mostly none is closed, and there are few of them. An hour is treated as closed the margin earlier: another collector's clock may be that much ahead.
         """
         moment = max(received_at, self.announced.hours)
         closed = (moment + SKEW_MS - LATENESS_MS) // HOUR_MS
         received = (moment // MINUTE_MS + 1) * MINUTE_MS  # one writing a minute at most
+        if all(hour >= closed * HOUR_MS for _, _, hour in hours):
+            return []
         lines = []
         for seen, hour in cells:
             if hour >= closed:
