@@ -395,6 +395,23 @@ def statements(door: Door) -> list[str]:
     return asked
 
 
+def test_round_of_twenty_agents_asks_twice_and_writes_twice(store: Store) -> None:
+    agents = [f"gw-{number}" for number in range(20)]
+    store.write([batch(0, point(0, agent, busy_ratio=1.0), agent=agent) for agent in agents])
+    batches = [batch(1, point(1, agent, busy_ratio=1.0), agent=agent) for agent in agents]
+    asked, post = [], store._open._post
+
+    def counting(path: str, **what: object) -> object:
+        asked.append(path)
+        return post(path, **what)  # type: ignore[arg-type]
+
+    store._open._post = counting  # type: ignore[method-assign]
+    assert not store.applied({BatchName("main", one.agent, one.identity): (one.made_at,) * 2 for one in batches})
+    store.write(batches)
+    assert asked == ["/query", "/write", "/query", "/write"]
+    assert [(total.batches, total.points) for total in store.totals()] == [(2, 2)] * 20
+
+
 def test_totals_read_the_rows_since_the_last_count_and_the_marked_hours_alone(store: Store) -> None:
     hour = 3_600_000
     rows = [
