@@ -54,11 +54,13 @@ class StoreCall(Protocol):
 class Pace:
     """How deliveries are gathered and how long trouble with the store waits.
 
-    most_batches, most_bytes: of one write. waiting_batches: read ahead of it. tries_together: before each batch is
-    tried by itself. most_refusals: of a suspect, at waits that begin with suspect_wait_seconds and double each time.
+    gather_seconds: how long to wait for one more; longest_gather_seconds: for all of one write, so that agents that are not
+    in step share it. most_batches, most_bytes: of one write. waiting_batches: read ahead of it. tries_together: before each
+    batch is tried by itself. most_refusals: of a suspect, at waits that begin with suspect_wait_seconds and double each time.
     """
 
     gather_seconds: float = 0.05
+    longest_gather_seconds: float = 0.25
     most_batches: int = 256
     most_bytes: int = 16 * 1024 * 1024
     waiting_batches: int = 64
@@ -147,14 +149,17 @@ class Ingest:
         if first is None:
             return [], False
         gathered, size = [first], len(first.payload)
+        loop, pace = asyncio.get_running_loop(), self._pace
+        ends_at = loop.time() + pace.longest_gather_seconds
         try:
-            async with asyncio.timeout(self._pace.gather_seconds):
+            async with asyncio.timeout(pace.gather_seconds) as limit:
                 while len(gathered) < self._pace.most_batches and size < self._pace.most_bytes:
                     following = await inbox.get()
                     if following is None:
                         return gathered, False
                     gathered.append(following)
                     size += len(following.payload)
+                    limit.reschedule(min(loop.time() + pace.gather_seconds, ends_at))
         except TimeoutError:
             pass
         return gathered, True
