@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -27,7 +27,7 @@ from collector.check import Checked, Checker
 from collector.quarantine import PAYLOAD_BYTES, Entry, Quarantine
 from collector.reasons import MEANINGS, Reason, SetAside, show_text
 from collector.register import Register
-from collector.stores import AppliedBatch, Store
+from collector.stores import AppliedBatch, BatchName, Store
 from collector.tally import IngestCounts, Tallies
 
 T = TypeVar("T")
@@ -54,11 +54,13 @@ class StoreCall(Protocol):
 class Pace:
     """How deliveries are gathered and how long trouble with the store waits.
 
-    most_batches, most_bytes: of one write. waiting_batches: read ahead of it. tries_together: before each batch is
-    tried by itself. most_refusals: of a suspect, at waits that begin with suspect_wait_seconds and double each time.
+    gather_seconds: how long to wait for one more; longest_gather_seconds: for all of one write, so that agents that are not
+    in step share it. most_batches, most_bytes: of one write. waiting_batches: read ahead of it. tries_together: before each
+    batch is tried by itself. most_refusals: of a suspect, at waits that begin with suspect_wait_seconds and double each time.
     """
 
     gather_seconds: float = 0.05
+    longest_gather_seconds: float = 0.25
     most_batches: int = 256
     most_bytes: int = 16 * 1024 * 1024
     waiting_batches: int = 64
@@ -147,14 +149,17 @@ class Ingest:
         if first is None:
             return [], False
         gathered, size = [first], len(first.payload)
+        loop, pace = asyncio.get_running_loop(), self._pace
+        ends_at = loop.time() + pace.longest_gather_seconds
         try:
-            async with asyncio.timeout(self._pace.gather_seconds):
+            async with asyncio.timeout(pace.gather_seconds) as limit:
                 while len(gathered) < self._pace.most_batches and size < self._pace.most_bytes:
                     following = await inbox.get()
                     if following is None:
                         return gathered, False
                     gathered.append(following)
                     size += len(following.payload)
+                    limit.reschedule(min(loop.time() + pace.gather_seconds, ends_at))
         except TimeoutError:
             pass
         return gathered, True
@@ -350,14 +355,15 @@ class Ingest:
     async def _find_stored(self, arrivals: Iterable[Arrival]) -> set[tuple[Address, str]]:
         """Those that have their row, from memory or by asking the store once for all agents."""
         stored: set[tuple[Address, str]] = set()
-        asked: dict[Address, dict[str, tuple[int, int]]] = {}
+        asked: dict[BatchName, tuple[int, int] | None] = {}
         for arrival in arrivals:
             if self._recent.has(arrival.address, arrival.identity):
                 stored.add((arrival.address, arrival.identity))
             else:
-                asked.setdefault(arrival.address, {})[arrival.identity] = arrival.made
+                asked[BatchName(*arrival.address, arrival.identity)] = arrival.made
         if asked:
-            stored |= await self._call(_ask_applied, self._store, asked)
+            applied = await self._call(self._store.applied, asked)
+            stored.update((Address(name.site, name.agent), name.identity) for name in applied)
         return stored
 
     async def _check(self, arrival: Arrival) -> bool:
@@ -507,14 +513,6 @@ async def _read(deliveries: AsyncIterable[Delivery], inbox: "asyncio.Queue[Deliv
         if isinstance(deliveries, AsyncGenerator):
             await deliveries.aclose()
     await inbox.put(None)
-
-
-def _ask_applied(store: Store, asked: Mapping[Address, Mapping[str, tuple[int, int]]]) -> set[tuple[Address, str]]:
-    return {
-        (address, identity)
-        for address, made in asked.items()
-        for identity in store.applied(address.site, address.agent, list(made), list(made.values()))
-    }
 
 
 def _entries(arrival: Arrival) -> list[Entry]:

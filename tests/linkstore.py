@@ -1,12 +1,12 @@
 """What the tests of every store write and ask: links and alarms of a small catalogue, in minutes after START."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from agent.catalogue import Catalogue, Field, Measurement, Tag
 from agent.points import Point, Value
 from collector.numbers import answer_all
 from collector.query import Bounds, Expectation, Question, SubjectAnswer, Take
-from collector.stores import AppliedBatch, Instant
+from collector.stores import AppliedBatch, BatchName, Instant, Store
 
 START = 1_760_054_400_000
 MINUTE_MS = 60_000
@@ -54,6 +54,11 @@ def batch(
 ) -> AppliedBatch:
     made_at = START + seq
     return AppliedBatch("main", agent, boot, seq, f"{boot}/{seq}", made_at, made_at + 5, points, 0, dropped)
+
+
+def applied(store: Store, identities: Iterable[str], agent: str = "gw-1") -> set[str]:
+    """Which of these batches of an agent have their row, when nobody knows when they were made."""
+    return {name.identity for name in store.applied({BatchName("main", agent, one): None for one in identities})}
 
 
 def ask(

@@ -39,7 +39,7 @@ LINE = (
     },
     {"agent.catalogue", "agent.catalogue.page"},
     {"agent.wire", "agent.reasons"},
-    {"agent.link", "agent.broker", "agent.mqtt_trouble"},
+    {"agent.link", "agent.broker", "agent.mqtt_packets", "agent.mqtt_trouble"},
     {"agent.mqtt", "agent.inprocess", "agent.certificates", "agent.settled"},
     {"agent.databases"},
     {"agent.continuity"},

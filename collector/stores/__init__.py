@@ -36,6 +36,14 @@ class AppliedBatch(NamedTuple):
     dropped: Sequence[tuple[str, int, int, int]]
 
 
+class BatchName(NamedTuple):
+    """What tells a batch from all others. identity: as in `AppliedBatch`."""
+
+    site: str
+    agent: str
+    identity: str
+
+
 class KnownSubject(NamedTuple):
     """A subject that the store has seen; the row outlives its samples. agent: who reported it first."""
 
@@ -218,13 +226,11 @@ class Store(Protocol):
         has its row.
         """
 
-    def applied(
-        self, site: str, agent: str, identities: Sequence[str], made: Sequence[tuple[int, int]] = ()
-    ) -> set[str]:
-        """Which of these batches have their `batch` row already.
+    def applied(self, wanted: Mapping[BatchName, tuple[int, int] | None]) -> set[BatchName]:
+        """Which of these batches have their `batch` row already; in the writing thread, before they are written.
 
-        made: for each identity between which milliseconds (inclusive) it was made, so that a store that orders by time need
-        not look through years; empty when nobody knows.
+        wanted: between which milliseconds (inclusive) each was made, so that a store that orders by time need not look through
+        years; None when nobody knows. A batch of a single millisecond is written as made then.
         """
 
     def buckets(self, question: Question, now: int | None = None) -> Mapping[tuple[str, ...], Buckets]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from collector.stores import AppliedBatch, BatchTotals
+from collector.stores import AppliedBatch, BatchName, BatchTotals
 from collector.stores._copy import BatchRow, row_of
 from collector.stores._duckdb_connection import Connection
 
@@ -56,23 +56,24 @@ class Ledger:
         if batch.boot:
             known = self._applied.get((batch.site, batch.agent, batch.boot))
             return known is not None and batch.seq in known
-        return bool(self.known(batch.site, batch.agent, [batch.identity], connection))
+        return bool(self.known([BatchName(batch.site, batch.agent, batch.identity)], connection))
 
-    def known(self, site: str, agent: str, identities: Sequence[str], connection: Connection) -> set[str]:
-        """Those of `identities` (`boot/seq`, or a foreign sender's digest) that have their row."""
-        ours, foreign = set(), []
-        for identity in identities:
-            boot, slash, seq = identity.rpartition("/")
+    def known(self, names: Iterable[BatchName], connection: Connection) -> set[BatchName]:
+        """Those (identity: `boot/seq`, or a foreign sender's digest) that have their row."""
+        ours: set[BatchName] = set()
+        foreign: dict[tuple[str, str], list[str]] = {}
+        for name in names:
+            boot, slash, seq = name.identity.rpartition("/")
             if not slash:
-                foreign.append(identity)
-            elif seq.isdecimal() and int(seq) in self._applied.get((site, agent, boot), ()):
-                ours.add(identity)
-        if foreign:
+                foreign.setdefault((name.site, name.agent), []).append(name.identity)
+            elif seq.isdecimal() and int(seq) in self._applied.get((name.site, name.agent, boot), ()):
+                ours.add(name)
+        for (site, agent), identities in foreign.items():
             rows = connection.rows(
                 "SELECT identity FROM batch WHERE site = ? AND agent = ? AND identity IN (SELECT unnest(?))",
-                [site, agent, foreign],
+                [site, agent, identities],
             )
-            ours.update(identity for (identity,) in rows)
+            ours.update(BatchName(site, agent, identity) for (identity,) in rows)
         return ours
 
     def new_of(self, batches: Iterable[AppliedBatch], connection: Connection) -> list[AppliedBatch]:

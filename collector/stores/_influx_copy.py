@@ -32,7 +32,7 @@ class Copying:
 
     def __init__(self, site: str, catalogue: Catalogue, door: Door) -> None:
         self._site, self._catalogue, self._door = site, catalogue, door
-        self._series = SeriesMemory()
+        self._series = SeriesMemory(door)
         self._points = PointWriter(catalogue, self._series)
         self._packer = Packer()
         self._lists = SeriesLists()
@@ -137,7 +137,7 @@ class Copying:
         """Writes a part, its state last."""
         door = self._door
         if part.series:
-            self._series.load({(self._site, row.measurement) for row in part.series}, door)
+            self._series.load({(self._site, row.measurement) for row in part.series})
         for row in part.series:
             self._series.learn(self._site, row)
         self._take_points(part)
@@ -149,8 +149,7 @@ class Copying:
     def _take_points(self, part: Part) -> None:
         """Who the series are before their points, so that nobody sees a point of nobody."""
         batches = as_batches(self._site, part.points)
-        names = {(self._site, point.name) for batch in batches for point in batch.points}
-        self._series.load(names, self._door)
+        self._series.load({(self._site, point.name) for batch in batches for point in batch.points})
         lines = self._points.lines(batches)
         write_all(self._series.take_lines(uuid.uuid4().hex), self._door)
         write_points(lines, self._door)

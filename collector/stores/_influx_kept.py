@@ -1,7 +1,7 @@
 """Kept buckets and late marks in an InfluxDB store, and how two collectors keep each other's right.
 
-Who reads hours in order to keep them announces it first. Who writes looks at the announcement before and after the points:
-points in an hour that may have been read for keeping mark it. So whatever the order in which the two go on, a chunk that was
+Who reads hours in order to keep them announces it first. Who writes looks at the announcement after the points: points in
+an hour that may have been read for keeping without them mark it; what was announced before is marked before them. So whatever the order in which the two go on, a chunk that was
 read without a point is older than that point's mark, and is read again.
 """
 
@@ -112,8 +112,10 @@ def note_pruned(measurement: str, before: int) -> str:
 class LateMarks:
     """The marks of one writer; only for the thread that writes."""
 
-    def __init__(self, fresh: Fresh) -> None:
+    def __init__(self, fresh: Fresh, announced: Announced) -> None:
         self._fresh = fresh
+        self.announced = announced
+        """The most that ever was heard."""
         self._marked: dict[tuple[str, str, str, int], int] = {}
 
     def touch(self, hours: Iterable[tuple[str, str, int]]) -> None:
@@ -124,14 +126,23 @@ class LateMarks:
         for measurement, starts in touched.items():
             self._fresh.touch(measurement, starts)
 
-    def lines(self, cells: Iterable[tuple[Seen, int]], received_at: int, until: int) -> list[str]:
-        """Marks for those of the cells that lie in an hour which was closed at `received_at`, or announced until `until`.
+    def hear(self, announced: Announced) -> None:
+        """What stands announced at the moment."""
+        known = self.announced
+        self.announced = Announced(max(known.hours, announced.hours), max(known.batches, announced.batches))
 
-        An hour is treated as closed the margin earlier: another collector's clock may be that much ahead.
+    def lines(
+        self, cells: Iterable[tuple[Seen, int]], hours: Iterable[tuple[str, str, int]], received_at: int
+    ) -> list[str]:
+        """Marks for those of the cells that lie in an hour which was closed at `received_at`, or is announced.
+
+        hours: those of the cells, of every site and measurement; mostly none is closed, and there are few of them. An hour is treated as closed the margin earlier: another collector's clock may be that much ahead.
         """
-        moment = max(received_at, until)
+        moment = max(received_at, self.announced.hours)
         closed = (moment + SKEW_MS - LATENESS_MS) // HOUR_MS
         received = (moment // MINUTE_MS + 1) * MINUTE_MS  # one writing a minute at most
+        if all(hour >= closed * HOUR_MS for _, _, hour in hours):
+            return []
         lines = []
         for seen, hour in cells:
             if hour >= closed:

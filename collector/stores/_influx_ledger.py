@@ -8,14 +8,12 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from collector.query import HOUR_MS
-from collector.stores import AppliedBatch
+from collector.stores import AppliedBatch, BatchName
 from collector.stores._copy import BatchRow, row_of
 from collector.stores._influx_http import Door
 from collector.stores._influx_records import BATCH, BATCH_LATE, LAST_MS, MS, mix
 from collector.stores._influx_text import line, tag_value_text
 
-Name = tuple[str, str, str]
-"""Site, agent, identity."""
 Span = tuple[int, int]
 """Milliseconds, both ends inclusive."""
 
@@ -66,16 +64,27 @@ class Ledger:
     """Remembers the latest batches that have their row. For the thread that writes."""
 
     def __init__(self) -> None:
-        self._known: dict[Name, None] = {}
+        self._known: dict[BatchName, None] = {}
+        self._absent: dict[BatchName, int] = {}
 
-    def remember(self, names: Iterable[Name]) -> None:
+    def remember(self, names: Iterable[BatchName]) -> None:
         """These have their row."""
         self._known.update(dict.fromkeys(names))
         while len(self._known) > MOST_KNOWN:
             del self._known[next(iter(self._known))]
 
-    def stored(self, wanted: Mapping[Name, Span], door: Door) -> set[Name]:
-        """Those that have their row; each was made within its span."""
+    def applied(self, wanted: Mapping[BatchName, Span], door: Door) -> set[BatchName]:
+        """Those that have their row; each was made within its span.
+
+        `new_of` takes this for an answer once. Meanwhile another collector may have written one of them: then it is written over
+        itself, as it would be anyhow if the other were a moment later. Only what stands elsewhere when it is received again is
+        asked for as late as possible: a batch that does not say when it was made.
+        """
+        found = self._stored(wanted, door)
+        self._absent = {name: span[0] for name, span in wanted.items() if span[0] == span[1] and name not in found}
+        return found
+
+    def _stored(self, wanted: Mapping[BatchName, Span], door: Door) -> set[BatchName]:
         found = {name for name in wanted if name in self._known}
         of_agents: dict[tuple[str, str], list[Span]] = {}
         for name, span in wanted.items():
@@ -84,15 +93,17 @@ class Ledger:
         asked = [(agent, span) for agent, spans in of_agents.items() for span in _joined(spans)]
         for rows in door.ask([_identities(*agent, span) for agent, span in asked]):
             site, agent = asked[rows.statement][0]
-            names = {(site, agent, identity) for _, identity in rows.values} & wanted.keys()
+            names = {BatchName(site, agent, identity) for _, identity in rows.values} & wanted.keys()
             self.remember(names)
             found |= names
         return found
 
     def new_of(self, batches: Iterable[AppliedBatch], door: Door) -> list[AppliedBatch]:
         """Those without a row, each once."""
-        first = {(batch.site, batch.agent, batch.identity): batch for batch in reversed(list(batches))}
-        stored = self.stored({name: (batch.made_at, batch.made_at) for name, batch in first.items()}, door)
+        first = {BatchName(batch.site, batch.agent, batch.identity): batch for batch in reversed(list(batches))}
+        absent, self._absent = self._absent, {}
+        unsure = {name: batch.made_at for name, batch in first.items() if absent.get(name) != batch.made_at}
+        stored = self._stored({name: (made_at, made_at) for name, made_at in unsure.items()}, door)
         return [batch for name, batch in reversed(first.items()) if name not in stored]
 
 

@@ -46,7 +46,8 @@ class Seen:
 class SeriesMemory:
     """What one writer knows; thrown away as a whole when a write fails. Only for the thread that writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, door: Door) -> None:
+        self._door = door
         self._series: dict[Pair, dict[str, Seen]] = {}
         self._owners: dict[str, set[str]] = {}
         self._hours: set[tuple[str, str, int]] = set()
@@ -54,8 +55,8 @@ class SeriesMemory:
         self._again: dict[int, Seen] = {}
         self._lines: list[str] = []
 
-    def load(self, pairs: Iterable[Pair], door: Door) -> None:
-        """Reads what the store knows of these; each once."""
+    def load(self, pairs: Iterable[Pair]) -> None:
+        """Reads what the store knows of these; each once. Many together are asked for faster than one by one."""
         missing = sorted(set(pairs) - self._series.keys())
         if not missing:
             return
@@ -64,7 +65,7 @@ class SeriesMemory:
         lasts = [_select('"key", "last_seen"', SUBJECT_SEEN, pair) for pair in missing]
         first_of: list[dict[str, int]] = [{} for _ in missing]
         last_of: list[dict[str, int]] = [{} for _ in missing]
-        for rows in door.ask([*firsts, *lasts]):
+        for rows in self._door.ask([*firsts, *lasts]):
             place, is_last = rows.statement % len(missing), rows.statement >= len(missing)
             for _, key, at in rows.values:
                 if is_last:
@@ -76,11 +77,12 @@ class SeriesMemory:
                 key: Seen(pair, key, _asset_of(key), at, last.get(key, at)) for key, at in first.items()
             }
         for site in sites:
-            self._owners[site] = set(owners_of(site, door))
+            self._owners[site] = set(owners_of(site, self._door))
 
     def find(self, site: str, agent: str, measurement: str, tags: Mapping[str, str], at: int) -> Seen:
         """The series of these tags, which is new when nobody knew it."""
         key = _key({"agent": agent, **tags})
+        self.load([(site, measurement)])
         series = self._series[site, measurement]
         seen = series.get(key)
         if seen is None:

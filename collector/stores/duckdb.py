@@ -22,6 +22,7 @@ from collector.query import DAY_MS, Question
 from collector.stores import (
     Account,
     AppliedBatch,
+    BatchName,
     BatchTotals,
     DrawnAsset,
     KnownSubject,
@@ -139,12 +140,10 @@ class Store:
                 session.ledger.write(new, session.connection)
             self._fresh.wrote()
 
-    def applied(
-        self, site: str, agent: str, identities: Sequence[str], made: Sequence[tuple[int, int]] = ()
-    ) -> set[str]:
+    def applied(self, wanted: Mapping[BatchName, tuple[int, int] | None]) -> set[BatchName]:
         """Which of these batches have their `batch` row already."""
         session = self._open()
-        return session.ledger.known(site, agent, identities, session.connection)
+        return session.ledger.known(wanted, session.connection)
 
     @contextmanager
     def instant(self) -> Iterator[Instant]:

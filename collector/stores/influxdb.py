@@ -10,7 +10,6 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from operator import attrgetter
 from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -18,13 +17,14 @@ import msgspec
 
 from agent.broker import Secret
 from agent.catalogue import Catalogue
-from agent.errors import LinkError, StoreError
+from agent.errors import LinkError, PointsRefused, StoreError
 from agent.language import say
 from collector.buckets import Buckets
 from collector.query import DAY_MS, Question
 from collector.stores import (
     Account,
     AppliedBatch,
+    BatchName,
     BatchTotals,
     DrawnAsset,
     KnownSubject,
@@ -64,7 +64,6 @@ from collector.stores._kept import Fresh, digest_of, read_buckets
 BATCH_RETENTION_DAYS = 370
 _URL = re.compile(r"https?://[^/@?#\s]+(/[^@?#\s]*)?")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_name_of = attrgetter("name")  # of every point that is written: twice as fast as a loop
 KEPT_LINES = 500
 """Of one request: each may hold 60 KB."""
 
@@ -210,7 +209,7 @@ class Store:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        door, self._door = self._door, None
+        door, self._door, self._writer = self._door, None, None
         if door is not None:
             door.close()
 
@@ -234,46 +233,44 @@ class Store:
         new = self._ledger.new_of(batches, door)
         if not new:
             return
-        writer = self._writer or self._new_writer()
+        writer = self._writer or self._new_writer(new, door)
         self._writer = None
         self._write(new, writer, door)
         self._writer = writer
         self._fresh.wrote()
-        self._ledger.remember((batch.site, batch.agent, batch.identity) for batch in new)
+        self._ledger.remember(BatchName(batch.site, batch.agent, batch.identity) for batch in new)
 
     def _write(self, new: Sequence[AppliedBatch], writer: _Writer, door: Door) -> None:
         received_at = max(batch.received_at for batch in new)
-        names = ((batch.site, set(map(_name_of, batch.points))) for batch in new)
-        writer.series.load({(site, name) for site, of_batch in names for name in of_batch}, door)
         lines = writer.points.lines(new)
         writer.late.touch(lines.hours)
-        before = announced(door)
         records = writer.series.take_lines(uuid.uuid4().hex)
-        records += writer.late.lines(lines.cells, received_at, before.hours)
+        records += writer.late.lines(lines.cells, lines.hours, received_at)
         write_all(records, door)
-        write_points(lines, door)
-        after = self._mark_announced(lines, received_at, writer.late, door)
-        door.write([*late_lines(new, max(before.batches, after)), *map(batch_line, new)])
+        try:
+            write_points(lines, door)
+        except PointsRefused:  # the others are stored
+            self._mark_announced(lines, received_at, writer.late, door)
+            raise
+        self._mark_announced(lines, received_at, writer.late, door)
+        door.write([*late_lines(new, writer.late.announced.batches), *map(batch_line, new)])
 
-    def _mark_announced(self, lines: Lines, received_at: int, late: LateMarks, door: Door) -> int:
-        """Marks the hours that were announced to be read while the points were written; gives until when batches were counted."""
-        after = announced(door)
-        marks = late.lines(lines.cells, received_at, after.hours)
+    def _mark_announced(self, lines: Lines, received_at: int, late: LateMarks, door: Door) -> None:
+        """Marks the hours that were announced to be read before the points were there."""
+        late.hear(announced(door))
+        marks = late.lines(lines.cells, lines.hours, received_at)
         if marks:
             door.write(marks)
-        return after.batches
 
-    def _new_writer(self) -> _Writer:
-        series = SeriesMemory()
-        return _Writer(series, LateMarks(self._fresh), PointWriter(self._catalogue, series))
+    def _new_writer(self, new: Sequence[AppliedBatch], door: Door) -> _Writer:
+        """One that knows the series of these batches, asked for at once; of others it asks when they come."""
+        series = SeriesMemory(door)
+        series.load({(batch.site, point.name) for batch in new for point in batch.points})
+        return _Writer(series, LateMarks(self._fresh, announced(door)), PointWriter(self._catalogue, series))
 
-    def applied(
-        self, site: str, agent: str, identities: Sequence[str], made: Sequence[tuple[int, int]] = ()
-    ) -> set[str]:
+    def applied(self, wanted: Mapping[BatchName, tuple[int, int] | None]) -> set[BatchName]:
         """Which of these batches have their `batch` row already; quick when it is known when they were made."""
-        spans = made or [(0, LAST_MS)] * len(identities)
-        wanted = {(site, agent, identity): span for identity, span in zip(identities, spans, strict=True)}
-        return {identity for _, _, identity in self._ledger.stored(wanted, self._open)}
+        return self._ledger.applied({name: span or (0, LAST_MS) for name, span in wanted.items()}, self._open)
 
     def buckets(self, question: Question, now: int | None = None) -> Mapping[tuple[str, ...], Buckets]:
         """The found buckets of every subject that has any; closed ones from what is kept, the others from raw points."""

@@ -250,7 +250,8 @@ def _show_steady(begin: float, minutes: Sequence[_Minute]) -> None:
         end=" ",
     )
     print(f"second quarter {early:.0f}, last quarter {late:.0f} MB, {late - early:+.1f}")
-    shares = {name: statistics.median(minute.shares[name] for minute in minutes) for name in minutes[0].shares}
+    whole = minutes[:-1] or minutes  # the last is a piece of one, and nobody sends at its end
+    shares = {name: statistics.median(minute.shares[name] for minute in whole) for name in whole[0].shares}
     print("  median of a core:", ", ".join(f"{name} {share:.1%}" for name, share in shares.items()), end=";")
     print(f" collector / influxd {shares['collector'] / shares['influxd']:.2f}")
 

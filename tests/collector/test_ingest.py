@@ -248,6 +248,21 @@ async def test_while_the_store_refuses_no_more_is_read_than_the_bound(desk: Desk
     assert sender.acknowledged == []
 
 
+@pytest.mark.parametrize("pace", [Pace(0.01, 3600.0), Pace(3600.0, 0.01)], ids=["no more comes", "it took long enough"])
+async def test_what_is_gathered_is_written_while_the_link_stays_open(desk: Desk, pace: Pace) -> None:
+    sender = Sender()
+
+    async def open_end() -> AsyncIterator[Delivery]:
+        for seq in range(3):
+            yield sender.batch(seq, [cpu(NOW + seq)])
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(desk.another(pace).run(open_end()))
+    await until_async(lambda: sender.acknowledged == [0, 1, 2])
+    running.cancel()
+    await asyncio.wait({running})
+
+
 async def test_a_long_stall_of_the_store_makes_no_clock_look_wrong(desk: Desk) -> None:
     sender = Sender()
     stall_ms = 1_800_000

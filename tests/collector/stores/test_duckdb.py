@@ -24,7 +24,7 @@ from agent.points import Point
 from collector.buckets import FEW_NUMBERS, exact_sums, round9_all
 from collector.numbers import answer_all
 from collector.query import HOUR_MS, Bounds, Expectation, Question, Take, round9
-from collector.stores import AppliedBatch, StoredScorecard
+from collector.stores import AppliedBatch, BatchName, StoredScorecard
 from collector.stores._duckdb_questions import quote
 from collector.stores._duckdb_schema import KEPT_TABLES
 from collector.stores.duckdb import Config, Store
@@ -52,6 +52,11 @@ def english() -> Iterator[None]:
     language.choose("en")
     yield
     language.choose(None)
+
+
+def applied(store: Store, identities: Sequence[str]) -> set[str]:
+    """Which batches of `srv` have their row."""
+    return {name.identity for name in store.applied({BatchName("main", "srv", one): None for one in identities})}
 
 
 def hourly(seq: int) -> AppliedBatch:
@@ -109,9 +114,9 @@ def test_every_reported_write_outlives_kill_9_and_no_batch_is_half(tmp_path: Pat
         reported += [int(line) for line in worker.stdout.read().split("\n") if line]
     batches = (reported[-1] + 2) * 3
     with Store(Config(path=str(path)), CATALOGUE) as store:
-        applied = store.applied("main", "srv", [f"b1/{seq}" for seq in range(batches)])
+        found = applied(store, [f"b1/{seq}" for seq in range(batches)])
         hours = points_per_hour(store, batches)
-    whole = {int(identity.partition("/")[2]) for identity in applied}
+    whole = {int(identity.partition("/")[2]) for identity in found}
     assert whole >= set(range((reported[-1] + 1) * 3))
     assert hours == dict.fromkeys(sorted(whole), POINTS_EACH)
 
@@ -153,7 +158,7 @@ import sys, json
 sys.path.insert(0, {folder!r})
 from test_duckdb import *
 with Store(Config(path={disk!r} + "/store.duckdb"), CATALOGUE) as store:
-    print(json.dumps([sorted(store.applied("main", "srv", [f"b1/{{n}}" for n in range(600)])),
+    print(json.dumps([sorted(applied(store, [f"b1/{{n}}" for n in range(600)])),
         points_per_hour(store, 600)]))
 """
 
@@ -181,9 +186,9 @@ def test_full_disk_refuses_in_one_sentence_and_later_writes_hold(tmp_path: Path)
     assert len(refusals) == 3
     assert {text for _, text in refusals} == {f"{disk}/store.duckdb: the disk is full, nothing was written; make room"}
     refused = {seq for seq, _ in refusals}
-    applied, hours = {int(identity.partition("/")[2]) for identity in found[0]}, found[1]
-    assert applied == {0, *range(1, max(refused))} - refused | set(range(500, 540))
-    assert hours == {str(hour): POINTS_EACH for hour in sorted(applied)}
+    seqs, hours = {int(identity.partition("/")[2]) for identity in found[0]}, found[1]
+    assert seqs == {0, *range(1, max(refused))} - refused | set(range(500, 540))
+    assert hours == {str(hour): POINTS_EACH for hour in sorted(seqs)}
 
 
 # -- a file that cannot be had
@@ -334,7 +339,7 @@ def test_wrong_point_is_our_bug_and_leaves_nothing_half_written() -> None:
     with Store(Config(path=":memory:"), CATALOGUE) as store:
         with pytest.raises(ValueError, match="text"):
             store.write([hourly(0), hourly(1)._replace(points=[wrong])])
-        assert store.applied("main", "srv", ["b1/0", "b1/1"]) == set()
+        assert applied(store, ["b1/0", "b1/1"]) == set()
         assert store.subjects("host_cpu", ("asset",), {}, START + HOUR_MS) == []
         store.write([hourly(0)])
         assert points_per_hour(store, 2) == {0: POINTS_EACH}

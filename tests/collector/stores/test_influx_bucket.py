@@ -21,7 +21,9 @@ from agent.broker import Secret
 from agent.errors import PointsRefused, StoreError
 from agent.language import choose
 from collector.stores._influx_http import Door
+from collector.stores._influx_series import SeriesMemory
 from collector.stores._influx_setup import Admin
+from collector.stores._influx_write import PointWriter
 from collector.stores.influxdb import Config, Store, set_up
 
 TOKEN = {"T": "s3cr3t-token=="}
@@ -52,12 +54,11 @@ def test_bytes_of_a_bucket_s_write_are_taken_and_found_again(tmp_path: Path) -> 
     ]
     name = 'it\'s, "x" = C:\\'
     with Daemon(argv, tmp_path, lambda: answers(port)), Door(config(url).place(TOKEN)) as door:
-        store = Store(config(url), CATALOGUE, TOKEN)
-        writer = store._new_writer()
-        writer.series._series["main", "link"] = {}
-        writer.series._owners["main"] = set()
+        series = SeriesMemory(door)
+        series._series["main", "link"] = {}
+        series._owners["main"] = set()
         points = [point(at * 1000, tags={"interface": name}, busy_ratio=at / 8, is_up=1.0) for at in range(500)]
-        door.write(writer.points.lines([batch(0, *points)]).lines)
+        door.write(PointWriter(CATALOGUE, series).lines([batch(0, *points)]).lines)
 
         def found() -> list[dict[str, object]]:
             query = "/api/v1/export?match[]=link_busy_ratio"

@@ -63,8 +63,8 @@ def test_lines_hours_and_first_sights_are_those_of_every_point_by_itself(
     influx: Influx, database: str, writes: list[list[list[Point]]]
 ) -> None:
     with Door(config_of(influx, database).place({})) as door:
-        series = SeriesMemory()
-        series.load({("main", "link"), ("main", "alarm")}, door)
+        series = SeriesMemory(door)
+        series.load({("main", "link"), ("main", "alarm")})
     writer = PointWriter(CATALOGUE, series)
     first: dict[tuple[str, str], int] = {}
     for write in writes:

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from influxstore import config_of
-from linkstore import CATALOGUE, MINUTE_MS, START, ask, batch, every_minute, point
+from linkstore import CATALOGUE, MINUTE_MS, START, applied, ask, batch, every_minute, point
 from servers import Influx
 
+from agent.errors import PointsRefused
 from collector.query import DAY_MS, HOUR_MS, Question, Take
-from collector.stores import LATENESS_MS, AppliedBatch, DrawnAsset, Score
+from collector.stores import LATENESS_MS, AppliedBatch, BatchName, DrawnAsset, Score
 from collector.stores._influx_kept import SKEW_MS, announce
+from collector.stores._influx_records import LAST_MS
 from collector.stores.influxdb import Store
 
 CLOSED = START + HOUR_MS + LATENESS_MS
@@ -47,7 +49,47 @@ def test_batch_that_one_wrote_the_other_passes_over(both: tuple[Store, Store]) -
         store.write([batch(0, *every_minute(5))])
     for store in both:
         assert [(total.batches, total.points) for total in store.totals()] == [(1, 5)]
-        assert store.applied("main", "gw-1", ["b1/0", "b1/1"]) == {"b1/0"}
+        assert applied(store, ["b1/0", "b1/1"]) == {"b1/0"}
+
+
+def test_batch_that_both_ask_for_before_either_writes_is_there_once(both: tuple[Store, Store]) -> None:
+    rows = [batch(seq, *every_minute(5), agent=agent) for agent in ("gw-1", "gw-2") for seq in range(3)]
+    wanted = {BatchName(row.site, row.agent, row.identity): (row.made_at, row.made_at) for row in rows}
+    for store in both:
+        assert store.applied(wanted) == set()
+    for later, store in enumerate(both):
+        store.write([row._replace(received_at=row.received_at + later) for row in rows])
+    for store in both:
+        assert [(total.agent, total.batches, total.points) for total in store.totals()] == [
+            ("gw-1", 3, 15),
+            ("gw-2", 3, 15),
+        ]
+        assert store.applied(wanted) == set(wanted)
+    assert [rows.values for rows in both[0]._open.ask(['SELECT count("seq") FROM "batch"'])] == [[[0, 6]]]
+
+
+def test_batch_that_does_not_say_when_it_was_made_is_asked_for_again_before_it_is_written(
+    both: tuple[Store, Store],
+) -> None:
+    """It would stand where each collector received it: twice."""
+    one, other = both
+    foreign = batch(0, *every_minute(2))._replace(boot="", seq=-1, identity="9f" * 32, received_at=START)
+    wanted = {BatchName("main", "gw-1", foreign.identity): (START - DAY_MS, START + DAY_MS)}
+    assert one.applied(wanted) == other.applied(wanted) == set()
+    one.write([foreign])
+    other.write([foreign._replace(received_at=START + 1)])
+    assert [rows.values for rows in one._open.ask(['SELECT "received_at" FROM "batch"'])] == [[[START, START]]]
+
+
+def test_answer_about_a_batch_holds_for_one_write_alone(both: tuple[Store, Store]) -> None:
+    one, other = both
+    row, next_one = batch(0, *every_minute(2)), batch(1, *every_minute(2))
+    assert other.applied({BatchName("main", "gw-1", "b1/0"): (row.made_at, row.made_at)}) == set()
+    other.write([next_one])
+    one.write([row])
+    other.write([row._replace(received_at=row.received_at + 1)])
+    received_at = [values[1] for rows in one._open.ask(['SELECT "received_at" FROM "batch"']) for values in rows.values]
+    assert received_at == [row.received_at, next_one.received_at]
 
 
 def test_subject_that_one_saw_first_the_other_sees_and_answers_about(both: tuple[Store, Store]) -> None:
@@ -157,6 +199,18 @@ def test_point_received_in_time_but_written_beside_the_other_s_reading_is_not_lo
         other.write([in_time])
     for store in both:
         assert means(store, HOURLY) == {"core-1": [21.0]}
+
+
+def test_points_beside_a_refused_one_mark_the_hour_that_was_read_without_them(both: tuple[Store, Store]) -> None:
+    one, other = both
+    one.write([received(0, 0, *every_minute(60, 20.0))])
+    other.write([received(5, 1, point(HOUR_MS, busy_ratio=20.0))])  # it has heard of no reading so far
+    one.buckets(HOURLY, CLOSED)
+    assert one.keep() == 1
+    with pytest.raises(PointsRefused):
+        other.write([received(HOUR_MS - 5, 2, point(30_000, busy_ratio=81.0), point(LAST_MS, busy_ratio=1.0))])
+    for store in both:
+        assert means(store, HOURLY)["core-1"][0] == 21.0
 
 
 def test_reading_that_begins_while_the_other_writes_is_marked_before_the_batch_has_its_row(

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from influxstore import config_of
-from linkstore import CATALOGUE, ETH0, HIGH_IS_BAD, MINUTE_MS, START, answer, ask, batch, every_minute, point
+from linkstore import CATALOGUE, ETH0, HIGH_IS_BAD, MINUTE_MS, START, answer, applied, ask, batch, every_minute, point
 from servers import Influx, free_port, until
 
 from agent.broker import Secret
@@ -20,7 +20,7 @@ from agent.errors import PointsRefused, StoreError
 from agent.language import choose
 from agent.points import Point
 from collector.query import DAY_MS, Take
-from collector.stores import AppliedBatch
+from collector.stores import AppliedBatch, BatchName
 from collector.stores._influx_http import Door
 from collector.stores._influx_ledger import NEAR_MS
 from collector.stores.influxdb import Config, Store
@@ -53,8 +53,8 @@ def refusal(store: Store, *batches: AppliedBatch) -> str:
 
 
 def kept_seqs(store: Store, count: int) -> set[int]:
-    applied = store.applied("main", "gw-1", [f"b1/{seq}" for seq in range(count)])
-    return {int(identity.partition("/")[2]) for identity in applied}
+    found = applied(store, [f"b1/{seq}" for seq in range(count)])
+    return {int(identity.partition("/")[2]) for identity in found}
 
 
 # -- configuration
@@ -188,8 +188,8 @@ def test_batch_that_says_it_was_made_in_the_year_3000_has_its_row(store: Store) 
     odd = batch(0, point(0, busy_ratio=1.0))._replace(made_at=32_503_680_000_000)
     store.write([odd])
     store.write([odd])
-    made = [(odd.made_at, odd.made_at)]
-    assert store.applied("main", "gw-1", ["b1/0"], made) == {"b1/0"}
+    wanted = {BatchName("main", "gw-1", "b1/0"): (odd.made_at, odd.made_at)}
+    assert store.applied(wanted) == set(wanted)
     assert [(total.batches, total.last_made_at) for total in store.totals()] == [(1, odd.made_at)]
 
 
@@ -395,6 +395,23 @@ def statements(door: Door) -> list[str]:
     return asked
 
 
+def test_round_of_twenty_agents_asks_twice_and_writes_twice(store: Store) -> None:
+    agents = [f"gw-{number}" for number in range(20)]
+    store.write([batch(0, point(0, agent, busy_ratio=1.0), agent=agent) for agent in agents])
+    batches = [batch(1, point(1, agent, busy_ratio=1.0), agent=agent) for agent in agents]
+    asked, post = [], store._open._post
+
+    def counting(path: str, **what: object) -> object:
+        asked.append(path)
+        return post(path, **what)  # type: ignore[arg-type]
+
+    store._open._post = counting  # type: ignore[method-assign]
+    assert not store.applied({BatchName("main", one.agent, one.identity): (one.made_at,) * 2 for one in batches})
+    store.write(batches)
+    assert asked == ["/query", "/write", "/query", "/write"]
+    assert [(total.batches, total.points) for total in store.totals()] == [(2, 2)] * 20
+
+
 def test_totals_read_the_rows_since_the_last_count_and_the_marked_hours_alone(store: Store) -> None:
     hour = 3_600_000
     rows = [
@@ -453,8 +470,8 @@ def test_applied_asks_for_the_time_of_the_batches_alone(store: Store) -> None:
     store.write([batch(seq)._replace(made_at=START + seq * DAY_MS) for seq in range(30)])
     store._ledger = type(store._ledger)()
     asked = statements(store._open)
-    made = [(START + day * DAY_MS,) * 2 for day in (3, 4)]
-    assert store.applied("main", "gw-1", ["b1/3", "b1/4"], made) == {"b1/3", "b1/4"}
+    wanted = {BatchName("main", "gw-1", f"b1/{day}"): (START + day * DAY_MS,) * 2 for day in (3, 4)}
+    assert store.applied(wanted) == set(wanted)
     assert [text[text.index("time") :] for text in asked] == [
         f"time >= {START + day * DAY_MS}ms AND time < {START + day * DAY_MS + 1}ms" for day in (3, 4)
     ]

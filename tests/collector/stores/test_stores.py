@@ -13,6 +13,7 @@ from linkstore import (
     START,
     alarm,
     answer,
+    applied,
     ask,
     batch,
     every_minute,
@@ -69,26 +70,26 @@ def test_foreign_batch_is_known_by_its_digest(store: Store) -> None:
     store.write([foreign, foreign])
     store.write([foreign])
     assert [(total.batches, total.points) for total in store.totals()] == [(1, 2)]
-    assert store.applied("main", "telegraf", ["9f" * 32, "00" * 32]) == {"9f" * 32}
+    assert applied(store, ["9f" * 32, "00" * 32], "telegraf") == {"9f" * 32}
 
 
 def test_applied_names_the_batches_that_have_their_row(store: Store) -> None:
     store.write([batch(0, point(0, busy_ratio=1.0)), batch(2, point(1, busy_ratio=1.0))])
-    assert store.applied("main", "gw-1", ["b1/0", "b1/1", "b1/2", "b2/0"]) == {"b1/0", "b1/2"}
-    assert store.applied("main", "gw-2", ["b1/0"]) == set()
+    assert applied(store, ["b1/0", "b1/1", "b1/2", "b2/0"]) == {"b1/0", "b1/2"}
+    assert applied(store, ["b1/0"], "gw-2") == set()
 
 
 def test_applied_is_remembered_across_a_restart_with_its_gaps(opener: Opener) -> None:
     with opener(CATALOGUE) as store:
         store.write([batch(seq, point(seq, busy_ratio=1.0)) for seq in (0, 1, 4, 5, 9)])
     with opener(CATALOGUE) as store:
-        known = store.applied("main", "gw-1", [f"b1/{seq}" for seq in range(11)])
+        known = applied(store, [f"b1/{seq}" for seq in range(11)])
         assert known == {"b1/0", "b1/1", "b1/4", "b1/5", "b1/9"}
 
 
 def test_batch_without_points_has_its_row(store: Store) -> None:
     store.write([batch(0)])
-    assert store.applied("main", "gw-1", ["b1/0"]) == {"b1/0"}
+    assert applied(store, ["b1/0"]) == {"b1/0"}
 
 
 # -- one identity twice
