@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from agent import language
 from agent.broker import Secret
 from agent.config import read_config
 from agent.documents import FileMistakes
+from agent.language import speaking
 from agent.sources import Reading, Surroundings
 from agent.sources._attempt import Attempt, Came
 from agent.sources._control import Control
@@ -100,6 +102,69 @@ async def test_forged_testimony_counts_as_none(key: Secret) -> None:
     assert cell(readings)["outcome"] == Outcome.NO_CONTROL and not cell(readings)["is_as_expected"]
     [control_reading] = [one for one in readings if one.name == "isolation_control"]
     assert control_reading.fields == {"is_seen": False}
+
+
+async def test_control_that_is_not_seen_says_why_once_and_what_to_do(
+    key: Secret, caplog: pytest.LogCaptureFixture
+) -> None:
+    witness = Witness(Keys(KEY), "medical-probe", lambda: 0.0)
+    stranger = Witness(Keys(None, {"other-probe": KEY}), "medical-probe", lambda: 0.0)
+    silence = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await silence.wait()
+        writer.close()
+
+    async def reasons(target: Target, rounds: int = 2) -> list[str]:
+        caplog.clear()
+        source = Source(
+            Config(
+                zone="office", key=key, call_port=free_port(), targets=(target,), timeout_seconds=0.3, control_retries=0
+            ),
+            Surroundings("office-probe"),
+        )
+        await source.open()
+        with speaking("en"), caplog.at_level(logging.WARNING):
+            for _ in range(rounds):
+                await source.collect()
+        await source.close()
+        return caplog.messages
+
+    def target(control: int, **more: bool) -> Target:
+        return Target(
+            zone="medical", address="127.0.0.1", control_port=control, blocked=(f"tcp/{free_port()}",), **more
+        )
+
+    closed = free_port()
+    [refused] = await reasons(target(closed))
+    assert refused.startswith(
+        f"the control of medical(127.0.0.1) TCP {closed} is not seen: the connection was refused; see"
+    )
+    async with speaker(stranger.hear) as control:
+        [unknown] = await reasons(target(control))
+    assert "another key, or no 'office-probe' in its 'keys'" in unknown
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    [mute] = await reasons(target(server.sockets[0].getsockname()[1]))
+    silence.set()
+    server.close()
+    assert "no answer; let the control port through" in mute
+    [uncalled] = await reasons(target(closed, calls=True))
+    assert "no responder has called at our TCP" in uncalled
+    async with speaker(witness.hear) as control:
+        assert await reasons(target(control)) == []
+
+
+async def test_responder_that_starts_anew_in_the_round_is_named() -> None:
+    class Restarted:
+        async def exchange(self, line: bytes) -> bytes:
+            return Witness(Keys(KEY), "medical-probe", lambda: 0.0).hear(line) or b""  # another boot each time
+
+    control = Control(KEY, "office-probe", Restarted())
+    here = await control.hello()
+    assert here is not None and await control.ask(here, ["a"]) is None
+    with speaking("en"):
+        assert await control.ask(here, ["a"]) is None
+    assert control.why == "the responder started anew in the middle of the round"
 
 
 async def test_testimony_of_an_earlier_round_counts_as_none() -> None:
