@@ -12,6 +12,7 @@ from agent.points import Point
 from collector.evaluate import Rules, evaluate, evaluate_criteria, format_time, parse_time
 from collector.evidence import CriterionResult
 from collector.inquiry import Site
+from collector.intervals import Intervals
 from collector.query import HOUR_MS
 from collector.ruleset import load_rules, memory_store
 from collector.server import revise
@@ -227,13 +228,13 @@ ISOLATION, PATH_LOSS = "zone-isolation-proven", "telemed-loss"
 DAYS, FIRST_MINUTE, LAST_MINUTE = 8, 70, 300
 
 
-def probed(is_told: bool, missing_days: Sequence[int] = ()) -> list[Point]:
-    """A prober that is on from 01:10 to 05:00 of every day, once a minute; the days before AS_OF on which it is silent."""
+def probed(is_told: bool, missing_days: Sequence[int] = (), last_minute: int = LAST_MINUTE) -> list[Point]:
+    """A prober that is on from 01:10 to 05:00 of every day, once a minute; the days before AS_OF on which it is silent meanwhile."""
     cell = {"asset": "office-probe", "from_zone": "office", "to_zone": "medical"}
     points = []
     for minute in range(DAYS * 1440):
         at, of_day = AS_OF - DAYS * 24 * HOUR_MS + minute * 60_000, minute % 1440
-        is_on = FIRST_MINUTE <= of_day < LAST_MINUTE
+        is_on = FIRST_MINUTE <= of_day < last_minute
         if is_on and DAYS - minute // 1440 in missing_days:
             continue
         for source in ("isolation_probe", "path_probe"):
@@ -268,3 +269,19 @@ def test_probe_outside_of_its_hours_leaves_no_gap_and_a_dead_one_does(
     assert cells.low == (100 if is_whole else 0)
     assert loss.provisional is not None  # the register alone can say what a line is: seen, not earned
     assert (loss.expected == loss.found) is is_whole, loss
+
+
+def test_probe_that_is_dead_within_hours_shorter_than_one_is_a_gap_too(store: Store) -> None:
+    """On from 01:10 to 01:50, and dead meanwhile: all that it says of the hour and of the day is that it was off."""
+    expected = []
+    for missing_days in ((), (3,)):
+        site = a_site()
+        points = probed(True, missing_days, last_minute=110)
+        store.write([AppliedBatch(site.id, "office-probe", "", -1, site.id, AS_OF, AS_OF, points, 0, ())])
+        found = Intervals.read(store, site.id, AS_OF - DAYS * 24 * HOUR_MS, AS_OF)
+        for each_ms, offset_ms in ((HOUR_MS, HOUR_MS), (24 * HOUR_MS, 0)):
+            least = found.least("office-probe", ("path_probe",), 60.0, each_ms)
+            at = AS_OF - 3 * 24 * HOUR_MS + offset_ms
+            expected.append([samples for start, samples in least if start <= at][-1])
+    alive, dead = expected[:2], expected[2:]
+    assert alive == dead == [35, 35]
