@@ -17,8 +17,11 @@ def read_walk(path: Path) -> list[Binding]:
     found: dict[tuple[int, ...], Binding] = {}
     try:
         lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        text = say(f"无法读取：{error}", f"cannot read: {error}")
+    except UnicodeDecodeError as error:
+        text = say("不是录制的文件(不是文本)；请用 snmp walk 录制", "no recording (no text); make one by snmp walk")
+        raise FileMistakes([Mistake(str(path), 0, text)]) from error
+    except OSError as error:
+        text = say(f"无法读取：{error.strerror}", f"cannot read: {error.strerror}")
         raise FileMistakes([Mistake(str(path), 0, text)]) from error
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
@@ -29,6 +32,9 @@ def read_walk(path: Path) -> list[Binding]:
         except (ValueError, OverflowError):
             text = say("此行应为 oid|类型|值", "expected oid|type|value here")
             mistakes.append(Mistake(str(path), number, text))
+    if not found and not mistakes:
+        text = say("没有录制到任何变量；请用 snmp walk 重录", "it holds no variable; record it again by snmp walk")
+        mistakes.append(Mistake(str(path), 0, text))
     if mistakes:
         raise FileMistakes(mistakes)
     return [found[key] for key in sorted(found)]
