@@ -193,7 +193,14 @@ async def test_testimony_of_an_earlier_round_counts_as_none() -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda line: line[:-2] + b"0\n", lambda line: line.replace(b"tcp/22", b"tcp/23"), lambda line: b"\xff" + line],
+    [
+        lambda line: line[:-2] + b"0\n",
+        lambda line: line.replace(b"tcp/22", b"tcp/23"),
+        lambda line: b"\xff" + line,
+        lambda line: line[:-2] + b"\n",
+        lambda line: line[:-33] + b"\n",
+    ],
+    ids=["another digest", "another word", "no ASCII", "half a digest", "no digest"],
 )
 def test_line_that_was_touched_says_nothing(damage: Callable[[bytes], bytes]) -> None:
     line = seal(KEY, "probe", "his-db-1", "tcp/22", "5" * 32)
