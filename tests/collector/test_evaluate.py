@@ -1,6 +1,6 @@
 """Evaluation over the real embedded store: expected is counted, and nothing rises because a sensor died."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 from zoneinfo import ZoneInfo
 
@@ -285,3 +285,45 @@ def test_probe_that_is_dead_within_hours_shorter_than_one_is_a_gap_too(store: St
             expected.append([samples for start, samples in least if start <= at][-1])
     alive, dead = expected[:2], expected[2:]
     assert alive == dead == [35, 35]
+
+
+def told_by(assets: Mapping[str, Mapping[tuple[str, str], float]]) -> list[Point]:
+    """What agents say of their sources and targets, every hour of a day: agent -> (source, target) -> seconds."""
+    return [
+        Point("source_round", {"asset": agent, "source": source, "target": target}, {"interval_seconds": seconds}, at)
+        for agent, rounds in assets.items()
+        for (source, target), seconds in rounds.items()
+        for at in range(AS_OF - 24 * HOUR_MS, AS_OF, HOUR_MS)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ({"gw": {("snmp_device", "sw-1"): 60.0}}, 60.0),
+        ({"gw": {("snmp_device", "sw-1"): 600.0}}, 600.0),
+        ({"gw": {("snmp_device", "sw-1"): 5.0}}, 15.0),
+        ({"gw": {("snmp_device", "sw-1"): 5.0}, "sw-1": {("host_network", "local"): 5.0}}, 5.0),
+        ({"sw-1": {("host_network", "local"): 5.0}}, 5.0),
+        ({"sw-1": {("host_network", "local"): 5.0}, "gw": {("snmp_device", "sw-1"): 60.0}}, 60.0),
+        ({"gw-1": {("snmp_device", "sw-1"): 20.0}, "gw-2": {("snmp_device", "sw-1"): 60.0}}, 60.0),
+        ({"gw": {("snmp_device", "other"): 60.0}}, 15.0),
+    ],
+    ids=[
+        "as the gateway polls",
+        "seldom",
+        "no oftener than is declared while another source is silent",
+        "unless all have said so",
+        "its own agent alone",
+        "the less frequent of two sources",
+        "the less frequent of two gateways",
+        "another device",
+    ],
+)
+def test_subject_is_held_to_the_least_frequent_of_those_that_gather_it(
+    store: Store, told: Mapping[str, Mapping[tuple[str, str], float]], seconds: float
+) -> None:
+    site = a_site()
+    store.write([AppliedBatch(site.id, "gw", "", -1, site.id, AS_OF, AS_OF, told_by(told), 0, ())])
+    found = Intervals.read(store, site.id, AS_OF - 24 * HOUR_MS, AS_OF)
+    assert found.of("sw-1", ("host_network", "snmp_device"), 15.0)[-1][1] == seconds
