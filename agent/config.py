@@ -235,7 +235,8 @@ def _check_part(document: Document) -> Iterator[Mistake]:
         return
     for key in document.value.keys() - {"sources"}:
         text = say(
-            f"conf.d 中的文件只能写 'sources'，不能写 '{key}'", f"a file in conf.d holds 'sources' only, not '{key}'"
+            f"此文件只能有 sources 一节，不能写 '{key}'；采集源写在 sources: 之下",
+            f"this file holds the section 'sources' only, not '{key}'; sources stand below 'sources:'",
         )
         yield document.mistake((key,), text)
     section = document.value.get("sources")

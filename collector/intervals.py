@@ -13,6 +13,8 @@ from collector.stores import Instant
 OWN_MACHINE = "local"
 """The target of a source that looks at its own machine; no asset's name."""
 
+HOUR_SECONDS = HOUR_MS / 1000
+
 Runs = tuple[tuple[int, float], ...]
 """From which millisecond on a source was gathered how often (seconds), ascending."""
 
@@ -106,10 +108,19 @@ class Intervals:
             return None
         shares = np.ones(len(self._starts))
         for key in known:
-            own = np.zeros(len(self._starts))
-            own[self._off[key].positions] = self._off[key].values
-            shares = np.minimum(shares, own)
+            shares = np.minimum(shares, self._off_share(key))
         return shares if shares.any() else None
+
+    def _off_share(self, key: tuple[str, ...]) -> Floats:
+        """The share of each hour in which one source said that it kept still. What it was silent about is no such time: it may be dead."""
+        off, told = self._off[key], self._found[key]
+        seconds = np.zeros(len(self._starts))
+        seconds[told.positions] = told.values
+        said = off.samples * seconds[off.positions] / HOUR_SECONDS
+        is_whole = off.samples >= [least_samples(HOUR_MS, each) for each in np.maximum(seconds[off.positions], 1e-9)]
+        own = np.zeros(len(self._starts))
+        own[off.positions] = off.values * np.where(is_whole, 1.0, np.minimum(said, 1.0))
+        return own
 
     def _least_of_hours(self, runs: Runs, off: Floats, each_ms: int) -> Least:
         """What a bucket should hold that begins in each hour: nothing is expected of the time in which the probe kept still.
@@ -157,5 +168,7 @@ def _longest(parts: Sequence[Buckets]) -> Buckets:
         return parts[0]
     positions, places = np.unique(np.concatenate([part.positions for part in parts]), return_inverse=True)
     values = np.zeros(len(positions))
+    samples = np.zeros(len(positions), np.int64)
     np.maximum.at(values, places, np.concatenate([part.values for part in parts]))
-    return Buckets(positions, values, np.ones(len(positions), np.int64))
+    np.maximum.at(samples, places, np.concatenate([part.samples for part in parts]))
+    return Buckets(positions, values, samples)

@@ -19,7 +19,7 @@ from agent.snmp.parts import Parts
 from agent.snmp.profile import Column, Profile, Shape, Table
 from agent.snmp.shapes import Look, Memory, Seen, shape_group, shape_roles, shape_rows
 from agent.snmp.trend import Trends
-from agent.snmp.troubles import AgentTrouble, EndlessWalk, NoAnswer
+from agent.snmp.troubles import AgentTrouble, EndlessWalk, NoAnswer, Refused
 from agent.sources import Incomplete, Reading
 
 OBJECT_ID = "1.3.6.1.2.1.1.2.0"
@@ -129,8 +129,10 @@ class Device:
             self._save()
             raise Incomplete(str(trouble), merge(found)) from trouble
         except SourceError as trouble:
-            is_silent = isinstance(trouble, NoAnswer)
-            raise Incomplete(str(trouble), self._poll(target, retries, rows, is_answering=not is_silent)) from trouble
+            is_shut = isinstance(
+                trouble, (NoAnswer, Refused)
+            )  # who lets nobody in is no more watched than who is silent
+            raise Incomplete(str(trouble), self._poll(target, retries, rows, is_answering=not is_shut)) from trouble
         readings = merge(found + self._poll(target, retries, rows))
         controllers = _count_controllers(readings)
         readings = [self._complete(one, controllers) if one.name == "storage_pool" else one for one in readings]

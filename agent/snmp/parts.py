@@ -18,10 +18,10 @@ FORGET_SECONDS = 30 * 86400.0
 
 
 class Part(msgspec.Struct):
-    """A part's tags, and when it was listed last (seconds since the epoch)."""
+    """A part's tags, and since when a device that answers has not listed it (seconds since the epoch); None while it does."""
 
     tags: dict[str, str]
-    seen_at: float
+    gone_at: float | None = None
 
 
 class Parts:
@@ -40,16 +40,24 @@ class Parts:
         for instance, tags in present.items():
             if (part := known.get(instance)) is None or part.tags != tags:
                 self._is_changed = True
-                known[instance] = Part(tags if isinstance(tags, dict) else dict(tags), now)
-            else:
-                part.seen_at = now
+                known[instance] = Part(tags if isinstance(tags, dict) else dict(tags))
+            elif part.gone_at is not None:
+                self._is_changed, part.gone_at = True, None
         if not is_whole:
             return []
-        for instance in [name for name, part in known.items() if now - part.seen_at > FORGET_SECONDS]:
-            del known[instance]
-            self._is_changed = True
+        self._forget(known, present, now)
         gone = [part.tags for name, part in known.items() if name not in present]
         return [tags for tags in gone if tags not in present.values()]
+
+    def _forget(self, known: dict[str, Part], present: Mapping[str, object], now: float) -> None:
+        """Those that have been away for long. The time counts from when they were missed: an agent that was off missed nothing."""
+        for instance in [name for name in known if name not in present]:
+            gone_at = known[instance].gone_at
+            if gone_at is None:
+                self._is_changed, known[instance].gone_at = True, now
+            elif now - gone_at > FORGET_SECONDS:
+                self._is_changed = True
+                del known[instance]
 
     def tags_of(self, key: str, instance: str) -> dict[str, str] | None:
         """The tags of a known part, to be used again instead of equal ones."""

@@ -88,7 +88,10 @@ def explain_unsendable(where: str, error: OSError) -> str:
 def explain_unresolved(host: str, error: OSError) -> str:
     """A name without an address."""
     why = explain_system(error)
-    return say(f"{host}：无法解析主机名({why})", f"{host}: the name does not resolve ({why})")
+    return say(
+        f"{host}：无法解析主机名({why})；请核对名称与 DNS，或改写地址",
+        f"{host}: the name does not resolve ({why}); check the name and DNS, or write its address",
+    )
 
 
 def explain_status(where: str, status: int) -> str:

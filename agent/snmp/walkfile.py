@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agent.documents import FileMistakes, Mistake
-from agent.foreign_words import explain
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.snmp import ber
 from agent.snmp.ber import Binding
@@ -18,8 +18,11 @@ def read_walk(path: Path) -> list[Binding]:
     found: dict[tuple[int, ...], Binding] = {}
     try:
         lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        text = say(f"无法读取：{explain(error)}", f"cannot read: {explain(error)}")
+    except UnicodeDecodeError as error:
+        text = say("不是录制的文件(不是文本)；请用 snmp walk 录制", "no recording (no text); make one by snmp walk")
+        raise FileMistakes([Mistake(str(path), 0, text)]) from error
+    except OSError as error:
+        text = say(f"无法读取：{explain_system(error)}", f"cannot read: {explain_system(error)}")
         raise FileMistakes([Mistake(str(path), 0, text)]) from error
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
@@ -30,6 +33,9 @@ def read_walk(path: Path) -> list[Binding]:
         except (ValueError, OverflowError):
             text = say("此行应为 oid|类型|值", "expected oid|type|value here")
             mistakes.append(Mistake(str(path), number, text))
+    if not found and not mistakes:
+        text = say("没有录制到任何变量；请用 snmp walk 重录", "it holds no variable; record it again by snmp walk")
+        mistakes.append(Mistake(str(path), 0, text))
     if mistakes:
         raise FileMistakes(mistakes)
     return [found[key] for key in sorted(found)]

@@ -5,11 +5,11 @@ where nothing may pass inward, the responder calls out to the prober instead.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.language import say
 from agent.sources._proof import CONTROL_BYTES, Message, join, new_nonce, seal, split, unseal
 
 
@@ -77,18 +77,22 @@ class Called:
 
 
 class Control:
-    """One target's control in one round; every failure is an answer of None."""
+    """One target's control in one round; every failure is an answer of None, and `why` says which it was."""
 
     def __init__(self, key: bytes, name: str, talk: Talk) -> None:
         self._key = key
         self._name = name
         self._talk = talk
+        self.why = ""
 
     async def hello(self) -> Here | None:
         """Whether the responder is there, and what it can hear."""
         challenge = new_nonce()
         message = await self._say("hello", challenge)
-        if message is None or message.kind != "here" or len(message.words) != 4 or message.words[2] != challenge:
+        if message is None:
+            return None
+        if message.kind != "here" or len(message.words) != 4 or message.words[2] != challenge:
+            self.why = say("答非所问", "the answer is none to our question")
             return None
         return Here(message.words[1], split(message.words[3]))
 
@@ -96,12 +100,36 @@ class Control:
         """Which of the nonces came; None when nobody says so, or one who started anew meanwhile."""
         challenge = new_nonce()
         message = await self._say("ask", challenge, join(nonces))
-        if message is None or message.kind != "saw" or len(message.words) != 4:
+        if message is None:
             return None
-        _, boot, echoed, seen = message.words
-        return split(seen) if (boot, echoed) == (here.boot, challenge) else None
+        if message.kind != "saw" or len(message.words) != 4 or message.words[2] != challenge:
+            self.why = say("答非所问", "the answer is none to our question")
+            return None
+        if message.words[1] != here.boot:
+            self.why = say("应答端在这一轮中间重启了", "the responder started anew in the middle of the round")
+            return None
+        return split(message.words[3])
 
     async def _say(self, kind: str, *words: str) -> Message | None:
-        with contextlib.suppress(OSError, TimeoutError, ValueError):
-            return unseal(self._key, await self._talk.exchange(seal(self._key, kind, self._name, *words)))
+        try:
+            line = await self._talk.exchange(seal(self._key, kind, self._name, *words))
+        except ConnectionRefusedError:
+            self.why = say(
+                "连接被拒绝；请确认应答端在运行，控制端口一致",
+                "the connection was refused; see that the responder runs, and on this control port",
+            )
+        except TimeoutError:
+            self.why = say(
+                "没有回音；请在防火墙为这两台机器放行控制端口，并确认应答端在运行",
+                "no answer; let the control port through between these two machines, and see that the responder runs",
+            )
+        except (OSError, ValueError) as error:
+            self.why = say(f"无法交谈({error})；请核对地址与路由", f"no talk ({error}); check address and routes")
+        else:
+            if message := unseal(self._key, line):
+                return message
+            self.why = say(
+                f"应答端不认本机：密钥不同，或它的 keys 里没有 '{self._name}'",
+                f"the responder does not know us: another key, or no '{self._name}' in its 'keys'",
+            )
         return None

@@ -19,7 +19,7 @@ from agent.sources._arrivals import arrivals, keep_times
 from agent.sources._proof import Keys, Message, new_nonce, seal, unseal
 from agent.sources._tally import NANOSECOND, Tally
 
-REPORT_TRIES = 8
+REPORT_TRIES, ASKING_SHARE = 8, 0.25
 MOST_STREAMS = 1000
 MOST_PACKETS = 20000
 FORGET_SECONDS = 120.0
@@ -94,7 +94,7 @@ class Stream:
             try:
                 await self._send(opened, spacing_seconds)
                 await self._settle(timeout_seconds)
-                stats = await self._ask(opened, timeout_seconds)
+                stats = await self._ask(opened, timeout_seconds) if self._answered else None
             finally:
                 loop.remove_reader(opened)
         back = Direction.of(self._back)
@@ -121,11 +121,12 @@ class Stream:
         await asyncio.sleep(GRACE_SECONDS)
 
     async def _ask(self, opened: socket.socket, timeout_seconds: float) -> Message | None:
+        """What the far end counted. Of one that sent nothing back nobody asks: it would cost the round its other targets."""
         for _ in range(REPORT_TRIES):
             with contextlib.suppress(ConnectionRefusedError, BlockingIOError):
                 opened.send(seal(self._key, "report", self._name, self._id, self._challenge, self._pad))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds / 2):
+                async with asyncio.timeout(ASKING_SHARE * timeout_seconds):
                     await self._is_told.wait()
                     return self._stats
         return None

@@ -139,6 +139,8 @@ class Source:
         self._probers: dict[Target, Prober] = {}
         self._is_told = False
         self._limited: set[str] = set()
+        self._why: dict[Target, str] = {}
+        self._unseen: dict[Target, str] = {}
 
     async def open(self) -> None:
         """Read the key, and listen for responders that call. Raises SourceError."""
@@ -167,7 +169,15 @@ class Source:
         """One round over all targets. Raises nothing that the network may do: that is what is measured."""
         pace = Pace(self._config.probes_per_second)
         proven = await asyncio.gather(*(self._prove_patiently(target, pace) for target in self._config.targets))
+        self._tell_of_controls()
         return self._readings(dict(zip(self._config.targets, proven, strict=True)))
+
+    def _tell_of_controls(self) -> None:
+        """Why nothing is proven of a target: once, and again when it is for another reason or after it was seen."""
+        for target, why in self._why.items():
+            if why and why != self._unseen.get(target):
+                _log.warning(why)
+        self._unseen = dict(self._why)
 
     async def close(self) -> None:
         """Stop listening; responders call again."""
@@ -205,6 +215,7 @@ class Source:
     async def _prove(self, target: Target, pace: "Pace") -> tuple[bool, list[tuple[Way, Verdict]]]:
         """Whether the control was seen, and all ways of one target, judged."""
         control = self._control(target)
+        self._why[target] = ""
         here = await control.hello() if control else None
         ways = list(target.ways())
         attempts = await asyncio.gather(*(self._try(target, way, is_allowed, pace) for way, is_allowed in ways))
@@ -220,6 +231,8 @@ class Source:
         if here and not nonces:
             return True, []
         testimony = Evidence(here.ways, seen) if here and seen is not None else None
+        if testimony is None:
+            self._why[target] = explain_control(target, control, self._config.call_port)
         judged = [
             (way, judge(is_allowed, str(way), attempt, testimony))
             for (way, is_allowed), attempt in zip(ways, attempts, strict=True)
@@ -308,6 +321,20 @@ class Source:
             tags = {"from_zone": zone, "to_zone": to_zone, "protocol": way.protocol, "port": way.port_tag}
             readings.append(Reading("isolation_cell", worst(verdicts).fields(), tags))
         return readings
+
+
+def explain_control(target: Target, control: Control | None, call_port: int | None) -> str:
+    """Why nothing is proven of a target in this round, and what to do."""
+    where = f"{target.zone}({target.address})"
+    if control is None:
+        return say(
+            f"{where} 的对照不可见：应答端还没有连到本机的 TCP {call_port}；请在应答端写 call，并放行这一条",
+            f"the control of {where} is not seen: no responder has called at our TCP {call_port}; give it 'call', and let that through",
+        )
+    port = "" if target.calls else f" TCP {target.control_port}"
+    return say(
+        f"{where} 的对照{port} 不可见：{control.why}", f"the control of {where}{port} is not seen: {control.why}"
+    )
 
 
 def helpers(target: Target) -> list[tuple[Way, str, str]]:

@@ -72,15 +72,27 @@ class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True)
         for used in self._used():
             if used not in names:
                 raise ValueError(say(f"没有名为 '{used}' 的对象", f"there is no target '{used}'"))
+        self._check_room()
+        if self.key is None and any(target.kind == "stream" and target.key is None for target in self.targets):
+            raise ValueError(say("有 stream 对象时须写 key", "a stream needs a key to be given"))
+
+    def _check_room(self) -> None:
+        """Raises ValueError when a round cannot hold its streams: one far end that is dead would cost all targets theirs."""
+        room = min(self.deadline_seconds, self.interval_seconds)
+        if self._streams_seconds() > room:
+            text = f"一轮放不下 {room:g} 秒内的 stream 对象，请放宽 deadline_seconds 与 interval_seconds"
+            english = f"a round of {room:g} s has no room for its streams; raise deadline_seconds and interval_seconds"
+            raise ValueError(say(text, english))
         for target in self.targets:
-            if target.throughput and self._round_seconds(target.throughput) > min(
-                self.deadline_seconds, self.interval_seconds
-            ):
+            if target.throughput and self._round_seconds(target.throughput) > room:
                 text = f"'{target.name}'：一轮放不下 throughput 的 seconds，请放宽 deadline_seconds 与 interval_seconds"
                 english = f"'{target.name}': a round has no room for throughput's seconds; raise deadline_seconds and interval_seconds"
                 raise ValueError(say(text, english))
-        if self.key is None and any(target.kind == "stream" and target.key is None for target in self.targets):
-            raise ValueError(say("有 stream 对象时须写 key", "a stream needs a key to be given"))
+
+    def _streams_seconds(self) -> float:
+        """How long all streams may take when no far end answers."""
+        batches = -(-sum(target.kind == "stream" for target in self.targets) // STREAMS_AT_ONCE)
+        return batches * (self.stream_packets * self.stream_spacing_seconds + self.timeout_seconds)
 
     def _round_seconds(self, wanted: Throughput) -> float:
         """How long a round with a stream and a transfer may take."""
@@ -216,7 +228,7 @@ class Source:
         due = [
             (target, target.throughput)
             for target in self._of_kind("stream")
-            if target.throughput and found[target.name]["is_reachable"] and self._is_due(target.name, target.throughput)
+            if target.throughput and _is_counted(found[target.name]) and self._is_due(target.name, target.throughput)
         ]
         for target, wanted in due[:1]:
             self._measured_at[target.name] = self._monotonic()
@@ -378,6 +390,11 @@ def of_stream(streamed: Streamed, one_way: bool) -> Fields:
         "reorder_ratio": max(one.reordered / one.received for one, _ in directions),
         "duplicate_ratio": max(min(1.0, one.duplicates / one.received) for one, _ in directions),
     }
+
+
+def _is_counted(fields: Fields) -> bool:
+    """Whether a stream came back and the far end told its count: the path was there until the end."""
+    return bool(fields["is_reachable"]) and "loss_ratio" in fields
 
 
 def _loss(direction: Direction, sent: int) -> float:

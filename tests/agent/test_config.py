@@ -126,7 +126,7 @@ def test_source_configured_twice_names_both_places(tmp_path: Path) -> None:
 def test_part_holds_sources_only(tmp_path: Path) -> None:
     text = HEAD + "sources:\n  host_cpu: {}\n"
     assert complaints(tmp_path, text, more="sources: {}\nsite: south\n") == [
-        "conf.d/more.yaml:2: a file in conf.d holds 'sources' only, not 'site'"
+        "conf.d/more.yaml:2: this file holds the section 'sources' only, not 'site'; sources stand below 'sources:'"
     ]
 
 

@@ -1,6 +1,6 @@
 """Evaluation over the real embedded store: expected is counted, and nothing rises because a sensor died."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,7 @@ from agent.points import Point
 from collector.evaluate import Rules, evaluate, evaluate_criteria, format_time, parse_time
 from collector.evidence import CriterionResult
 from collector.inquiry import Site
+from collector.intervals import Intervals
 from collector.query import HOUR_MS
 from collector.ruleset import load_rules, memory_store
 from collector.server import revise
@@ -227,13 +228,13 @@ ISOLATION, PATH_LOSS = "zone-isolation-proven", "telemed-loss"
 DAYS, FIRST_MINUTE, LAST_MINUTE = 8, 70, 300
 
 
-def probed(is_told: bool, missing_days: Sequence[int] = ()) -> list[Point]:
-    """A prober that is on from 01:10 to 05:00 of every day, once a minute; the days before AS_OF on which it is silent."""
+def probed(is_told: bool, missing_days: Sequence[int] = (), last_minute: int = LAST_MINUTE) -> list[Point]:
+    """A prober that is on from 01:10 to 05:00 of every day, once a minute; the days before AS_OF on which it is silent meanwhile."""
     cell = {"asset": "office-probe", "from_zone": "office", "to_zone": "medical"}
     points = []
     for minute in range(DAYS * 1440):
         at, of_day = AS_OF - DAYS * 24 * HOUR_MS + minute * 60_000, minute % 1440
-        is_on = FIRST_MINUTE <= of_day < LAST_MINUTE
+        is_on = FIRST_MINUTE <= of_day < last_minute
         if is_on and DAYS - minute // 1440 in missing_days:
             continue
         for source in ("isolation_probe", "path_probe"):
@@ -268,3 +269,61 @@ def test_probe_outside_of_its_hours_leaves_no_gap_and_a_dead_one_does(
     assert cells.low == (100 if is_whole else 0)
     assert loss.provisional is not None  # the register alone can say what a line is: seen, not earned
     assert (loss.expected == loss.found) is is_whole, loss
+
+
+def test_probe_that_is_dead_within_hours_shorter_than_one_is_a_gap_too(store: Store) -> None:
+    """On from 01:10 to 01:50, and dead meanwhile: all that it says of the hour and of the day is that it was off."""
+    expected = []
+    for missing_days in ((), (3,)):
+        site = a_site()
+        points = probed(True, missing_days, last_minute=110)
+        store.write([AppliedBatch(site.id, "office-probe", "", -1, site.id, AS_OF, AS_OF, points, 0, ())])
+        found = Intervals.read(store, site.id, AS_OF - DAYS * 24 * HOUR_MS, AS_OF)
+        for each_ms, offset_ms in ((HOUR_MS, HOUR_MS), (24 * HOUR_MS, 0)):
+            least = found.least("office-probe", ("path_probe",), 60.0, each_ms)
+            at = AS_OF - 3 * 24 * HOUR_MS + offset_ms
+            expected.append([samples for start, samples in least if start <= at][-1])
+    alive, dead = expected[:2], expected[2:]
+    assert alive == dead == [35, 35]
+
+
+def told_by(assets: Mapping[str, Mapping[tuple[str, str], float]]) -> list[Point]:
+    """What agents say of their sources and targets, every hour of a day: agent -> (source, target) -> seconds."""
+    return [
+        Point("source_round", {"asset": agent, "source": source, "target": target}, {"interval_seconds": seconds}, at)
+        for agent, rounds in assets.items()
+        for (source, target), seconds in rounds.items()
+        for at in range(AS_OF - 24 * HOUR_MS, AS_OF, HOUR_MS)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ({"gw": {("snmp_device", "sw-1"): 60.0}}, 60.0),
+        ({"gw": {("snmp_device", "sw-1"): 600.0}}, 600.0),
+        ({"gw": {("snmp_device", "sw-1"): 5.0}}, 15.0),
+        ({"gw": {("snmp_device", "sw-1"): 5.0}, "sw-1": {("host_network", "local"): 5.0}}, 5.0),
+        ({"sw-1": {("host_network", "local"): 5.0}}, 5.0),
+        ({"sw-1": {("host_network", "local"): 5.0}, "gw": {("snmp_device", "sw-1"): 60.0}}, 60.0),
+        ({"gw-1": {("snmp_device", "sw-1"): 20.0}, "gw-2": {("snmp_device", "sw-1"): 60.0}}, 60.0),
+        ({"gw": {("snmp_device", "other"): 60.0}}, 15.0),
+    ],
+    ids=[
+        "as the gateway polls",
+        "seldom",
+        "no oftener than is declared while another source is silent",
+        "unless all have said so",
+        "its own agent alone",
+        "the less frequent of two sources",
+        "the less frequent of two gateways",
+        "another device",
+    ],
+)
+def test_subject_is_held_to_the_least_frequent_of_those_that_gather_it(
+    store: Store, told: Mapping[str, Mapping[tuple[str, str], float]], seconds: float
+) -> None:
+    site = a_site()
+    store.write([AppliedBatch(site.id, "gw", "", -1, site.id, AS_OF, AS_OF, told_by(told), 0, ())])
+    found = Intervals.read(store, site.id, AS_OF - 24 * HOUR_MS, AS_OF)
+    assert found.of("sw-1", ("host_network", "snmp_device"), 15.0)[-1][1] == seconds

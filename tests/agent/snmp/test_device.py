@@ -162,8 +162,42 @@ def test_part_that_stays_away_was_removed_on_purpose() -> None:
     parts = Parts(clock=lambda: now[0])
     parts.lost("psu", {"1": {"name": "one"}, "2": {"name": "two"}}, is_whole=True)
     assert parts.lost("psu", {"1": {"name": "one"}}, is_whole=True) == [{"name": "two"}]
+    now[0] = FORGET_SECONDS
+    assert parts.lost("psu", {"1": {"name": "one"}}, is_whole=True) == [{"name": "two"}]
     now[0] = FORGET_SECONDS + 1
     assert parts.lost("psu", {"1": {"name": "one"}}, is_whole=True) == []
+
+
+def test_part_that_fails_while_the_agent_is_off_is_missed_however_long_it_was_healthy(tmp_path: Path) -> None:
+    now = [0.0]
+    both, path = {"1": {"name": "one"}, "2": {"name": "two"}}, tmp_path / "it.json"
+    parts = Parts(path, lambda: now[0])
+    for _ in range(3):
+        parts.lost("psu", both, is_whole=True)
+        parts.save()
+        now[0] += FORGET_SECONDS
+    restarted = Parts(path, lambda: now[0])
+    assert restarted.lost("psu", {"1": both["1"]}, is_whole=True) == [both["2"]]
+
+
+def test_time_that_a_part_is_away_outlives_a_restart_and_ends_when_it_is_back(tmp_path: Path) -> None:
+    now = [0.0]
+    both, path = {"1": {"name": "one"}, "2": {"name": "two"}}, tmp_path / "it.json"
+
+    def missed(present: dict[str, dict[str, str]]) -> list[dict[str, str]]:
+        parts = Parts(path, lambda: now[0])  # a new process each time
+        gone = parts.lost("psu", present, is_whole=True)
+        parts.save()
+        return gone
+
+    assert missed(both) == []
+    assert missed({"1": both["1"]}) == [both["2"]]
+    now[0] = FORGET_SECONDS
+    assert missed(both) == []
+    now[0] += 2
+    assert missed({"1": both["1"]}) == [both["2"]]
+    now[0] += FORGET_SECONDS + 1
+    assert missed({"1": both["1"]}) == []
 
 
 def test_table_that_was_not_read_whole_loses_nothing() -> None:

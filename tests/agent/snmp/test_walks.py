@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from snmpd import AUTH_PASSWORD, AUTHS, COMMUNITY, PRIVS, QUICK, Snmpd, user, users
 
+from agent import language
 from agent.documents import FileMistakes
 from agent.errors import SourceError
 from agent.snmp import ber
@@ -109,6 +110,24 @@ def test_rows_whose_index_is_an_address_are_left_out() -> None:
     rows = [Binding(f"1.3.6.1.4.1.99999.2.{index}", ber.INTEGER, 1) for index in ("10.1.2.3.5", "0.26.255.1.2.3", "7")]
     scrubbed = Scrubber(frozenset()).scrub([address, mac, *rows])
     assert [one.oid for one in scrubbed if one.oid.startswith("1.3.6.1.4.1.99999.2")] == ["1.3.6.1.4.1.99999.2.7"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xa3\xff\x00", "no recording (no text)"),
+        (b"# nothing\n", "it holds no variable"),
+        (None, "cannot read: No such file"),
+    ],
+)
+def test_file_that_is_no_recording_is_refused_in_a_sentence(tmp_path: Path, content: bytes | None, said: str) -> None:
+    path = tmp_path / "it.snmprec"
+    if content is not None:
+        path.write_bytes(content)
+    with language.speaking("en"), pytest.raises(FileMistakes) as caught:
+        read_walk(path)
+    [mistake] = caught.value.mistakes
+    assert mistake.text.startswith(said)
 
 
 def test_walk_is_read_as_it_was_written(tmp_path: Path) -> None:

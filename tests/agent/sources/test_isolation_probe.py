@@ -2,21 +2,25 @@
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
-from servers import free_port
+from servers import free_port, until_async
 
 from agent import language
 from agent.broker import Secret
 from agent.config import read_config
 from agent.documents import FileMistakes
+from agent.errors import SourceError
+from agent.language import speaking
 from agent.sources import Reading, Surroundings
 from agent.sources._attempt import Attempt, Came
 from agent.sources._control import Control
-from agent.sources._proof import Keys, Message, seal, unseal
+from agent.sources._proof import LEAST_KEY_CHARACTERS, Keys, Message, read_key, seal, unseal
 from agent.sources._verdict import Evidence, Outcome, judge, worst
 from agent.sources._ways import Way, read_way
 from agent.sources._ways_out import HEADER, QUESTION_END, digest
@@ -102,6 +106,130 @@ async def test_forged_testimony_counts_as_none(key: Secret) -> None:
     assert control_reading.fields == {"is_seen": False}
 
 
+async def test_control_that_is_not_seen_says_why_once_and_what_to_do(
+    key: Secret, caplog: pytest.LogCaptureFixture
+) -> None:
+    witness = Witness(Keys(KEY), "medical-probe", lambda: 0.0)
+    stranger = Witness(Keys(None, {"other-probe": KEY}), "medical-probe", lambda: 0.0)
+    silence = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await silence.wait()
+        writer.close()
+
+    async def reasons(target: Target, rounds: int = 2) -> list[str]:
+        caplog.clear()
+        source = Source(
+            Config(
+                zone="office", key=key, call_port=free_port(), targets=(target,), timeout_seconds=0.3, control_retries=0
+            ),
+            Surroundings("office-probe"),
+        )
+        await source.open()
+        with speaking("en"), caplog.at_level(logging.WARNING):
+            for _ in range(rounds):
+                await source.collect()
+        await source.close()
+        return caplog.messages
+
+    def target(control: int, **more: bool) -> Target:
+        return Target(
+            zone="medical", address="127.0.0.1", control_port=control, blocked=(f"tcp/{free_port()}",), **more
+        )
+
+    closed = free_port()
+    [refused] = await reasons(target(closed))
+    assert refused.startswith(
+        f"the control of medical(127.0.0.1) TCP {closed} is not seen: the connection was refused; see"
+    )
+    async with speaker(stranger.hear) as control:
+        [unknown] = await reasons(target(control))
+    assert "another key, or no 'office-probe' in its 'keys'" in unknown
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    [mute] = await reasons(target(server.sockets[0].getsockname()[1]))
+    silence.set()
+    server.close()
+    assert "no answer; let the control port through" in mute
+    [uncalled] = await reasons(target(closed, calls=True))
+    assert "no responder has called at our TCP" in uncalled
+    async with speaker(witness.hear) as control:
+        assert await reasons(target(control)) == []
+
+
+def source_of(key: Secret, *targets: Target, **more: float | int | str) -> Source:
+    config = Config(zone="outside", key=key, targets=targets, timeout_seconds=0.3, call_port=free_port())
+    return Source(msgspec.structs.replace(config, **more), Surroundings("outside-probe"))
+
+
+async def test_hole_that_was_seen_before_the_control_died_stays_a_hole(key: Secret) -> None:
+    """The first go finds the way open and loses its testimony; in the second nothing is there any more."""
+    witness = Witness(Keys(KEY), "medical-probe", lambda: 0.0)
+    asked: list[str] = []
+
+    def hear_once(line: bytes) -> bytes | None:
+        asked.append(line.split()[1].decode())
+        return witness.hear(line) if len(asked) == 1 else None
+
+    async with speaker(hear_once) as port:
+        target = Target(zone="medical", address="127.0.0.1", control_port=free_port(), blocked=(f"tcp/{port}",))
+        source = source_of(key, target, control_retries=1, control_pause_seconds=0)
+        await source.open()
+        found = cell(await source.collect())
+        await source.close()
+    assert asked == ["probe", "probe"]
+    assert found["is_breached"] is True
+
+
+async def test_zone_is_seen_only_when_all_its_responders_are(key: Secret) -> None:
+    witness = Witness(Keys(KEY), "medical-probe", lambda: 0.0)
+    async with speaker(witness.hear) as control:
+        seen = Target(zone="medical", address="127.0.0.1", control_port=control)
+        dead = Target(zone="medical", address="127.0.0.1", control_port=free_port())
+        for targets in ((seen, dead), (dead, seen)):
+            source = source_of(key, *targets, control_retries=0)
+            await source.open()
+            [reading] = await source.collect()
+            await source.close()
+            assert (reading.name, reading.fields) == ("isolation_control", {"is_seen": False})
+
+
+async def test_only_responders_that_are_to_call_are_let_in(key: Secret) -> None:
+    port = free_port()
+    for calling, is_in in (("127.0.0.1", True), ("127.0.0.2", False)):
+        target = Target(zone="medical", address=calling, calls=True, blocked=(f"tcp/{free_port()}",))
+        source = source_of(key, target, call_port=port, control_retries=0)
+        await source.open()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if is_in:
+            await until_async(lambda source=source: source.has_calls(["127.0.0.1"]))
+        else:
+            assert await reader.read() == b""  # it was shown the door
+        assert source.has_calls(["127.0.0.1"]) is is_in
+        writer.close()
+        await source.close()
+
+
+def test_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    for characters, is_enough in ((LEAST_KEY_CHARACTERS - 1, False), (LEAST_KEY_CHARACTERS, True)):
+        path.write_text("4f9c1e7ab2d86035e"[:characters] + "\n")
+        with contextlib.nullcontext() if is_enough else pytest.raises(SourceError, match="16"):
+            assert len(read_key(Secret(file=str(path)))) == characters
+
+
+async def test_responder_that_starts_anew_in_the_round_is_named() -> None:
+    class Restarted:
+        async def exchange(self, line: bytes) -> bytes:
+            return Witness(Keys(KEY), "medical-probe", lambda: 0.0).hear(line) or b""  # another boot each time
+
+    control = Control(KEY, "office-probe", Restarted())
+    here = await control.hello()
+    assert here is not None and await control.ask(here, ["a"]) is None
+    with speaking("en"):
+        assert await control.ask(here, ["a"]) is None
+    assert control.why == "the responder started anew in the middle of the round"
+
+
 async def test_testimony_of_an_earlier_round_counts_as_none() -> None:
     """Recorded words with the right key, played again: the challenge is another."""
     witness = Witness(Keys(KEY), "medical-probe", lambda: 0.0)
@@ -128,7 +256,14 @@ async def test_testimony_of_an_earlier_round_counts_as_none() -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda line: line[:-2] + b"0\n", lambda line: line.replace(b"tcp/22", b"tcp/23"), lambda line: b"\xff" + line],
+    [
+        lambda line: line[:-2] + b"0\n",
+        lambda line: line.replace(b"tcp/22", b"tcp/23"),
+        lambda line: b"\xff" + line,
+        lambda line: line[:-2] + b"\n",
+        lambda line: line[:-33] + b"\n",
+    ],
+    ids=["another digest", "another word", "no ASCII", "half a digest", "no digest"],
 )
 def test_line_that_was_touched_says_nothing(damage: Callable[[bytes], bytes]) -> None:
     line = seal(KEY, "probe", "his-db-1", "tcp/22", "5" * 32)

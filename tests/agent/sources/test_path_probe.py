@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from declared import undeclared
 from namespaces import Namespace, Network
-from servers import Authority, Daemon, free_port, program
+from servers import Authority, Daemon, free_port, program, until_async
 
 from agent import language
 from agent.broker import Secret
@@ -23,10 +23,10 @@ from agent.documents import FileMistakes
 from agent.sources import Reading, Surroundings
 from agent.sources._path_targets import Line, Route, Segment, Target
 from agent.sources._proof import Keys
-from agent.sources._stream import Direction, Reflector, Stream, Streamed
+from agent.sources._stream import REPORT_TRIES, Direction, Reflector, Stream, Streamed
 from agent.sources._tally import Tally
 from agent.sources._throughput import Throughput, rate_of
-from agent.sources.path_probe import Config, Source, of_stream
+from agent.sources.path_probe import STREAMS_AT_ONCE, Config, Source, of_stream
 
 MS = 1_000_000
 
@@ -318,6 +318,65 @@ async def test_far_end_that_began_anew_in_the_middle_makes_no_loss_up(kept: int)
     streamed = await Stream(BeginsAnew.KEY, "ours", 5, 260).run("127.0.0.1", port, 0.001, 10)
     transport.close()
     assert of_stream(streamed, one_way=False) == {"is_reachable": True}
+
+
+class Mute(asyncio.DatagramProtocol):
+    """A far end that answers so many packets and no more."""
+
+    KEY = b"a key of this test only"
+
+    def __init__(self, answered: int) -> None:
+        self.answered, self.kinds = answered, list[str]()
+        self._transport: asyncio.DatagramTransport | None = None
+        self._reflector = Reflector(Keys(self.KEY), time.monotonic)
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+        assert self._transport is not None
+        self.kinds.append(data.split()[1].decode())
+        if len(self.kinds) <= self.answered:
+            self._transport.sendto(self._reflector.hear(data, time.time_ns()) or b"", address)
+
+
+@pytest.mark.parametrize(("answered", "reports"), [(0, 0), (3, REPORT_TRIES)])
+async def test_far_end_that_sends_nothing_back_is_not_asked_for_its_count(answered: int, reports: int) -> None:
+    mute = Mute(answered)
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: mute, ("127.0.0.1", 0))
+    port = transport.get_extra_info("sockname")[1]
+    streamed = await Stream(Mute.KEY, "ours", 5, 260).run("127.0.0.1", port, 0.001, 0.2)
+    await until_async(lambda: len(mute.kinds) >= 5 + reports)
+    transport.close()
+    assert (mute.kinds.count("report"), streamed.back.received, streamed.out) == (reports, answered, None)
+
+
+async def test_throughput_waits_for_a_path_that_was_there_until_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(Mute.KEY)
+    mute = Mute(3)
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: mute, ("127.0.0.1", 0))
+    wanted = Throughput(hours=("00:00-12:00", "12:00-24:00"), most_bits_per_second=1e6)
+    port = transport.get_extra_info("sockname")[1]
+    target = Target(name="city", kind="stream", address="127.0.0.1", port=port, throughput=wanted)
+    config = Config(targets=(target,), key=Secret(file=str(key)), stream_packets=5, timeout_seconds=0.2)
+    with caplog.at_level(logging.WARNING):
+        readings = await gather(config)
+    transport.close()
+    assert fields_of(readings, "city") == {"is_reachable": True}
+    assert caplog.messages == []
+
+
+def test_streams_that_no_round_can_hold_are_refused() -> None:
+    def configured(streams: int) -> Config:
+        targets = [Target(name=f"city-{n}", kind="stream", address="192.0.2.7", port=n + 1) for n in range(streams)]
+        return Config(targets=tuple(targets), key=Secret(env="KEY"))
+
+    assert len(configured(2 * STREAMS_AT_ONCE).targets) == 2 * STREAMS_AT_ONCE
+    with language.speaking("en"), pytest.raises(ValueError, match="a round of 14 s has no room for its streams"):
+        configured(2 * STREAMS_AT_ONCE + 1)
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:

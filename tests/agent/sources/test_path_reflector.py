@@ -11,8 +11,9 @@ from servers import free_port, until_async
 from agent.broker import Secret
 from agent.errors import SourceError
 from agent.sources import Surroundings
-from agent.sources._proof import Keys, new_nonce, seal, unseal
+from agent.sources._proof import Keys, Message, new_nonce, seal, unseal
 from agent.sources._stream import FORGET_SECONDS, MOST_STREAMS, Reflector
+from agent.sources._throughput import BETWEEN_SECONDS, TOO_SOON, Receiver, Sender
 from agent.sources.path_reflector import Config, Source
 
 KEY = b"a key of this test only"
@@ -116,3 +117,42 @@ def test_stolen_key_of_one_prober_is_worth_nothing_for_another() -> None:
     own = unseal(mine, reflector.hear(seal(mine, "report", "consult-1", stream, "c", PAD), 3) or b"")
     assert other is not None and own is not None
     assert (other.words[2], own.words[2]) == ("0", "1")  # packets that the far end counted for each
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def carried(receiver: Receiver, asked: tuple[int, float], sent_bytes: int) -> tuple[Message | None, ...]:
+    """What a receiver says to a transfer that is asked for, and to so many bytes."""
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        writer.write(seal(KEY, "transfer", "consult-1", "a-number", str(asked[0]), str(asked[1])))
+        answer = unseal(KEY, await reader.readline())
+        if answer is None or answer.kind != "accept":
+            writer.close()
+            return (answer,)
+        writer.write(bytes(sent_bytes))
+        writer.write_eof()
+        last = await reader.readline()
+        writer.close()
+        return (answer, unseal(KEY, last) if last else None)
+
+
+async def test_receiver_holds_a_sender_to_its_caps_and_its_turn() -> None:
+    clock = Clock()
+    sender = Sender(address="127.0.0.1", most_bytes=100_000, most_bits_per_second=1e6)
+    receiver = Receiver(Keys(KEY), {"consult-1": sender}, clock)
+    accepted, done = await carried(receiver, (2_000_000, 5e9), 90_000)
+    assert accepted is not None and accepted.words == ("a-number", "100000", "1000000.0")
+    assert done is not None and done.words[:2] == ("a-number", "90000")
+    [refused] = await carried(receiver, (100_000, 1e6), 1)
+    assert refused is not None and refused == Message("refuse", ("a-number", TOO_SOON))
+    clock.now = BETWEEN_SECONDS
+    _, broken = await carried(receiver, (100_000, 1e6), 100_001)
+    assert broken is None  # more than was agreed: nothing is said of it
+    assert (receiver.transfers_count, receiver.refused_count, receiver.strangers_count) == (1, 1, 0)

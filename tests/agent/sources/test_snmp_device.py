@@ -13,12 +13,14 @@ from snmpd import AUTH_PASSWORD, COMMUNITY, PRIV_PASSWORD, Snmpd, free_udp_port,
 from snmpnet import LldpPair
 
 from agent import language
+from agent.broker import Secret
 from agent.config import SourceSection, read_config
 from agent.documents import FileMistakes, build, parse_document
 from agent.run import gather_once
+from agent.snmp.credentials import Credential
 from agent.snmp.profile import emitted, load_profiles
 from agent.sources import Incomplete, Reading, SourceError, Surroundings
-from agent.sources.snmp_device import Config, Source
+from agent.sources.snmp_device import Config, Source, Target
 
 SOURCE = "snmp_device"
 
@@ -83,6 +85,24 @@ async def test_each_target_is_gathered_on_its_own(snmpd: Snmpd, secrets: Path, t
         assert isinstance(gathered[asset].error, Incomplete)
         [poll] = gathered[asset].readings
         assert (poll.name, poll.asset, poll.fields["is_answering"]) == ("poll", asset, False)
+
+
+async def test_device_that_refuses_our_user_is_not_counted_as_watched(
+    snmpd: Snmpd, secrets: Path, tmp_path: Path, english: None
+) -> None:
+    """It answers, but nothing of it can be read: a wrong key must not look like coverage."""
+    (tmp_path / "wrong").write_text("no password of this user\n")
+    wrong = Credential(
+        version="3", user="user-sha256-aes128", auth="sha256", auth_password=Secret(file=str(tmp_path / "wrong"))
+    )
+    config = Config(
+        credentials={"core": wrong},
+        targets=(Target(asset="shut-switch", host="127.0.0.1", port=snmpd.port),),
+    )
+    [(_, outcome)] = await gather_once(SourceSection(SOURCE, Source, config).watches(Surroundings("gateway")), 0.1)
+    assert isinstance(outcome.error, Incomplete) and "refuses v3 user-sha256-aes128" in str(outcome.error)
+    [poll] = outcome.readings
+    assert (poll.name, poll.asset, poll.fields["is_answering"]) == ("poll", "shut-switch", False)
 
 
 async def test_two_targets_with_one_engine_id_are_named(
