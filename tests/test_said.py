@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PLACE = "\0"
 """Stands for what an f-string puts in, followed by its source and a PLACE again."""
 _CODE = re.compile(
-    r"\{[^{}]*\}|'[^']*'|`[^`]*`|https?://\S+|\S*:\d+:|\b(?:tls|behind_proxy): ?|\S+:(?:\d+|端口)\b", re.DOTALL
+    r"\{[^{}]*\}|'[^']*'|`[^`]*`|https?://\S+|\S*:\d+:|\b(?:tls|behind_proxy|sources): ?|\S+:(?:\d+|端口)\b", re.DOTALL
 )
 """What a person types or reads as it stands: keys and values, quoted words, addresses."""
 _PORT = re.compile(rf"{PLACE}[^{PLACE}]*port[^{PLACE}]*{PLACE}|端口|\d")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.foreign_words import explain
 from agent.language import say
 from agent.sources._proof import CONTROL_BYTES, Message, join, new_nonce, seal, split, unseal
 
@@ -124,7 +125,8 @@ class Control:
                 "no answer; let the control port through between these two machines, and see that the responder runs",
             )
         except (OSError, ValueError) as error:
-            self.why = say(f"无法交谈({error})；请核对地址与路由", f"no talk ({error}); check address and routes")
+            why = explain(error)
+            self.why = say(f"无法交谈({why})；请核对地址与路由", f"no talk ({why}); check address and routes")
         else:
             if message := unseal(self._key, line):
                 return message

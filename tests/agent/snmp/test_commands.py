@@ -2,9 +2,11 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -129,14 +131,16 @@ def test_walk_is_scrubbed_and_can_be_replayed(snmpd: Snmpd, tmp_path: Path) -> N
     assert run("walk", f"127.0.0.1:{snmpd.port}", "--community", COMMUNITY, "-o", path).returncode == 0
     assert "ward-switch" not in path.read_text() and len(read_walk(path)) > 100
     argv = [sys.executable, "-m", "agent.cli", "snmp", "replay", str(path), "--listen", "127.0.0.1:0", "--lang", "en"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # who starts tests in the background has SIGINT ignored, and would hand that down
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         try:
             assert process.stdout
             [(host, port)] = re.findall(r"answering on (.*):(\d+);", process.stdout.readline())
             done = run("try", f"{host}:{port}", "--format", "json")
             assert "net_interface" in {point["name"] for point in json.loads(done.stdout)["points"]}
         finally:
-            process.terminate()  # not SIGINT: who starts tests in the background has that ignored
+            process.send_signal(signal.SIGINT)
             until(lambda: process.poll() is not None)
     assert process.returncode == 1
 
