@@ -64,7 +64,7 @@ def _attestations(folder: Path, story: Story, book: Rulebook) -> Iterator[dict[s
         paper = _paper(folder, name, criterion)
         term = duration_ms(criterion.valid or "365d") // DAY_MS
         days = 345 if name in RUNS_OUT else 360
-        for begin in range(days, 0, -term):
+        for begin in range(days, -1, -term):  # the last one holds beyond the end
             yield {
                 "criterion": name,
                 "value": _value(book.scales[criterion.scale]),

@@ -23,6 +23,7 @@ from agent.link import Delivery
 from agent.points import Point
 from agent.publish import Publisher
 from agent.rounds import in_thread
+from agent.run import Waiting
 from agent.spool import Spool
 from agent.wire import Address
 from collector.demo.curves import HOUR_MS
@@ -73,6 +74,7 @@ class Stage:
         self._intake, self._clock = intake, clock
         self._spools: dict[str, Spool] = {}
         self._publishers: dict[str, Publisher] = {}
+        self._waiting: dict[str, Waiting] = {}
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue(LINK_CAPACITY)
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
@@ -97,6 +99,7 @@ class Stage:
                 )  # fmt: skip
                 stack.callback(spool.close)
                 self._spools[agent], self._publishers[agent] = spool, Publisher(spool, link, address)
+                self._waiting[agent] = Waiting(spool.state)
                 running += [group.create_task(self._publishers[agent].run()), group.create_task(self._pump(link))]
             try:
                 yield
@@ -118,6 +121,12 @@ class Stage:
                     "the simulated data was not stored within two minutes; look at disk and load, remove the data directory and run again",
                 )
             )
+
+    async def report(self) -> None:
+        """Have every agent say how much it made and what became of it, as the runner does."""
+        at = int(self._clock() * 1000)
+        fields = {agent: await waiting.fields() for agent, waiting in self._waiting.items()}
+        await self.send({agent: [Point("agent_health", {"asset": agent}, said, at)] for agent, said in fields.items()})
 
     async def _send(self, agent: str, points: list[Point]) -> bool:
         for start in range(0, len(points), MOST_POINTS):
@@ -208,6 +217,8 @@ class Play:
                 coming = asyncio.create_task(asyncio.to_thread(points, *edges[number + 1][:2]))
             self._clock.jump(end)
             await self._stage.send(by_agent)
+            if is_last:
+                await self._stage.report()
             self._clock.jump(end + LATENESS_MS + MINUTE_MS)  # an hour is scored when it is closed
             if is_scored:
                 await (evaluator.keep if is_last else evaluator.score_hour)(end)
@@ -221,6 +232,7 @@ class Play:
                 now = int(time.time() * 1000)
                 await self._stage.send(await asyncio.to_thread(self._player.points, since, now))
                 since = now
+                await self._stage.report()
                 await asyncio.sleep(LIVE_SECONDS)
 
     async def _newest(self) -> int:

@@ -114,6 +114,13 @@ def test_nothing_was_set_aside_or_lost_on_the_way(store: Store) -> None:
     assert len(totals) == len(Player(STORY).agents)
 
 
+def test_its_books_balance(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "--data-dir", str(made), "--format", "json"]) == 0
+    ledger = json.loads(capsys.readouterr().out)
+    assert ledger["is_balanced"] and len(ledger["agents"]) == len(Player(STORY).agents)
+    assert all(one["points"]["made"] == one["points"]["applied"] > 0 for one in ledger["agents"])
+
+
 def test_every_row_says_that_it_is_simulated(store: Store) -> None:
     sites = {
         row.tags["site"] for name in ("service_probe", "replication", "isolation_cell") for row in store.latest(name, 0)
