@@ -70,10 +70,12 @@ def reader(guarded: Any) -> Reader:
 
 
 def test_no_route_shows_anything_without_the_password(reader: Reader) -> None:
-    for path in ("/", "/tree", "/agents", "/criterion/telemetry-completeness", "/subject/his-db-01", "/no-such"):
+    pages = ("/", "/tree", "/agents", "/criterion/telemetry-completeness", "/subject/his-db-01", "/no-such")
+    for path in (*pages, "/loginx", "/login/", "/static"):
         assert reader.ask(path) == (303, f"/login?next={path}")
     assert reader.ask("/api/scorecard") == (401, '{"error": "log in first"}')
     assert reader.ask("/metrics")[0] == 401
+    assert reader.ask("/static/no-such.css") == (404, "")
     status, form = reader.ask("/login?next=/tree")
     assert status == 200
     assert 'value="/tree"' in form and "renmin" not in form and 'href="/agents"' not in form
