@@ -109,6 +109,11 @@ def check_certificates(broker: Broker) -> Iterator[Finding]:
             "client": say("本机", "own"),
         }
         text = say(f"{names[role]}证书还有 {days:.1f} 天", f"the {names[role]} certificate has {days:.1f} days left")
+        if days < 0:
+            text = say(
+                f"{names[role]}证书已过期 {-days:.1f} 天，或本机时钟不对",
+                f"the {names[role]} certificate ended {-days:.1f} days ago, or this machine's clock is wrong",
+            )
         tls = broker.tls
         paths = {"ca": tls.ca, "client": tls.certificate} if tls else {}
         shown = (

@@ -49,6 +49,6 @@ def _settle_secret(secret: Secret, folder: Path, environment: Mapping[str, str])
     if secret.file is not None and not Path(secret.file).is_absolute():
         return Secret(file=str(folder / secret.file))
     if secret.credential is not None and "CREDENTIALS_DIRECTORY" not in environment:
-        beside = folder / CREDENTIALS / secret.credential
-        return Secret(file=str(beside)) if beside.is_file() else secret
+        beside = folder / CREDENTIALS / secret.credential  # named also where it is missing, to be told by its path
+        return Secret(file=str(beside)) if beside.parent.is_dir() else secret
     return secret

@@ -196,8 +196,8 @@ class SpoolFile:
             )
         if code in _IN_USE:
             return say(
-                f"缓存 {where} 正被另一个进程使用；一个缓存只能由一个 agent 使用",
-                f"the spool {where} is in use by another process; give each agent its own",
+                f"缓存 {where} 正被另一个进程使用；每个采集代理要有自己的缓存，请停掉那个进程，或在配置中另写 state_directory",
+                f"the spool {where} is in use by another process; end that one, or give each agent its own state_directory",
             )
         if code in _UNWRITABLE:
             return say(

@@ -291,8 +291,8 @@ def _tell_reload(folder: Path) -> None:
         print(say("消息服务器已重新加载", "the broker has been told to reload"))
     else:
         text = say(
-            "没有找到在运行的消息服务器；若它在别处运行，请在那里执行 systemctl reload mosquitto",
-            "no running broker was found here; where it runs elsewhere, run there: systemctl reload mosquitto",
+            "没有找到在运行的消息服务器；若它在别处运行，请在那里重新加载(systemctl reload infravitals-broker)，在此之前新用户进不来、撤销的还在线",
+            "no running broker was found here; where it runs elsewhere, reload it there (systemctl reload infravitals-broker): until then who is new is not let in and who was revoked stays",
         )
         print(text, file=sys.stderr)
 
@@ -317,7 +317,7 @@ def _id(text: str) -> str:
     from agent.catalogue import explain_id, is_id
 
     if not is_id(text):
-        raise argparse.ArgumentTypeError(explain_id("NAME", text))
+        raise argparse.ArgumentTypeError(explain_id(say("名称", "NAME"), text))
     return text
 
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 CODE = """
 import importlib, os, pkgutil, sys
+import encodings.utf_8_sig  # as secrets are read; Python itself may lie in root's home
 import collector
 import collector.setup
 for package in (collector, collector.setup):  # the checkout may be root's alone

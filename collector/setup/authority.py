@@ -97,7 +97,12 @@ def issue(authority: Pair, key: bytes, name: str, hosts: Sequence[str], now: dat
 def refuse_unfit_authority(authority: Pair, now: datetime) -> None:
     """Raises AuthorityError for an authority that is not one pair, has ended, or has not begun by this clock."""
     if not is_pair(authority):
-        raise AuthorityError(say("CA 的证书与私钥不配套", "the authority's certificate and key are not of one pair"))
+        raise AuthorityError(
+            say(
+                "CA 的证书与私钥不配套；请从备份放回 ca/ca.pem 与 ca/ca.key",
+                "the authority's certificate and key are not of one pair; put ca/ca.pem and ca/ca.key back from a backup",
+            )
+        )
     term = term_of(authority.certificate)
     if now < term.begins:
         raise AuthorityError(

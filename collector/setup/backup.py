@@ -276,8 +276,8 @@ def _unpack(archive: tarfile.TarFile, source: Path, folder: Path, progress: Prog
     total, done = sum(one.bytes for one in manifest.files), 0
     while (member := archive.next()) is not None:
         held = left.pop(member.name, None)
-        content = archive.extractfile(member)
-        if held is None or content is None or not member.isreg() or not _is_inside(member.name):
+        content = archive.extractfile(member) if member.isreg() else None  # it would follow a link
+        if held is None or content is None or not _is_inside(member.name):
             raise BackupError(_unexpected(source, member.name))
         done += _unpack_one(content, held, folder, source)
         progress(done, total)
@@ -307,7 +307,8 @@ def _read_manifest(archive: tarfile.TarFile, source: Path) -> Manifest:
 
 def _unpack_one(content: IO[bytes], held: Held, folder: Path, source: Path) -> int:
     path = folder / held.name
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for above in reversed(PurePosixPath(held.name).parents):  # `parents=True` would leave those between open to all
+        (folder / above).mkdir(mode=0o700, exist_ok=True)
     digest, size = hashlib.sha256(), 0
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, held.mode & 0o777)
     with os.fdopen(handle, "wb") as file:

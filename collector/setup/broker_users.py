@@ -7,6 +7,9 @@ import secrets
 import signal
 from pathlib import Path
 
+from agent.broker import Secret
+from agent.errors import UnfitSecret
+from agent.language import say
 from collector.setup.placing import Placer, read_text
 from collector.setup.site import BROKER_PID, PASSWORDS
 
@@ -18,6 +21,20 @@ SALT_BYTES = 12
 def new_secret() -> str:
     """A password or token: 192 random bits."""
     return secrets.token_urlsafe(24)
+
+
+def read_secret(path: Path) -> str:
+    """A secret of the site that is kept. Raises CannotPlace where it cannot be read, UnfitSecret where it is none."""
+    text = read_text(path).strip()
+    try:
+        Secret(file=str(path)).read()
+    except UnfitSecret as error:
+        mend = say(
+            "；删去该文件，再运行 site init(采集代理：site remove-agent 再 add-agent)，会生成新的",
+            "; take the file away and run site init again (an agent: site remove-agent, then add-agent): a new one is made",
+        )
+        raise UnfitSecret(f"{error}{mend}") from error
+    return text
 
 
 def password_line(user: str, password: str) -> str:

@@ -17,8 +17,17 @@ from collector.page_password import hash_password
 from collector.setup import site as at
 from collector.setup import written
 from collector.setup.agents import add_agent, agent_names
-from collector.setup.authority import Pair, is_issued_by, is_pair, issue, make_authority, new_key, refuse_wrong_clock
-from collector.setup.broker_users import let_in, new_secret
+from collector.setup.authority import (
+    AuthorityError,
+    Pair,
+    is_issued_by,
+    is_pair,
+    issue,
+    make_authority,
+    new_key,
+    refuse_wrong_clock,
+)
+from collector.setup.broker_users import let_in, new_secret, read_secret
 from collector.setup.placing import PART, Placer, read_text, unwritable
 from collector.setup.site import NoSite, SiteMade, find_site
 
@@ -29,7 +38,8 @@ def make_site(folder: Path, wanted: SiteMade, agent: str, now: datetime, notice:
     """Make or finish the site in `folder`; what was made and what was kept stands in the placer that it gives.
 
     agent: the first agent, on the collector's own machine. Raises NoSite for a folder that holds another site or something
-    else, CannotPlace for a disk that takes nothing, AuthorityError for a clock that cannot be right.
+    else, CannotPlace for a disk that takes nothing, AuthorityError for a clock that cannot be right, UnfitSecret for a kept secret that
+    is none.
     """
     refuse_wrong_clock(now)
     placer = Placer(folder, notice)
@@ -78,6 +88,13 @@ def _explain_other(folder: Path, found: SiteMade, wanted: SiteMade) -> str:
 
 
 def _make_authority(placer: Placer, made: SiteMade, now: datetime) -> Pair:
+    if (placer.folder / at.AUTHORITY).exists() and not (placer.folder / at.AUTHORITY_KEY).exists():
+        raise AuthorityError(  # agents trust that certificate: another key would sign what none of them accepts
+            say(
+                f"有 CA 证书而缺私钥 {placer.folder / at.AUTHORITY_KEY}；请从备份放回(infravitals restore)，没有备份须另建站点并给各代理换 ca.pem",
+                f"the authority has its certificate and not its key {placer.folder / at.AUTHORITY_KEY}; put it back from a backup (infravitals restore), or make another site and give every agent its ca.pem",
+            )
+        )
     key = placer.keep_or_make(at.AUTHORITY_KEY, new_key)
     certificate = placer.keep_or_make(at.AUTHORITY, lambda: make_authority(key, made.site, now), 0o644)
     return Pair(certificate, key)
@@ -111,13 +128,14 @@ def _make_secrets(placer: Placer, made: SiteMade) -> None:
         names.append(at.INFLUX_ADMIN_TOKEN)
     for name in names:
         placer.keep_or_make(name, lambda: f"{new_secret()}\n".encode())
+        read_secret(placer.folder / name)
 
 
 def _make_broker(placer: Placer, made: SiteMade) -> None:
     folder = placer.folder
     placer.keep_or_make(at.BROKER_CONF, lambda: written.broker_configuration(folder, made).encode(), 0o644)
     placer.keep_or_make(at.RIGHTS, lambda: written.broker_rights(made).encode())
-    password = read_text(folder / at.COLLECTOR_PASSWORD).strip()
+    password = read_secret(folder / at.COLLECTOR_PASSWORD)
     let_in(placer, "collector", password)
 
 

@@ -122,6 +122,13 @@ def unwritable(path: Path, error: OSError) -> CannotPlace:
                 f"{path} does not fit: the disk is full; make room and run it again, it goes on where it stopped",
             )
         )
+    if error.errno == errno.ENOENT:
+        return CannotPlace(
+            say(
+                f"无法写入 {path}：没有目录 {path.parent}；请先建好",
+                f"cannot write {path}: there is no folder {path.parent}; make it first",
+            )
+        )
     return CannotPlace(
         say(
             f"无法写入 {path}：{explain_system(error)}；请检查权限",

@@ -22,7 +22,7 @@ from collector.setup.authority import (
     refuse_unfit_authority,
     term_of,
 )
-from collector.setup.broker_users import is_password_of, read_lines
+from collector.setup.broker_users import is_password_of, read_lines, read_secret
 from collector.setup.placing import Placer, read_text
 from collector.setup.site import SiteMade
 
@@ -88,8 +88,7 @@ def _certificate(folder: Path, name: str, key: str, now: datetime) -> Finding:
         certificate = _bytes(folder / name)
         term = term_of(certificate)
         if not is_pair(Pair(certificate, _bytes(folder / key))):
-            text = say("证书与私钥不配套；请运行 site renew", "certificate and key are not of one pair; run site renew")
-            return Finding(name, "bad", text)
+            return Finding(name, "bad", _explain_strangers(name))
     except InfravitalsError as error:
         return Finding(name, "bad", str(error))
     days = (term.ends - now).days
@@ -106,6 +105,15 @@ def _certificate(folder: Path, name: str, key: str, now: datetime) -> Finding:
     return Finding(name, state, say(f"还有 {days} 天到期", f"{days} days left") + more, days)
 
 
+def _explain_strangers(name: str) -> str:
+    if name == at.AUTHORITY:
+        return say(
+            "证书与私钥不配套；请从备份放回这两个文件",
+            "certificate and key are not of one pair; put both back from a backup",
+        )
+    return say("证书与私钥不配套；请运行 site renew", "certificate and key are not of one pair; run site renew")
+
+
 def _configuration(folder: Path) -> Finding:
     try:
         read_config(folder / at.COLLECTOR)
@@ -116,7 +124,7 @@ def _configuration(folder: Path) -> Finding:
 
 def _user(folder: Path, user: str, secret: str) -> Finding:
     try:
-        password = read_text(folder / secret).strip()
+        password = read_secret(folder / secret)
     except InfravitalsError as error:
         return Finding(user, "bad", str(error))
     if any(line.startswith(f"{user}:") and is_password_of(line, password) for line in read_lines(folder)):

@@ -154,6 +154,8 @@ class _Pages:
         return self._show(request, lambda snapshot: subject_view(snapshot, request.path_params["name"]))
 
     async def missing(self, request: Request, error: Exception) -> Response:
+        if request.scope["path"].startswith("/static/"):  # open to everybody: no figure, no name of the hospital
+            return Response(b"", 404, HEADERS)
         return self._show_missing(request, self._latest())
 
     async def scorecard(self, request: Request) -> Response:

@@ -12,7 +12,6 @@ from collector.web.guard import SESSION_SECONDS, WAIT_SECONDS, Guard
 from collector.web.view import View
 
 MOST_FORM_BYTES = 8192
-OPEN_PATHS = ("/login", "/static/")
 
 Render = Callable[[Request, View, int], Response]
 
@@ -26,8 +25,12 @@ class Login:
 
     async def stand_before(self, request: Request, follow: RequestResponseEndpoint) -> Response:
         """Let in who has a session, send a reader to the form, refuse a program."""
-        path = request.url.path
-        if path.startswith(OPEN_PATHS) or self._guard.knows(request.cookies.get(self._guard.cookie)):
+        path = request.scope["path"]  # what the router sees; `url` is also made of the Host that the client wrote
+        if (
+            path == "/login"
+            or path.startswith("/static/")
+            or self._guard.knows(request.cookies.get(self._guard.cookie))
+        ):
             return await follow(request)
         if path == "/metrics" and self._guard.may_scrape(request.headers.get("authorization")):
             return await follow(request)

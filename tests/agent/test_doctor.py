@@ -14,6 +14,7 @@ from doctored import AGENT_PASSWORD, Guarded
 from servers import Authority, until
 from unprivileged import ROOT, open_folder
 
+from agent.broker_check import check_certificates
 from agent.checkup import Finding, check_clock, check_disk, is_well, run_checks
 from agent.cli import main
 from agent.config import read_config
@@ -119,6 +120,18 @@ def test_certificates_that_end_soon_are_found_with_the_command_that_shows_them(t
     assert found[0].mend == f"openssl x509 -noout -subject -enddate -in {guarded.authority.certificate}"
     shown = subprocess.run(["/bin/sh", "-c", found[0].mend], capture_output=True, text=True, check=True).stdout
     assert "notAfter=" in shown, "the command works as it is printed"
+
+
+def test_certificate_that_ended_is_told_by_how_long_ago(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path, days=12)
+    ahead = time.time() + 15 * 86400
+    with guarded.broker, pytest.MonkeyPatch.context() as patched:
+        patched.setattr("agent.broker_check.time.time", lambda: ahead)
+        told = [finding.text for finding in check_certificates(read_config(guarded.agent).broker)]
+    assert told == [
+        f"the {whose} certificate ended 3.0 days ago, or this machine's clock is wrong"
+        for whose in ("authority's", "broker's")
+    ]
 
 
 def test_secrets_that_others_may_read_or_nobody_can_are_found(tmp_path: Path) -> None:

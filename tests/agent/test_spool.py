@@ -442,7 +442,10 @@ def test_spool_moves_a_file_aside_that_is_damaged_in_the_middle(
 def test_spool_is_used_by_one_process_at_a_time(tmp_path: Path) -> None:
     first, second = open_spool(tmp_path), open_spool(tmp_path)
     first.put([point()])
-    with pytest.raises(SpoolError, match=r"spool\.db is in use by another process; give each agent its own"):
+    with pytest.raises(
+        SpoolError,
+        match=r"spool\.db is in use by another process; end that one, or give each agent its own state_directory",
+    ):
         second.put([point()])
     first.close()
     second.put([point()])

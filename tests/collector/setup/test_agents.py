@@ -24,7 +24,7 @@ from collector.setup.authority import AuthorityError, new_key
 from collector.setup.broker_users import reload_broker
 from collector.setup.making import make_site
 from collector.setup.placing import Placer
-from collector.setup.site import SiteMade
+from collector.setup.site import PASSWORDS, SiteMade
 from collector.setup.upkeep import examine, renew
 
 
@@ -99,6 +99,15 @@ def test_second_of_two_equal_names_is_refused_and_the_first_keeps_its_password(b
         add_agent(Placer(broker.site), broker.made, "first")
     assert run("add-agent", "first", broker=broker) == 2
     assert secret.read_text() == before
+
+
+def test_agent_whose_name_begins_like_another_s_is_not_revoked_with_it(broker: SiteBroker) -> None:
+    for name in ("first-2", "second"):
+        assert run("add-agent", name, broker=broker) == 0
+    assert run("remove-agent", "first", broker=broker) == 0
+    users = [line.partition(":")[0] for line in (broker.site / PASSWORDS).read_text().splitlines()]
+    assert users == ["collector", f"{broker.made.site}/first-2", f"{broker.made.site}/second"]
+    assert agent_names(broker.site) == ["first-2", "second"]
 
 
 def test_unknown_agent_is_told_with_those_there_are(broker: SiteBroker, capsys: pytest.CaptureFixture[str]) -> None:

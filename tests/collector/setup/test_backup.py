@@ -1,6 +1,8 @@
 """A backup of real data, beside a running collector too, gives the same scorecards where it is restored; a damaged one gives nothing."""
 
 import gzip
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -228,3 +230,59 @@ def test_progress_rises_to_the_whole(gathered: Path, tmp_path: Path) -> None:
     restore(archive, tmp_path / "back", lambda done, total: told.append((done, total)))
     assert told == sorted(told) and told[-1] == (whole, whole)
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "back").rglob("*.duckdb")} == {0o600}
+
+
+def test_archive_and_all_that_is_secret_in_a_restored_site_are_for_their_owner_alone(
+    made: Path, tmp_path: Path
+) -> None:
+    archive, back = tmp_path / "saved.tar.gz", tmp_path / "back"
+    run("backup", "-c", made / "collector" / "collector.yaml", "--to", archive, "--with-keys")
+    run("restore", archive, "--dir", back)
+    assert archive.stat().st_mode & 0o777 == 0o600
+    assert {one.stat().st_mode & 0o777 for one in (back, *back.rglob("*")) if one.is_dir()} == {0o700}
+    secret = [one for one in back.rglob("*") if one.suffix in (".key", ".password", ".passwords", ".tar", ".yaml")]
+    secret += list(back.rglob("credentials/*"))
+    assert len(secret) > 10
+    open_ones = {str(one.relative_to(back)) for one in secret if one.stat().st_mode & 0o077}
+    assert open_ones == {"site/site.yaml"}
+
+
+@pytest.mark.parametrize("name", ["../evil", "site/../../evil", "/tmp/evil-of-this-test"])
+def test_no_name_of_an_archive_leads_out_of_the_folder(
+    archive: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forge(archive, [(tarfile.TarInfo(name), b"")])
+    assert f"is not what its manifest says ({name})" in refused(archive, capsys)
+    assert not (archive.parent / "evil").exists() and not Path("/tmp/evil-of-this-test").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_archive_brings_files_alone(archive: Path, kind: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    link = tarfile.TarInfo("site/way-out")
+    link.type, link.linkname = kind, "/etc"
+    forge(archive, [(link, b""), (tarfile.TarInfo("site/way-out/evil"), b"")])
+    assert "is not what its manifest says (site/way-out)" in refused(archive, capsys)
+
+
+def test_file_that_comes_twice_or_runs_as_another_is_not_taken(
+    archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forge(archive, [(tarfile.TarInfo("site/a"), b""), (tarfile.TarInfo("site/a"), b"")])
+    assert "is not what its manifest says (site/a)" in refused(archive, capsys)
+    forge(archive, [(tarfile.TarInfo("site/a"), b"")], mode=0o4755)
+    assert main(["restore", str(archive), "--dir", str(archive.parent / "back")]) == 0
+    assert (archive.parent / "back/site/a").stat().st_mode & 0o7000 == 0
+
+
+def forge(archive: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: int = 0o600) -> None:
+    """An archive whose manifest agrees with what somebody put into it."""
+    names = dict.fromkeys(member.name for member, _ in members)
+    files = [{"name": name, "bytes": 0, "sha256": hashlib.sha256(b"").hexdigest(), "mode": mode} for name in names]
+    manifest = {"form": 1, "made_at": 0, "site": "north", "store": "duckdb", "has_keys": False, "folder": ""}
+    text = json.dumps({**manifest, "files": files}).encode()
+    head = tarfile.TarInfo("manifest.json")
+    head.size = len(text)
+    with tarfile.open(archive, "w:gz") as new:
+        new.addfile(head, io.BytesIO(text))
+        for member, content in members:
+            new.addfile(member, io.BytesIO(content))

@@ -13,6 +13,7 @@ from servers import program
 from agent import language
 from agent.config import read_config as read_agent
 from agent.documents import read_document
+from agent.errors import UnfitSecret
 from agent.secrets import explain_unfit
 from collector.cli import main
 from collector.config import read_config
@@ -116,7 +117,7 @@ def test_full_disk_is_a_sentence_and_leaves_no_half(small_disk: Path) -> None:
     assert "\n" not in str(told.value)
     assert not list(folder.rglob(".part-*"))
     assert all(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
-    subprocess.run([program("mount", "mount"), "-o", "remount,size=1m", small_disk], check=True)
+    subprocess.run([program("mount", "mount"), "-o", "remount,size=8m", small_disk], check=True)
     make_site(folder, SITE, "his-db-1", NOW, quiet)
     assert bad_findings(folder) == []
 
@@ -248,3 +249,48 @@ def test_file_of_the_site_that_was_spoilt_is_a_sentence(tmp_path: Path, capsys: 
     assert main(["site", "status", "--dir", str(tmp_path), "--lang", "en"]) == 2
     said = capsys.readouterr().err
     assert "is not as this program wrote it" in said and said.count("\n") == 1
+
+
+def test_authority_s_key_that_is_gone_is_told_and_no_other_is_made(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    make_site(folder, SITE, "his-db-1", NOW, quiet)
+    (folder / "ca/ca.key").unlink()
+    before = digests(folder)
+    with pytest.raises(AuthorityError, match=r"not its key .*ca/ca\.key; put it back from a backup"):
+        make_site(folder, SITE, "his-db-1", NOW, quiet)
+    assert digests(folder) == before
+
+
+def test_authority_s_key_that_is_another_s_is_told_with_what_mends_it(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    make_site(folder, SITE, "his-db-1", NOW, quiet)
+    (folder / "ca/ca.key").write_bytes((folder / "collector/page.key").read_bytes())
+    assert bad_findings(folder) == ["ca/ca.pem: certificate and key are not of one pair; put both back from a backup"]
+
+
+@pytest.mark.parametrize(("secret", "why"), [("", "is empty"), ("changeme\n", "is an example's word")])
+def test_secret_of_no_use_is_told_and_never_given_to_the_broker(tmp_path: Path, secret: str, why: str) -> None:
+    folder = tmp_path / "site"
+    make_site(folder, SITE, "his-db-1", NOW, quiet)
+    path = folder / "collector/credentials/broker-password"
+    path.write_text(secret)
+    before = digests(folder)
+    with pytest.raises(UnfitSecret, match=rf"broker-password is of no use: it {why}.*; take the file away"):
+        make_site(folder, SITE, "his-db-1", NOW, quiet)
+    assert digests(folder) == before
+    [finding] = bad_findings(folder)
+    assert finding.startswith("collector: the secret in") and why in finding and "take the file away" in finding
+    path.unlink()
+    make_site(folder, SITE, "his-db-1", NOW, quiet)
+    assert bad_findings(folder) == []
+
+
+def test_secret_that_was_taken_away_is_named_by_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "site"
+    make_site(folder, SITE, "his-db-1", NOW, quiet)
+    (folder / "collector/credentials/broker-password").unlink()
+    assert main(["--lang", "en", "check", "-c", str(folder / "collector/collector.yaml")]) == 2
+    told = capsys.readouterr().err
+    assert (
+        "cannot read the password file" in told and "credentials/broker-password" in told and "broker.password" in told
+    )

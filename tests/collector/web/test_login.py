@@ -18,9 +18,9 @@ from servers import Authority, Daemon, answers, free_port, program, until
 from agent import language
 from agent.documents import FileMistakes
 from collector.config import read_config
-from collector.page_password import hash_password, is_hash, is_password
+from collector.page_password import LONGEST_PASSWORD, hash_password, is_hash, is_password
 from collector.snapshot import Snapshot
-from collector.web.guard import MOST_FAILURES, WAIT_SECONDS, Guard, Keys
+from collector.web.guard import MOST_ADDRESSES, MOST_FAILURES, MOST_SESSIONS, WAIT_SECONDS, Guard, Keys
 from collector.web.serving import Entrance, PageError, PageServer
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -70,10 +70,12 @@ def reader(guarded: Any) -> Reader:
 
 
 def test_no_route_shows_anything_without_the_password(reader: Reader) -> None:
-    for path in ("/", "/tree", "/agents", "/criterion/telemetry-completeness", "/subject/his-db-01", "/no-such"):
+    pages = ("/", "/tree", "/agents", "/criterion/telemetry-completeness", "/subject/his-db-01", "/no-such")
+    for path in (*pages, "/loginx", "/login/", "/static"):
         assert reader.ask(path) == (303, f"/login?next={path}")
     assert reader.ask("/api/scorecard") == (401, '{"error": "log in first"}')
     assert reader.ask("/metrics")[0] == 401
+    assert reader.ask("/static/no-such.css") == (404, "")
     status, form = reader.ask("/login?next=/tree")
     assert status == 200
     assert 'value="/tree"' in form and "renmin" not in form and 'href="/agents"' not in form
@@ -117,6 +119,7 @@ def test_wrong_passwords_are_told_and_then_not_even_looked_at(reader: Reader) ->
 def test_form_that_is_too_long_or_no_form_is_a_wrong_password(reader: Reader) -> None:
     assert reader.ask("/login", "POST", "password=" + "x" * 10_000)[0] == 403
     assert reader.ask("/login", "POST", "\xff\xfe")[0] == 403
+    assert reader.log_in(PASSWORD, filler="x" * 10_000)[0] == 403  # the right one, behind more than is read
 
 
 def test_prometheus_shows_its_token_and_sees_nothing_else(reader: Reader) -> None:
@@ -145,6 +148,25 @@ def test_tries_of_an_address_are_forgotten_in_time_and_of_another_not_counted() 
     assert guard.may_try("2001:db8::1")
 
 
+def test_right_password_forgets_the_wrong_ones_before_it() -> None:
+    guard = Guard(KEYS, is_secure=False, monotonic=lambda: 0.0)
+    for _ in range(2):
+        for _ in range(MOST_FAILURES - 1):
+            guard.note_failure("10.0.0.1")
+        assert guard.may_try("10.0.0.1")
+        guard.begin("10.0.0.1")
+
+
+def test_what_strangers_can_make_the_guard_remember_is_bounded() -> None:
+    guard = Guard(KEYS, is_secure=False, monotonic=lambda: 0.0)
+    first = [guard.begin("10.0.0.1") for _ in range(MOST_SESSIONS + 1)]
+    assert not guard.knows(first[0]) and guard.knows(first[1]) and guard.knows(first[-1])
+    for number in range(MOST_ADDRESSES + 1):
+        for _ in range(MOST_FAILURES):
+            guard.note_failure(f"10.1.{number // 256}.{number % 256}")
+    assert guard.may_try("10.1.0.0") and not guard.may_try("10.1.0.1")
+
+
 def test_session_lasts_twelve_hours() -> None:
     now = 0.0
     guard = Guard(KEYS, is_secure=True, monotonic=lambda: now)
@@ -160,6 +182,9 @@ def test_password_is_kept_as_a_salted_hash_that_a_machine_can_pay_for() -> None:
     assert is_password(KEYS.password_scrypt, PASSWORD) and not is_password(KEYS.password_scrypt, PASSWORD + "x")
     assert is_hash(KEYS.password_scrypt) and not is_hash(PASSWORD)
     assert not is_hash(KEYS.password_scrypt.replace("scrypt$14", "scrypt$30"))
+    assert not is_hash(KEYS.password_scrypt.replace("$8$1$", "$8$99$"))
+    long = "x" * (LONGEST_PASSWORD + 1)
+    assert is_password(hash_password(long[1:]), long[1:]) and not is_password(hash_password(long), long)
 
 
 def trusting(authority: Authority) -> ssl.SSLContext:
