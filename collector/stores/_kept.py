@@ -39,7 +39,7 @@ MOST_TOUCHED = 20_000
 
 Subject = tuple[str, ...]
 Span = tuple[int, int]
-MOST_RUNS = 12
+MOST_RUNS = 40
 """Milliseconds, start inclusive and end exclusive."""
 
 
