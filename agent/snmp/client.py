@@ -253,6 +253,7 @@ class Session:
         """One question with its retries; the end of a walk is an answer too."""
         last_refusal: SnmpAuthError | None = None
         self._heard_garbage = self._refused_at_once = False
+        began = asyncio.get_running_loop().time()
         for attempt in range(1 + self.patience.retries):
             try:
                 if attempt:
@@ -267,7 +268,7 @@ class Session:
                     break
                 last_refusal = error
         if last_refusal:
-            raise Refused(explain_refusal(self.where, self.credential.kind)) from last_refusal
+            raise Refused(explain_refusal(self.where, self.credential.kind, _since(began))) from last_refusal
         raise NoAnswer(self._explain_silence())
 
     async def _begin_again(self, attempt: int) -> None:
@@ -355,6 +356,7 @@ class Session:
 
     async def _dial(self) -> None:
         """A new socket, tried as often as a question is."""
+        began = asyncio.get_running_loop().time()
         for attempt in range(1 + self.patience.retries):
             self.effort.retries += bool(attempt)
             try:
@@ -363,7 +365,7 @@ class Session:
                 if self._refused_at_once and attempt < self.patience.retries:
                     await asyncio.sleep(self.patience.timeout_seconds * 2**attempt)
             except SnmpAuthError as error:
-                raise Refused(explain_refusal(self.where, self.credential.kind)) from error
+                raise Refused(explain_refusal(self.where, self.credential.kind, _since(began))) from error
         raise NoAnswer(self._explain_silence())
 
     async def _dial_once(self, seconds: float) -> None:
@@ -405,10 +407,11 @@ class Session:
         with contextlib.suppress(ValueError):
             parsed = ipaddress.ip_address(host)
             return f"[{parsed}]:{self.port}" if parsed.version == 6 else f"{parsed}:{self.port}"
+        began = asyncio.get_running_loop().time()
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, self.port, type=socket.SOCK_DGRAM)
         except OSError as error:
-            raise NoAnswer(explain_unresolved(host, error)) from error
+            raise NoAnswer(explain_unresolved(host, error, _since(began))) from error
         address = found[0][4][0]
         return f"[{address}]:{self.port}" if found[0][0] == socket.AF_INET6 else f"{address}:{self.port}"
 
@@ -428,6 +431,11 @@ class Session:
 def _walked(rows: Mapping[str, Value | None], *, is_whole: bool) -> Walked:
     """Rows without those that hold nothing."""
     return Walked({instance: value for instance, value in rows.items() if value is not None}, is_whole)
+
+
+def _since(began: float) -> int:
+    """Whole milliseconds since this time of the running loop."""
+    return round((asyncio.get_running_loop().time() - began) * 1000)
 
 
 def _give_up(answered: "asyncio.Future[T]") -> None:

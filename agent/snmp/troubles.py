@@ -54,8 +54,8 @@ def explain_silence(why: Silence, where: str, kind: str, milliseconds: int, atte
         )
     if why is Silence.CLOSED_PORT:
         return say(
-            f"{where}：该端口无人监听(已试 {attempts} 次)；请启用设备的 SNMP 或核对端口",
-            f"{where}: nobody listens on that port ({attempts} attempts); enable SNMP on the device or check the port",
+            f"{where}：该端口无人监听({milliseconds} 毫秒内试了 {attempts} 次)；请启用设备的 SNMP 或核对端口",
+            f"{where}: nobody listens on that port ({attempts} attempts in {milliseconds} ms); enable SNMP on the device or check the port",
         )
     if why is Silence.ENCRYPTED:
         return say(
@@ -71,11 +71,11 @@ def explain_silence(why: Silence, where: str, kind: str, milliseconds: int, atte
     )
 
 
-def explain_refusal(where: str, kind: str) -> str:
+def explain_refusal(where: str, kind: str, milliseconds: int) -> str:
     """The agent knows us not, or not on this level."""
     return say(
-        f"{where}：设备拒绝 {kind}；请核对用户、auth、auth_password 与安全级别",
-        f"{where}: the device refuses {kind}; check user, auth, auth_password and the security level",
+        f"{where}：设备在 {milliseconds} 毫秒后拒绝 {kind}；请核对用户、auth、auth_password 与安全级别",
+        f"{where}: the device refuses {kind} after {milliseconds} ms; check user, auth, auth_password and the security level",
     )
 
 
@@ -85,12 +85,12 @@ def explain_unsendable(where: str, error: OSError) -> str:
     return say(f"{where}：发不出去({why})；请核对地址与路由", f"{where}: cannot send ({why}); check address and routes")
 
 
-def explain_unresolved(host: str, error: OSError) -> str:
+def explain_unresolved(host: str, error: OSError, milliseconds: int) -> str:
     """A name without an address."""
     why = explain_system(error)
     return say(
-        f"{host}：无法解析主机名({why})；请核对名称与 DNS，或改写地址",
-        f"{host}: the name does not resolve ({why}); check the name and DNS, or write its address",
+        f"{host}：{milliseconds} 毫秒内无法解析主机名({why})；请核对名称与 DNS，或改写地址",
+        f"{host}: the name does not resolve ({why}, {milliseconds} ms); check the name and DNS, or write its address",
     )
 
 
