@@ -1,7 +1,6 @@
 """What the sources of database replication share: pairs in the configuration, sessions kept open, a round, roles over time."""
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
@@ -231,7 +230,7 @@ class PairsSource(Generic[S]):
             raise Incomplete(say("；", "; ").join(troubles), readings)
         remarks = [self._troubles[one] for one in sorted(self._troubles)]
         first = readings[0]
-        return [dataclasses.replace(first, remark="\n".join(filter(None, (first.remark, *remarks)))), *readings[1:]]
+        return [msgspec.structs.replace(first, remark="\n".join(filter(None, (first.remark, *remarks)))), *readings[1:]]
 
     async def close(self) -> None:
         """Close all sessions."""

@@ -13,7 +13,6 @@ those that clients other than us are connected to. A side that does not answer i
 A standby counts its lag from the primary's time of a commit to its own: what the two clocks are apart is taken out of it, and told.
 """
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
@@ -100,7 +99,7 @@ class Source(PairsSource[Side]):
             )
             self._apart ^= {name}
         first, *others = super().make_readings(name, known, load)
-        return [dataclasses.replace(first, remark=remark), *others]
+        return [msgspec.structs.replace(first, remark=remark), *others]
 
 
 def _explain_clocks(name: str, known: Mapping[str, Side]) -> str:
