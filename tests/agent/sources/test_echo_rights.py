@@ -71,7 +71,7 @@ def test_datagram_sockets_do_where_the_group_may_ping(
     assert (
         outcomes(inside.do(prober.collect()))["icmp"] != Outcome.NOT_SENT
     )  # it left: no responder is there to say more
-    assert caplog.records == []
+    assert "CAP_NET_RAW" not in caplog.text  # of the control, which nobody answers here, there is a word
 
 
 def test_paths_lose_their_echoes_and_nothing_else(inside: Namespace) -> None:

@@ -151,7 +151,7 @@ def test_a_criterion_names_the_commands_and_digests_that_check_it(vouched: Snaps
 def test_a_signal_is_seen_here_or_not_or_has_no_source(vouched: Snapshot) -> None:
     rows = criterion("en", vouched, "telemetry-completeness")["signals"]
     assert [(row.name, row.word) for row in rows] == [("source_round.is_success", "seen here")]
-    rows = criterion("zh", vouched, "controlled-boundary-flow-ratio")["signals"]
+    rows = criterion("zh", vouched, "illegal-connection-events")["signals"]
     assert {row.word for row in rows} == {"本版本尚无采集源"}
 
 
