@@ -221,7 +221,9 @@ def test_a_page_is_followed_word_for_word(page: str, after_readme: tuple[Path, s
 def test_make_up_and_make_test_run_what_they_say() -> None:
     """What `make up` starts is what the tests of `up` start; `make test` ends in pytest."""
     for target, last in (("up", ".venv/bin/infravitals up --data-dir data"), ("test", ".venv/bin/pytest")):
-        said = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        # this may itself run below `make test`, which then says where it goes
+        call = ["make", "-n", "--no-print-directory", target]
+        said = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert said.strip().splitlines()[-1].endswith(last), said
 
 

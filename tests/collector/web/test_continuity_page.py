@@ -20,6 +20,7 @@ from playwright.sync_api import expect, sync_playwright
 from servers import program
 
 from agent.catalogue import load
+from agent.language import speaking
 from agent.points import Point
 from agent.readings import Settler
 from agent.table import NEVER_SECONDS, show_seconds
@@ -313,4 +314,5 @@ def drill_command(*arguments: str | Path) -> str:
 
 def test_seconds_are_shown_in_the_steps_that_the_store_keeps() -> None:
     assert show_seconds(0.1239) == show_seconds(round(0.1239 * 1024) / 1024) == "0.124"
-    assert (show_seconds(None), show_seconds(NEVER_SECONDS)) == ("-", "未恢复")
+    with speaking("zh"):
+        assert (show_seconds(None), show_seconds(NEVER_SECONDS)) == ("-", "未恢复")
