@@ -1,6 +1,7 @@
 """A real Ceph of Debian on free loopback ports: one monitor, one manager, disks kept in memory; no kernel part, no root folder of the system's."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -121,6 +122,11 @@ class Cluster:
         self._do(*make, "--mkfs", "--osd-uuid", own)
         self.start_disk(number)
 
+    def is_clean(self) -> bool:
+        """Whether all placement groups are there; the manager may have made one more of its own, in a pool for itself."""
+        states = json.loads(self.run("status", "--format", "json"))["pgmap"].get("pgs_by_state", [])
+        return [one["state_name"] for one in states] == ["active+clean"] and states[0]["count"] >= 8
+
     def _disk_data(self, number: int) -> list[str | Path]:
         folder = self.folder / f"osd-{number}"
         return ["--osd-data", folder, "--keyring", folder / "keyring"]
@@ -143,7 +149,7 @@ def ceph_cluster(folder: Path, disks: int = 2) -> Iterator[Cluster]:
     cluster = Cluster(folder)
     try:
         cluster.build(disks)
-        until(lambda: '"active+clean","count":8' in cluster.run("status", "--format", "json"), 60)
+        until(cluster.is_clean, 60)
         yield cluster
     finally:
         with contextlib.suppress(ProcessLookupError):
