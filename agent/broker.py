@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 
 from agent.errors import LinkError, MissingSecret, UnfitSecret
-from agent.foreign_words import explain_system
+from agent.foreign_words import explain_pem, explain_system
 from agent.language import say
 from agent.secrets import explain_unfit, is_open_to_all
 
@@ -207,8 +207,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
             # an encrypted key would ask for its password on the terminal; an empty one makes it an error
             context.load_cert_chain(tls.certificate, tls.key, password=b"")
     except (OSError, ValueError) as error:
-        own = error.reason if isinstance(error, ssl.SSLError) else None
-        reason = own or (explain_system(error) if isinstance(error, OSError) else error)
+        reason = explain_pem(error)
         raise LinkError(
             say(
                 f"无法使用证书文件 {reading}：{reason}；需要 PEM 格式、未加密、彼此配套的证书与密钥",

@@ -48,6 +48,12 @@ def explain_system(error: OSError) -> str:
     return say(_ERRORS.get(error.errno or 0, own), own)
 
 
+def explain_pem(error: OSError | ValueError) -> str:
+    """Why a file of certificates or keys cannot be used."""
+    own = error.reason if isinstance(error, ssl.SSLError) else None  # shorter than what it says of itself
+    return own or explain(error)
+
+
 def explain(error: BaseException) -> str:
     """Why something failed that may be the system's trouble or another's; `[Errno 2]` is nothing to read."""
     return explain_system(error) if isinstance(error, OSError) else str(error)

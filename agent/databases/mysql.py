@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from agent.databases import (
-    Account,
-    Row,
-    Session,
-    dial_in_thread,
+from agent.databases import Account, Found, Session, Statements, dial_in_thread, read_all, unchecked_tls
+from agent.databases.troubles import (
     explain_certificate,
+    explain_no_table,
     explain_plain,
+    explain_right,
     explain_unreachable,
+    missing_client,
 )
 from agent.errors import SourceError
-from agent.language import say
 
 if TYPE_CHECKING:
     import pymysql
@@ -36,22 +35,12 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="mysql")
 
 
-@functools.cache
-def _unchecked() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 async def dial(host: str, port: int, account: Account, timeout_seconds: float) -> Session:
     """A session at one server, each of whose answers may take `timeout_seconds`. Raises SourceError."""
     try:
         import pymysql
     except ModuleNotFoundError as error:
-        raise SourceError(
-            say("缺少 MySQL 客户端，请安装附加包 databases", "the MySQL client is missing: the extra `databases`")
-        ) from error
+        raise missing_client("MySQL", "databases") from error
 
     password, checked_with = account.read_password() or "", _required(account)
 
@@ -72,10 +61,9 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
             ssl=checked_with,
         )
         if account.wire == "prefer":
-            # as the library does by default: TLS where the server offers it; but its own context, made anew for every
-            # connection, costs 30 ms of CPU, and in an outage every token dials
+            # as the library does by default, TLS where the server offers it, but for its context, made anew each time
             made.ssl = True
-            made.ctx = _unchecked()  # type: ignore[attr-defined]
+            made.ctx = unchecked_tls()  # type: ignore[attr-defined]
         made.connect()
         return made
 
@@ -87,47 +75,34 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
     return _Session(connection, f"{host}:{port}", account)
 
 
-class _Session:
-    """Sound while nothing was cancelled in the middle of it."""
-
+class _Session(Statements):
     def __init__(
         self, connection: "pymysql.connections.Connection[pymysql.cursors.Cursor]", where: str, account: Account
     ) -> None:
+        super().__init__(where, account)
         self._connection = connection
-        self._where, self._account = where, account
-        self._is_usable = True
 
     @property
     def is_usable(self) -> bool:
         return self._is_usable and self._connection.open
 
-    async def query(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
-        return (await self._run(sql, tuple(values)))[1]
-
-    async def named(self, sql: str) -> list[dict[str, object]]:
-        names, rows = await self._run(sql, ())
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
-    async def _run(self, sql: str, values: tuple[object, ...]) -> tuple[list[str], list[Row]]:
+    async def _run(self, sql: str, values: Sequence[object]) -> Found:
         import pymysql
 
         # while it is under way, or was given up, nobody else may use it
         self._is_usable = False
         try:
             found = await asyncio.get_running_loop().run_in_executor(_threads(), self._query, sql, values)
-        except pymysql.err.ProgrammingError as error:
-            self._is_usable = True
-            raise SourceError(f"{self._where}: {_explain(error, self._account)}") from error
         except (pymysql.MySQLError, OSError) as error:
+            self._is_usable = isinstance(error, pymysql.err.ProgrammingError)
             raise SourceError(f"{self._where}: {_explain(error, self._account)}") from error
         self._is_usable = True
         return found
 
-    def _query(self, sql: str, values: tuple[object, ...]) -> tuple[list[str], list[Row]]:
+    def _query(self, sql: str, values: Sequence[object]) -> Found:
         with self._connection.cursor() as cursor:
-            cursor.execute(sql, values or None)
-            names = [str(column[0]) for column in cursor.description or ()]
-            return names, [tuple(row) for row in cursor.fetchall()] if names else []
+            cursor.execute(sql, tuple(values) or None)
+            return read_all(cursor)
 
     async def close(self) -> None:
         _cut(self._connection)
@@ -142,7 +117,7 @@ def _required(account: Account) -> ssl.SSLContext | None:
     """What a connection that must be enciphered is checked with; None where it need not be. Raises SourceError for a file of no use."""
     if account.wire == "verify":
         return account.read_authority()
-    return _unchecked() if account.wire == "require" else None
+    return unchecked_tls() if account.wire == "require" else None
 
 
 def _explain_dial(error: Exception, host: str, account: Account) -> str:
@@ -159,15 +134,9 @@ def _explain(error: Exception, account: Account) -> str:
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     first = str(error.args[1] if len(error.args) > 1 else error).splitlines()[0][:200]
     if code in DENIED:
-        return say(
-            f"账号 {account.user} 缺少权限：{first}；所需的 GRANT 见 infravitals-agent sample",
-            f"user {account.user} lacks a right: {first}; `infravitals-agent sample` prints the GRANT",
-        )
+        return explain_right(account, first)
     if code == NO_TABLE:
-        return say(
-            f"没有这张表：{first}；建表语句见 infravitals-agent sample continuity_probe",
-            f"{first}; `infravitals-agent sample continuity_probe` prints the CREATE TABLE",
-        )
+        return explain_no_table(first)
     if code in UNREACHABLE:
         return explain_unreachable(first.partition("(")[2].rstrip(")") or first)
     return first

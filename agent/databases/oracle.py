@@ -6,7 +6,8 @@ import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.databases import Account, Row, Session, explain_certificate, explain_unreachable
+from agent.databases import Account, Found, Session, Statements, unchecked_tls
+from agent.databases.troubles import explain_certificate, explain_right, explain_unreachable, missing_client
 from agent.errors import SourceError
 from agent.language import say
 
@@ -27,9 +28,7 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
     try:
         import oracledb
     except ModuleNotFoundError as error:
-        raise SourceError(
-            say("缺少 Oracle 客户端，请安装附加包 oracle", "the Oracle client is missing: the extra `oracle`")
-        ) from error
+        raise missing_client("Oracle", "oracle") from error
     context = _context(account)
     try:
         connection = await oracledb.connect_async(
@@ -50,26 +49,12 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
     return _Session(connection, f"{host}:{port}", account)
 
 
-class _Session:
-    """Sound while nothing was cancelled in the middle of it."""
-
+class _Session(Statements):
     def __init__(self, connection: "oracledb.AsyncConnection", where: str, account: Account) -> None:
+        super().__init__(where, account)
         self._connection = connection
-        self._where, self._account = where, account
-        self._is_usable = True
 
-    @property
-    def is_usable(self) -> bool:
-        return self._is_usable
-
-    async def query(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
-        return (await self._run(sql, values))[1]
-
-    async def named(self, sql: str) -> list[dict[str, object]]:
-        names, rows = await self._run(sql, ())
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
-    async def _run(self, sql: str, values: Sequence[object]) -> tuple[list[str], list[Row]]:
+    async def _run(self, sql: str, values: Sequence[object]) -> Found:
         import oracledb
 
         self._is_usable = False
@@ -78,10 +63,9 @@ class _Session:
                 await cursor.execute(sql, list(values))
                 names = [str(column[0]).lower() for column in cursor.description or ()]
                 rows = [tuple(row) for row in await cursor.fetchall()] if names else []
-        except oracledb.DatabaseError as error:
-            self._is_usable = not isinstance(error, oracledb.OperationalError)
-            raise SourceError(f"{self._where}: {_explain(error, self._account)}") from error
         except (oracledb.Error, OSError) as error:
+            is_broken = not isinstance(error, oracledb.DatabaseError) or isinstance(error, oracledb.OperationalError)
+            self._is_usable = not is_broken
             raise SourceError(f"{self._where}: {_explain(error, self._account)}") from error
         self._is_usable = True
         return names, rows
@@ -97,12 +81,7 @@ class _Session:
 
 def _context(account: Account) -> ssl.SSLContext | None:
     """What the way is enciphered with; None in the clear. Raises SourceError for a file of no use."""
-    if account.wire == "require":
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    return account.read_authority()
+    return unchecked_tls() if account.wire == "require" else account.read_authority()
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
@@ -127,10 +106,7 @@ def _explain(error: Exception, account: Account) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     first = (lines[1] if lines[0].startswith("DPY-6005") and len(lines) > 1 else lines[0])[:200]  # the second says why
     if any(code in first for code in DENIED):
-        return say(
-            f"账号 {account.user} 缺少权限：{first}；所需的 GRANT 见 infravitals-agent sample oracle_dataguard",
-            f"user {account.user} lacks a right: {first}; `infravitals-agent sample oracle_dataguard` prints the GRANT",
-        )
+        return explain_right(account, first, "oracle_dataguard")
     if any(code in first for code in REFUSED):
         return say(
             f"账号 {account.user} 登录被拒绝({first})；请核对用户名与 {account.key}.password",

@@ -6,7 +6,15 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.databases import Account, Row, Session, explain_certificate, explain_plain, explain_unreachable
+from agent.databases import Account, Found, Row, Session, Statements
+from agent.databases.troubles import (
+    explain_certificate,
+    explain_no_table,
+    explain_plain,
+    explain_right,
+    explain_unreachable,
+    missing_client,
+)
 from agent.errors import SourceError
 from agent.language import say
 
@@ -25,12 +33,7 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
     try:
         import psycopg
     except ModuleNotFoundError as error:
-        raise SourceError(
-            say(
-                "缺少 PostgreSQL 客户端，请安装附加包 databases",
-                "the PostgreSQL client is missing: the extra `databases`",
-            )
-        ) from error
+        raise missing_client("PostgreSQL", "databases") from error
     account.read_authority()  # a file of no use is said in our words
     try:
         connection = await psycopg.AsyncConnection.connect(
@@ -51,28 +54,19 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
     return _Session(connection, f"{host}:{port}", account)
 
 
-class _Session:
-    """Sound while nothing was cancelled in the middle of it."""
-
+class _Session(Statements):
     def __init__(self, connection: "psycopg.AsyncConnection[Row]", where: str, account: Account) -> None:
+        super().__init__(where, account)
         self._connection = connection
-        self._where, self._account = where, account
         self._warnings: list[str] = []
-        self._given_up: asyncio.Task[tuple[list[str], list[Row]]] | None = None
+        self._given_up: asyncio.Task[Found] | None = None
         connection.add_notice_handler(self._note)
 
     @property
     def is_usable(self) -> bool:
         return self._given_up is None and not self._connection.closed
 
-    async def query(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
-        return (await self._run(sql, values))[1]
-
-    async def named(self, sql: str) -> list[dict[str, object]]:
-        names, rows = await self._run(sql, ())
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
-    async def _run(self, sql: str, values: Sequence[object]) -> tuple[list[str], list[Row]]:
+    async def _run(self, sql: str, values: Sequence[object]) -> Found:
         task = asyncio.create_task(self._query(sql, values))
         try:
             return await asyncio.shield(task)
@@ -83,7 +77,7 @@ class _Session:
             self._cut()
             raise
 
-    async def _query(self, sql: str, values: Sequence[object]) -> tuple[list[str], list[Row]]:
+    async def _query(self, sql: str, values: Sequence[object]) -> Found:
         import psycopg
 
         self._warnings.clear()
@@ -108,7 +102,7 @@ class _Session:
         _closing.add(closing)
         closing.add_done_callback(_closing.discard)
 
-    async def _close_after(self, query: asyncio.Task[tuple[list[str], list[Row]]]) -> None:
+    async def _close_after(self, query: asyncio.Task[Found]) -> None:
         await asyncio.wait({query})
         await self._connection.close()
 
@@ -144,15 +138,9 @@ def _explain(error: "psycopg.Error", account: Account) -> str:
     state = error.sqlstate or ""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     if state == "42501":
-        return say(
-            f"账号 {account.user} 缺少权限：{first}；所需的 GRANT 见 infravitals-agent sample",
-            f"user {account.user} lacks a right: {first}; `infravitals-agent sample` prints the GRANT",
-        )
+        return explain_right(account, first)
     if state == "42P01":
-        return say(
-            f"没有这张表：{first}；建表语句见 infravitals-agent sample continuity_probe",
-            f"{first}; `infravitals-agent sample continuity_probe` prints the CREATE TABLE",
-        )
+        return explain_no_table(first)
     if "authentication failed" in first:
         return say(
             f"账号 {account.user} 登录被拒绝；请核对用户名与 {account.key}.password",

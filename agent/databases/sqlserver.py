@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from agent.databases import (
-    Account,
-    Row,
-    Session,
-    dial_in_thread,
+from agent.databases import Account, Found, Session, Statements, dial_in_thread, read_all
+from agent.databases.troubles import (
     explain_certificate,
     explain_plain,
+    explain_right,
     explain_unreachable,
+    missing_client,
 )
 from agent.errors import SourceError
 from agent.language import say
@@ -43,12 +42,7 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
         import pytds
         import pytds.tls
     except ModuleNotFoundError as error:
-        raise SourceError(
-            say(
-                "缺少 SQL Server 客户端，请安装附加包 sqlserver",
-                "the SQL Server client is missing: the extra `sqlserver`",
-            )
-        ) from error
+        raise missing_client("SQL Server", "sqlserver") from error
     password = account.read_password() or ""
     account.read_authority()  # a file of no use is said in our words
     # python-tds 1.17 asks pyOpenSSL for what it has no more, as soon as the name stands among the alternative ones
@@ -79,26 +73,12 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
     return _Session(connection, f"{host}:{port}", account)
 
 
-class _Session:
-    """Sound while nothing was cancelled in the middle of it."""
-
+class _Session(Statements):
     def __init__(self, connection: "pytds.Connection", where: str, account: Account) -> None:
+        super().__init__(where, account)
         self._connection = connection
-        self._where, self._account = where, account
-        self._is_usable = True
 
-    @property
-    def is_usable(self) -> bool:
-        return self._is_usable
-
-    async def query(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
-        return (await self._run(sql, tuple(values)))[1]
-
-    async def named(self, sql: str) -> list[dict[str, object]]:
-        names, rows = await self._run(sql, ())
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
-    async def _run(self, sql: str, values: tuple[object, ...]) -> tuple[list[str], list[Row]]:
+    async def _run(self, sql: str, values: Sequence[object]) -> Found:
         import pytds
 
         # while it is under way, or was given up, nobody else may use it
@@ -111,11 +91,10 @@ class _Session:
         self._is_usable = True
         return found
 
-    def _query(self, sql: str, values: tuple[object, ...]) -> tuple[list[str], list[Row]]:
+    def _query(self, sql: str, values: Sequence[object]) -> Found:
         with self._connection.cursor() as cursor:
-            cursor.execute(sql, values)
-            names = [str(column[0]) for column in cursor.description or ()]
-            return names, [tuple(row) for row in cursor.fetchall()] if names else []
+            cursor.execute(sql, tuple(values))
+            return read_all(cursor)
 
     async def close(self) -> None:
         _cut(self._connection)
@@ -164,10 +143,7 @@ def _explain(error: Exception, account: Account) -> str:
     words = str(error.args[0]) if error.args and number else str(error)
     first = (words.strip().splitlines() or [type(error).__name__])[0][:200]
     if number in DENIED:
-        return say(
-            f"账号 {account.user} 缺少权限：{first}；所需的 GRANT 见 infravitals-agent sample sqlserver_alwayson",
-            f"user {account.user} lacks a right: {first}; `infravitals-agent sample sqlserver_alwayson` prints the GRANT",
-        )
+        return explain_right(account, first, "sqlserver_alwayson")
     if number in REFUSED:
         return say(
             f"账号 {account.user} 登录被拒绝；请核对用户名与 {account.key}.password，以及是否允许 SQL Server 身份验证",
