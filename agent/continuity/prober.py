@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agent.continuity.reach import Reach
 from agent.continuity.tokens import Token
 from agent.errors import SourceError
-from agent.foreign_words import explain_system
+from agent.foreign_words import explain
 from agent.language import say
 
 MAX_HANGING = 32
@@ -117,6 +117,4 @@ class Prober:
 
 
 def _explain(error: BaseException) -> str:
-    if isinstance(error, OSError):
-        return explain_system(error)
-    return str(error)[:200]
+    return explain(error)[:200]

@@ -16,7 +16,7 @@ from agent.continuity.tokens import Token
 from agent.drills.plan import Argv, Plan
 from agent.drills.records import Record, TokenLog, replay
 from agent.errors import SourceError
-from agent.foreign_words import explain
+from agent.foreign_words import explain, explain_system
 from agent.language import say
 from agent.sources import Surroundings
 from agent.table import NEVER_SECONDS, show_seconds
@@ -79,7 +79,7 @@ class Conductor:
     def _refuse_unkept(self) -> None:
         """A drill without its whole log is no evidence. Raises SourceError."""
         if self._unkept is not None:
-            why = self._unkept.strerror
+            why = explain_system(self._unkept)
             raise SourceError(
                 say(
                     f"令牌日志写不下去({self._folder}：{why})，演练已中止，没有结果；请腾出空间，另取编号重做",

@@ -26,7 +26,7 @@ async def timed(work: Callable[[], Awaitable[bool]], timeout_seconds: float) -> 
     except ssl.SSLCertVerificationError as error:  # ssl's errors are OSErrors
         return say(f"证书不被信任：{error.verify_message}", f"the certificate does not hold: {error.verify_message}")
     except (OSError, ValueError, EOFError) as error:
-        return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
+        return explain(error)[:200] or type(error).__name__
 
 
 async def connect(address: str, port: int) -> bool:

@@ -22,6 +22,7 @@ import msgspec
 
 from agent.continuity.settings import Id
 from agent.errors import NoData, SourceError
+from agent.foreign_words import explain_system
 from agent.language import say
 from agent.points import Value
 from agent.sources import Incomplete, Reading, Seconds, SourceConfig, Surroundings
@@ -171,7 +172,7 @@ def find_backups(copy: Copy, now: float, settle_seconds: float) -> list[Backup]:
             if now - made_at >= settle_seconds:
                 found.append(Backup(path, made_at, is_full))
     except OSError as error:
-        where, why = error.filename or folder, error.strerror
+        where, why = error.filename or folder, explain_system(error)
         text = say(
             f"无法读取备份目录 {where}：{why}；请核对 systems 中的 folder、挂载与读取权限",
             f"the backups in {where} cannot be read: {why}; look at folder under systems, the mount and the right to read",

@@ -14,7 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from agent.errors import InfravitalsError
-from agent.foreign_words import explain_system
+from agent.foreign_words import explain_pem, explain_system
 from agent.language import say
 from collector.web.app import Latest, create_app
 from collector.web.guard import Guard, Keys
@@ -156,7 +156,7 @@ def _load(context: ssl.SSLContext, entrance: Entrance) -> None:
     try:
         context.load_cert_chain(entrance.certificate or "", entrance.key, password=b"")
     except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        why = explain_pem(error)
         text = say(
             f"网页的证书 {entrance.certificate} 与私钥 {entrance.key} 不能用：{why}；需要 PEM、未加密、彼此配套",
             f"the page's certificate {entrance.certificate} and key {entrance.key} are of no use: {why}; they must be PEM, not encrypted, and of one pair",
