@@ -62,7 +62,7 @@ class Keys(NamedTuple):
     shared: bytes | None = None
     of_names: Mapping[str, bytes] = {}
 
-    def of(self, name: str) -> bytes | None:
+    def _of(self, name: str) -> bytes | None:
         """The key of a prober; a name with a key of its own is known by no other."""
         return self.of_names.get(name, self.shared)
 
@@ -72,14 +72,15 @@ class Keys(NamedTuple):
         if self.shared is not None:
             yield "", self.shared
 
-    def unseal(self, line: bytes) -> Message | None:
-        """What a prober says, whose name is the first word: None unless it is sealed with the key of that very name."""
+    def unseal(self, line: bytes) -> tuple[bytes, Message] | None:
+        """A prober's key and what it says, its name first: None unless it is sealed with the key of that very name."""
         words = line.split(b" ", 3)
         try:
-            key = self.of(words[2].decode("ascii")) if len(words) == 4 else None
+            key = self._of(words[2].decode("ascii")) if len(words) == 4 else None
         except UnicodeDecodeError:
             return None
-        return None if key is None else unseal(key, line)
+        message = None if key is None else unseal(key, line)
+        return None if key is None or message is None else (key, message)
 
 
 def read_keys(shared: Secret | None, of_names: Mapping[str, Secret]) -> Keys:

@@ -163,11 +163,11 @@ class Reflector:
 
     def hear(self, line: bytes, received_ns: int) -> bytes | None:
         """What to send back; None for a second copy, for what is not sealed with our key, and for what asks nothing."""
-        message = self._keys.unseal(line)
-        key = self._keys.of(message.words[0]) if message else None
-        if message is None or key is None:
+        unsealed = self._keys.unseal(line)
+        if unsealed is None:
             self.strangers_count += 1
             return None
+        key, message = unsealed
         if message.kind == "packet" and len(message.words) == 5:
             return self._return(key, message, received_ns)
         if message.kind == "report" and len(message.words) == 4:

@@ -70,12 +70,12 @@ async def send(key: bytes, name: str, place: tuple[str, int], wanted: Throughput
             number = new_nonce()
             words = (name, number, str(wanted.most_bytes), str(int(wanted.most_bits_per_second)))
             writer.write(seal(key, "transfer", *words))
-            answer = unseal(key, await reader.readline())
+            answer = await _hear(key, reader)
             if answer is None or answer.words[:1] != (number,) or answer.kind != "accept":
                 raise SourceError(_explain(answer))
             await _pour(writer, int(answer.words[1]), float(answer.words[2]), wanted.seconds)
             writer.write_eof()
-            carried = unseal(key, await reader.readline())
+            carried = await _hear(key, reader)
         finally:
             writer.close()
     if carried is None or carried.kind != "carried" or carried.words[0] != number or not float(carried.words[2]):
@@ -83,12 +83,19 @@ async def send(key: bytes, name: str, place: tuple[str, int], wanted: Throughput
     return float(carried.words[2])
 
 
+async def _hear(key: bytes, reader: asyncio.StreamReader) -> Message | None:
+    """What the far end says; None when it is none of our lines, and however much somebody else pours out there."""
+    try:
+        return unseal(key, await reader.readline())
+    except ValueError:  # longer than any line
+        return None
+
+
 async def _pour(writer: asyncio.StreamWriter, most_bytes: int, bits_per_second: float, seconds: float) -> None:
     """So many bytes at no more than this pace, and no longer than so many seconds. What nobody can compress."""
     opened = writer.get_extra_info("socket")
-    opened.setsockopt(
-        socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 4 * CHUNK_BYTES
-    )  # little is left to send at the end
+    # little is left to send at the end
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 4 * CHUNK_BYTES)
     writer.transport.set_write_buffer_limits(high=CHUNK_BYTES)
     clock = asyncio.get_running_loop().time
     chunk, begin, sent = os.urandom(CHUNK_BYTES), clock(), 0
@@ -126,13 +133,12 @@ class Receiver:
         try:
             with contextlib.suppress(OSError, TimeoutError, ValueError):
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    message = self._keys.unseal(await reader.readline())
-                key = self._keys.of(message.words[0]) if message else None
-                if message is None or key is None or message.kind != "transfer" or len(message.words) != 4:
+                    unsealed = self._keys.unseal(await reader.readline())
+                if unsealed is None or unsealed[1].kind != "transfer" or len(unsealed[1].words) != 4:
                     self.strangers_count += 1
                     return
                 address = str(writer.get_extra_info("peername")[0]).removeprefix("::ffff:")
-                await self._answer(key, message, address, reader, writer)
+                await self._answer(*unsealed, address, reader, writer)
         finally:
             writer.close()
 

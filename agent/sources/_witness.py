@@ -28,16 +28,15 @@ class Witness:
 
     def hear(self, line: bytes) -> bytes | None:
         """The answer to a line, or to a DNS question that carries our digest; None to what is not sealed with our key, and to what asks nothing."""
-        message = self._keys.unseal(line)
-        if message is None:
+        unsealed = self._keys.unseal(line)
+        if unsealed is None:
             for prober, own in self._keys.each():
                 if nonce := read_question(own, line):
                     self._remember(prober, nonce)
                     return no_such_name(line)
             self.strangers_count += 1
             return None
-        key = self._keys.of(message.words[0])
-        assert key is not None  # noqa: S101 - it unsealed the line
+        key, message = unsealed
         if message.kind == "probe" and len(message.words) == 3:
             self._remember(message.words[0], message.words[2])
             return seal(key, "answer", message.words[2])

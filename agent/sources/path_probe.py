@@ -26,7 +26,7 @@ import msgspec
 
 from agent.broker import Secret
 from agent.errors import SourceError
-from agent.foreign_words import explain_system
+from agent.foreign_words import explain, explain_system
 from agent.language import say
 from agent.points import Value
 from agent.sources import Incomplete, Reading, Seconds, Surroundings
@@ -91,12 +91,17 @@ class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def _streams_seconds(self) -> float:
         """How long all streams may take when no far end answers."""
-        batches = -(-sum(target.kind == "stream" for target in self.targets) // STREAMS_AT_ONCE)
-        return batches * (self.stream_packets * self.stream_spacing_seconds + self.timeout_seconds)
+        return self._sending_seconds() + self._batches() * self.timeout_seconds
 
     def _round_seconds(self, wanted: Throughput) -> float:
-        """How long a round with a stream and a transfer may take."""
-        return self.stream_packets * self.stream_spacing_seconds + wanted.seconds + 2 * self.timeout_seconds
+        """How long a round with a transfer may take: when that stalls, or when in every batch of streams a far end is dead."""
+        return self._sending_seconds() + max(self._batches(), 2) * self.timeout_seconds + wanted.seconds
+
+    def _sending_seconds(self) -> float:
+        return self._batches() * self.stream_packets * self.stream_spacing_seconds
+
+    def _batches(self) -> int:
+        return -(-sum(target.kind == "stream" for target in self.targets) // STREAMS_AT_ONCE)
 
     def _used(self) -> Sequence[str]:
         routes = [name for line in self.lines.values() for route in line.routes for name in route.targets]
@@ -235,8 +240,8 @@ class Source:
             place, name = (target.address, target.port or REFLECTOR_PORT), self._probe
             try:
                 sent = await send(self._keys[target.name], name, place, wanted, self._config.timeout_seconds)
-            except (SourceError, OSError, TimeoutError) as error:
-                self._tell_of_refusal(target.name, str(error) or say("超时", "no answer in time"))
+            except (SourceError, OSError) as error:
+                self._tell_of_refusal(target.name, explain(error))
             else:
                 self._refused.discard(target.name)
                 found[target.name]["throughput_bits_per_second"] = sent

@@ -408,6 +408,44 @@ def test_throughput_is_refused_where_a_round_has_no_room_for_it() -> None:
         Target(name="city", address="192.0.2.7", throughput=wanted)
 
 
+def test_throughput_has_room_beside_every_batch_of_streams() -> None:
+    """One dead far end in the second batch, or a transfer that stalls, would cost all targets their round."""
+
+    def configured(streams: int) -> Config:
+        wanted = Throughput(hours=("01:00-02:00",), most_bits_per_second=1e6)
+        cities = [Target(name=f"city-{n}", kind="stream", address="192.0.2.7", port=n + 1) for n in range(1, streams)]
+        first = Target(name="city-0", kind="stream", address="192.0.2.7", throughput=wanted)
+        return Config(targets=(first, *cities), key=Secret(env="KEY"))
+
+    assert len(configured(STREAMS_AT_ONCE).targets) == STREAMS_AT_ONCE
+    with language.speaking("en"), pytest.raises(ValueError, match="no room for throughput"):
+        configured(STREAMS_AT_ONCE + 1)
+
+
+async def test_throughput_is_not_measured_to_somebody_who_pours_out_what_is_no_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def pour_out(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x" * 100_000)
+        await writer.drain()
+        writer.close()
+
+    key, port = tmp_path / "key", free_port()
+    key.write_bytes(BeginsAnew.KEY)
+    sound, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: BeginsAnew(-1), ("127.0.0.1", port))
+    wanted = Throughput(hours=("00:00-12:00", "12:00-24:00"), most_bits_per_second=1e6)
+    target = Target(name="city", kind="stream", address="127.0.0.1", port=port, throughput=wanted)
+    config = Config(targets=(target,), key=Secret(file=str(key)), stream_packets=5)
+    async with await asyncio.start_server(pour_out, "127.0.0.1", port):
+        with caplog.at_level(logging.WARNING), language.speaking("en"):
+            readings = await gather(config)
+    sound.close()
+    assert fields_of(readings, "city")["loss_ratio"] == 0
+    assert "throughput_bits_per_second" not in fields_of(readings, "city")
+    [told] = caplog.messages
+    assert "receives no transfers" in told
+
+
 @pytest.mark.parametrize(
     ("samples", "rate"),
     [
