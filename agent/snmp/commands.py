@@ -36,6 +36,7 @@ from agent.trial import render_points
 
 SOURCE = "snmp_device"
 SECOND_LOOK_SECONDS = 1.0
+MOST_LISTED = 20
 
 
 def _credential(parsed: argparse.Namespace) -> Opened:
@@ -87,9 +88,6 @@ def _choose_target(config: Config, parsed: argparse.Namespace) -> Target:
         raise WrongCall(say(f"要问哪个目标？配置中有：{known}", f"which target? The configuration has: {known}"))
     text = say(f"配置中没有目标 {parsed.target}", f"the configuration has no target {parsed.target}")
     raise WrongCall(text + nearest(parsed.target, [target.asset for target in config.targets]))
-
-
-MOST_LISTED = 20
 
 
 def _say_assumed(parsed: argparse.Namespace) -> None:

@@ -129,9 +129,8 @@ class Device:
             self._save()
             raise Incomplete(str(trouble), merge(found)) from trouble
         except SourceError as trouble:
-            is_shut = isinstance(
-                trouble, (NoAnswer, Refused)
-            )  # who lets nobody in is no more watched than who is silent
+            # who lets nobody in is no more watched than who is silent
+            is_shut = isinstance(trouble, (NoAnswer, Refused))
             raise Incomplete(str(trouble), self._poll(target, retries, rows, is_answering=not is_shut)) from trouble
         readings = merge(found + self._poll(target, retries, rows))
         controllers = _count_controllers(readings)

@@ -43,6 +43,9 @@ _PRIV = {
 }
 _CISCO = {"aes192": config.USM_PRIV_CFB192_AES, "aes256": config.USM_PRIV_CFB256_AES}
 
+AUTHORIZATION_ERROR = 16
+"""RFC 3416 3: who asks may not."""
+
 _REFUSALS = (
     "usmStatsUnknownUserNames",
     "usmStatsWrongDigests",
@@ -186,10 +189,6 @@ class _Receiver(NotificationReceiver):  # type: ignore[misc]  # the library has 
             refusal = v2c.apiPDU.get_response(pdu)
             v2c.apiPDU.set_error_status(refusal, AUTHORIZATION_ERROR)
             engine.message_dispatcher.return_response_pdu(engine, *about[1:8], refusal, size, state, {})
-
-
-AUTHORIZATION_ERROR = 16
-"""RFC 3416 3: who asks may not."""
 
 
 class _Responder(CommandResponderBase):  # type: ignore[misc]  # the library has no types

@@ -7,7 +7,6 @@ from agent.language import say
 from agent.sources import SourceConfig
 
 _WRITTEN = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]|24(?=:00)):([0-5][0-9])")
-_DAY_MINUTES = 24 * 60
 
 
 class ProbeConfig(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,7 +20,7 @@ class ProbeConfig(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields
 
     def is_on(self, at_seconds: float) -> bool:
         """Whether probing is wanted at a time since the epoch."""
-        return not self.hours or is_within(self.hours, minute_of_day(at_seconds))
+        return is_within(self.hours, minute_of_day(at_seconds))
 
 
 def minute_of_day(at_seconds: float) -> int:
@@ -31,7 +30,7 @@ def minute_of_day(at_seconds: float) -> int:
 
 
 def is_within(hours: tuple[str, ...], minute: int) -> bool:
-    """Whether a minute of the day lies in any of the hours; the last minute of a span is outside."""
+    """Whether a minute of the day lies in any of the hours, or there are none; the last minute of a span is outside."""
     spans = [read_hours(text) for text in hours]
     return not spans or any(
         begin <= minute < end if begin < end else minute >= begin or minute < end for begin, end in spans
@@ -44,6 +43,6 @@ def read_hours(text: str) -> tuple[int, int]:
     if found:
         hour, minute, end_hour, end_minute = map(int, found.groups())
         begin, end = hour * 60 + minute, end_hour * 60 + end_minute
-        if begin != end and end <= _DAY_MINUTES:
+        if begin != end:
             return begin, end
     raise ValueError(say(f"'{text}' 应写成 01:00-05:00", f"write hours as 01:00-05:00, not '{text}'"))

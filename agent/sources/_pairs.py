@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
@@ -182,7 +183,7 @@ class Server(Protocol):
 S = TypeVar("S", bound=Server)
 
 
-class PairsSource(Generic[S]):
+class PairsSource(ABC, Generic[S]):
     """One round over all pairs, each asked on its own. A source says what its servers are asked and what follows from it."""
 
     systems: ClassVar[tuple[str, ...]] = ("linux", "darwin", "win32")
@@ -198,21 +199,21 @@ class PairsSource(Generic[S]):
         self._mastery = {pair: Mastery(surroundings.monotonic) for pair in config.pairs}
         self._troubles: dict[str, str] = {}
 
+    @abstractmethod
     async def read_server(self, session: Session, pair: Pair) -> S:
         """What one server of a pair says. Raises SourceError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_refused(self, error: SourceError) -> bool:
         """Whether a server that answered so takes no tokens because it is no master."""
-        raise NotImplementedError
 
+    @abstractmethod
     def find_masters(self, known: Mapping[str, S]) -> list[S]:
         """Those that take writes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read_state(self, known: Mapping[str, S], masters: Sequence[S]) -> dict[str, Value]:
         """Whether replication runs, is in step, and how far it is behind."""
-        raise NotImplementedError
 
     async def open(self) -> None:
         """Sessions are opened as they are needed."""
