@@ -6,10 +6,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from servers import answers, free_port, until
 
 SETTINGS = """
@@ -190,6 +192,23 @@ def postgres_pair(*, is_synchronous: bool) -> Iterator[tuple[Server, Server]]:
         for server in (primary, standby):
             server.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def promote(standby: Server) -> float:
+    """Promote; when it left recovery, to 10 ms."""
+    standby.sql("SELECT pg_promote(false)")
+    found: list[float] = []
+
+    def is_promoted() -> bool:
+        found.append(time.time())
+        return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+
+    folder = str(standby.data.parent)
+    with psycopg.connect(
+        host=folder, port=standby.port, user="postgres", dbname="postgres", autocommit=True
+    ) as connection:
+        until(is_promoted)
+    return found[-1]
 
 
 def return_home(old: Server, survivor: Server) -> None:

@@ -14,16 +14,15 @@ import msgspec
 import pytest
 from declared import undeclared
 from hospital.lan import TESTS, Lan
-from hospital.postgres import Server, numbers_on_disk, postgres_pair
-from hospital.test_pg import promote
+from hospital.postgres import Server, numbers_on_disk, postgres_pair, promote
 from hospital.test_vip import PORT, VIP, Hospital
+from hospital.tokens import PERIOD, login
 from servers import program, until
 
 from agent.continuity.tokens import Token
 from agent.sources import Surroundings
 from agent.sources.continuity_probe import Config, Source
 
-PERIOD = 0.1
 OBSERVE_SECONDS = 30.0
 PATIENCE_SECONDS = 20.0
 COMMAND = [sys.executable, "-m", "collector.cli", "drill"]
@@ -168,11 +167,8 @@ def act_as_operator(folder: Path, primary: Server, standby: Server) -> set[int]:
 
 def test_drill_watch_counts_exactly_the_lost_tokens_and_its_record_reaches_the_line(tmp_path: Path) -> None:
     with postgres_pair(is_synchronous=False) as (primary, standby):
-        secret = tmp_path / "password"
-        secret.write_text("right\n")
-        login = {"database": "postgres", "user": "infravitals", "password": {"file": str(secret)}}
         addresses = [primary.address, standby.address]
-        probe = {"service": "his", "kind": "postgresql", "addresses": addresses, **login}
+        probe = {"service": "his", "kind": "postgresql", "addresses": addresses, **login(tmp_path, "postgresql")}
         agent = write_agent(tmp_path, probe)
         words = [*COMMAND, "watch", "his-path", "-c", str(agent), "--id", "pg-1", "--by", "zhang-san"]
         watching = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

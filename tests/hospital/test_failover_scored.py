@@ -10,16 +10,16 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from hospital.postgres import Server, as_postgres, binary, postgres_pair, return_home
-from hospital.test_pg import promote
+from hospital.postgres import Server, as_postgres, binary, postgres_pair, promote, return_home
+from hospital.tokens import login, probing
 from namespaces import Network
 from servers import until_async
 
@@ -135,30 +135,9 @@ class Sites:
         return self._network[name].do(gather_points(asset, {"path_probe": settings}))
 
 
-@asynccontextmanager
-async def probing(folder: Path, *servers: Server) -> AsyncIterator[tuple[continuity_probe.Source, list[Token]]]:
-    """The tokens of `his`, every 100 ms, and what settled."""
-    probe = {"service": "his", "kind": "postgresql", "addresses": [one.address for one in servers], **login(folder)}
-    settings = {"probes": {"his-db": probe}, "period_seconds": 0.1, "interval_seconds": EVERY_SECONDS}
-    source = continuity_probe.Source(msgspec.convert(settings, continuity_probe.Config), Surroundings("his-probe"))
-    await source.open()
-    settled: list[Token] = []
-    source._streams["his-db"].observe = settled.append
-    try:
-        yield source, settled
-    finally:
-        await source.close()
-
-
-def login(folder: Path) -> dict[str, object]:
-    secret = folder / "password"
-    secret.write_text("right\n")
-    return {"database": "postgres", "user": "infravitals", "password": {"file": str(secret)}}
-
-
 async def fail_over_and_return(folder: Path, primary: Server, standby: Server) -> list[Point]:
     """The primary dies, the standby is promoted, the old one is built anew and takes over again; three small outages more."""
-    async with probing(folder, primary, standby) as (source, settled):
+    async with probing(folder, "postgresql", primary, standby, interval_seconds=EVERY_SECONDS) as (source, settled):
         found: list[Reading] = []
 
         async def is_served_by(server: Server) -> bool:
@@ -240,7 +219,7 @@ def points(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Point]]:
         found["site-b"] = sites.round("site-b", "b", 1, 4)
     with postgres_pair(is_synchronous=True) as (primary, standby):
         addresses = [primary.address, standby.address]
-        pair = {"addresses": addresses, "token_table": "infravitals_token", **login(folder)}
+        pair = {"addresses": addresses, "token_table": "infravitals_token", **login(folder, "postgresql")}
         sources = {"postgresql_replication": {"pairs": {"his-db": pair}}, "host_inventory": {}}
         found["his-db"] = round_of("his-db", sources)
         back_up(primary, backups)

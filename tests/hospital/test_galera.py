@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from declared import undeclared
 from hospital.mariadb import Server, galera_cluster
+from hospital.tokens import PERIOD, login, probing
 from servers import until_async
 
 from agent.continuity.sql import SqlTokens
@@ -18,7 +19,6 @@ from agent.errors import SourceError
 from agent.points import Value
 from agent.sources import Surroundings, continuity_probe, mysql_replication
 
-PERIOD = 0.1
 PATIENCE_SECONDS = 60.0
 
 
@@ -28,30 +28,9 @@ def nodes() -> Iterator[list[Server]]:
         yield servers
 
 
-def login(folder: Path) -> dict[str, object]:
-    secret = folder / "password"
-    secret.write_text("right\n")
-    return {"database": "his", "user": "infravitals", "password": {"file": str(secret)}}
-
-
-@asynccontextmanager
-async def probing(folder: Path, nodes: list[Server]) -> AsyncIterator[tuple[continuity_probe.Source, list[Token]]]:
-    addresses = [node.address for node in nodes]
-    probe = {"service": "his", "kind": "mysql", "addresses": addresses, **login(folder)}
-    config = msgspec.convert({"probes": {"his-db": probe}, "period_seconds": PERIOD}, continuity_probe.Config)
-    source = continuity_probe.Source(config, Surroundings("his-probe"))
-    await source.open()
-    settled: list[Token] = []
-    source._streams["his-db"].observe = settled.append
-    try:
-        yield source, settled
-    finally:
-        await source.close()
-
-
 @asynccontextmanager
 async def asking(folder: Path, nodes: list[Server]) -> AsyncIterator[mysql_replication.Source]:
-    pair = {"addresses": [node.address for node in nodes], "token_table": "infravitals_token", **login(folder)}
+    pair = {"addresses": [node.address for node in nodes], "token_table": "infravitals_token", **login(folder, "mysql")}
     config = msgspec.convert({"pairs": {"his": pair}, "answer_seconds": 3}, mysql_replication.Config)
     source = mysql_replication.Source(config, Surroundings("gateway"))
     try:
@@ -90,13 +69,13 @@ async def test_galera_one_of_three_then_two(
 
         monkeypatch.setattr(SqlTokens, "send", say_ok)
         nodes[0].signal(signal.SIGSTOP)
-        async with probing(tmp_path, nodes) as (source, settled):
+        async with probing(tmp_path, "mysql", *nodes) as (source, settled):
             await until_async(lambda: len(settled) > 8)
             with pytest.raises(AssertionError, match="not so within"):
                 await until_async(lambda: source._streams["his-db"].is_out, 0.2)
         nodes[0].signal(signal.SIGCONT)
         return
-    async with probing(tmp_path, nodes) as (source, settled), asking(tmp_path, nodes) as facts:
+    async with probing(tmp_path, "mysql", *nodes) as (source, settled), asking(tmp_path, nodes) as facts:
         survivors = await lose_one(nodes, source, settled, facts)
         await lose_another(survivors[0], source, facts)
 

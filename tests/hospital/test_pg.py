@@ -8,48 +8,21 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-import psycopg
 import pytest
-from hospital.postgres import Server, numbers_on_disk, postgres_pair
-from servers import until, until_async
+from hospital.postgres import Server, numbers_on_disk, postgres_pair, promote
+from hospital.tokens import PERIOD, probing
+from servers import until_async
 
 from agent.continuity.sql import SqlTokens
 from agent.continuity.tokens import Token
-from agent.sources import Reading, Surroundings
-from agent.sources.continuity_probe import Config, Source
+from agent.sources import Reading
+from agent.sources.continuity_probe import Source
 
-PERIOD = 0.1
 PATIENCE_SECONDS = 20.0
-
-
-@asynccontextmanager
-async def probing(folder: Path, *servers: Server) -> AsyncIterator[tuple[Source, list[Token]]]:
-    """The probe at the pair, and every token as it settled: the test's own record of what was acknowledged."""
-    secret = folder / "password"
-    secret.write_text("right\n")
-    probe = {
-        "service": "his",
-        "kind": "postgresql",
-        "addresses": [server.address for server in servers],
-        "database": "postgres",
-        "user": "infravitals",
-        "password": {"file": str(secret)},
-    }
-    config = msgspec.convert({"probes": {"his-db": probe}, "period_seconds": PERIOD, "failures": 1}, Config)
-    source = Source(config, Surroundings("his-probe"))
-    await source.open()
-    settled: list[Token] = []
-    source._streams["his-db"].observe = settled.append
-    try:
-        yield source, settled
-    finally:
-        await source.close()
 
 
 async def wait_for_drill(source: Source) -> dict[str, object]:
@@ -88,26 +61,9 @@ async def fail_over(primary: Server, standby: Server, settled: list[Token], *, i
     return Truth(stopped_at, await asyncio.to_thread(promote, standby))
 
 
-def promote(standby: Server) -> float:
-    """Promote; when it left recovery, to 10 ms."""
-    standby.sql("SELECT pg_promote(false)")
-    found: list[float] = []
-
-    def is_promoted() -> bool:
-        found.append(time.time())
-        return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
-
-    folder = str(standby.data.parent)
-    with psycopg.connect(
-        host=folder, port=standby.port, user="postgres", dbname="postgres", autocommit=True
-    ) as connection:
-        until(is_promoted)
-    return found[-1]
-
-
 async def test_pg_async_loses_exactly_the_tokens_that_the_survivor_lacks(tmp_path: Path) -> None:
     with postgres_pair(is_synchronous=False) as (primary, standby):
-        async with probing(tmp_path, primary, standby) as (source, settled):
+        async with probing(tmp_path, "postgresql", primary, standby, failures=1) as (source, settled):
             truth_of_time = await fail_over(primary, standby, settled, is_synchronous=False)
             drill = await wait_for_drill(source)
         acknowledged = {token.number for token in good(settled, primary)}
@@ -124,7 +80,7 @@ async def test_pg_async_loses_exactly_the_tokens_that_the_survivor_lacks(tmp_pat
 
 async def test_pg_sync_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     with postgres_pair(is_synchronous=True) as (primary, standby):
-        async with probing(tmp_path, primary, standby) as (source, settled):
+        async with probing(tmp_path, "postgresql", primary, standby, failures=1) as (source, settled):
             truth_of_time = await fail_over(primary, standby, settled, is_synchronous=True)
             drill = await wait_for_drill(source)
         acknowledged = {token.number for token in good(settled, primary)}
@@ -144,7 +100,7 @@ def assert_time(drill: dict[str, object], truth: Truth) -> None:
 
 async def test_server_that_accepts_and_never_answers_is_an_outage(tmp_path: Path) -> None:
     with postgres_pair(is_synchronous=False) as (primary, _):
-        async with probing(tmp_path, primary) as (source, settled):
+        async with probing(tmp_path, "postgresql", primary, failures=1) as (source, settled):
             await until_async(lambda: any(token.is_good for token in settled))
             primary.signal(signal.SIGSTOP)
             await until_async(lambda: source._streams["his-db"].is_out, PATIENCE_SECONDS)
@@ -176,6 +132,6 @@ async def test_tokens_are_pruned_and_leave_room(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("agent.continuity.sql.KEPT", 5)
     monkeypatch.setattr("agent.continuity.sql.PRUNE_EVERY", 10)
     with postgres_pair(is_synchronous=False) as (primary, _):
-        async with probing(tmp_path, primary) as (_, settled):
+        async with probing(tmp_path, "postgresql", primary, failures=1) as (_, settled):
             await until_async(lambda: len(settled) >= 25)
             await until_async(lambda: len(primary.numbers("his-db")) < 20)
