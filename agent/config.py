@@ -20,8 +20,8 @@ from agent.documents import Document, FileMistakes, Mistake, find_mistakes, near
 from agent.errors import InfravitalsError
 from agent.language import say
 from agent.logs import LogConfig
+from agent.relative_paths import resolve_paths
 from agent.rounds import Watch
-from agent.settled import settle
 from agent.sources import Source, SourceConfig, Surroundings, load_source
 from agent.sources import names as source_names
 
@@ -118,8 +118,10 @@ def read_config(path: Path, system: str = sys.platform) -> AgentConfig:
     if files.mistakes or main is None:
         raise FileMistakes(files.mistakes)
     folder = path.parent
-    sections = tuple(replace(section, config=settle(section.config, folder)) for section in files.sections.values())
-    return _settle(settle(msgspec.convert(main.value, AgentFile), folder), sections, folder, system)
+    sections = tuple(
+        replace(section, config=resolve_paths(section.config, folder)) for section in files.sections.values()
+    )
+    return _settle(resolve_paths(msgspec.convert(main.value, AgentFile), folder), sections, folder, system)
 
 
 def read_sources(path: Path, system: str = sys.platform) -> tuple[SourceSection, ...]:
@@ -128,7 +130,9 @@ def read_sources(path: Path, system: str = sys.platform) -> tuple[SourceSection,
     files.read(path, _check_part)
     if files.mistakes:
         raise FileMistakes(files.mistakes)
-    return tuple(replace(section, config=settle(section.config, path.parent)) for section in files.sections.values())
+    return tuple(
+        replace(section, config=resolve_paths(section.config, path.parent)) for section in files.sections.values()
+    )
 
 
 def default_sources(system: str = sys.platform) -> tuple[SourceSection, ...]:

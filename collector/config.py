@@ -12,7 +12,7 @@ from agent.catalogue import explain_id, is_id
 from agent.documents import Document, FileMistakes, Mistake, find_mistakes, nearest, read_document
 from agent.language import say
 from agent.logs import LogConfig
-from agent.settled import settle
+from agent.relative_paths import resolve_paths
 from collector.page_password import is_hash
 from collector.site_times import explain_zone, find_zone
 from collector.stores import load_store
@@ -102,7 +102,7 @@ def read_config(path: Path) -> CollectorConfig:
     mistakes = sorted(_find_mistakes(document), key=lambda mistake: mistake.line)
     if mistakes:
         raise FileMistakes(mistakes)
-    return _settle(settle(msgspec.convert(document.value, CollectorFile), path.parent), path)
+    return _settle(resolve_paths(msgspec.convert(document.value, CollectorFile), path.parent), path)
 
 
 def _settle(file: CollectorFile, path: Path) -> CollectorConfig:
@@ -125,7 +125,7 @@ def _settle(file: CollectorFile, path: Path) -> CollectorConfig:
 
 
 def _settle_store(section: Mapping[str, Any], folder: Path, directory: Path) -> StoreSection:
-    config = settle(msgspec.convert(_without_kind(section), load_store(section["kind"]).Config), folder)
+    config = resolve_paths(msgspec.convert(_without_kind(section), load_store(section["kind"]).Config), folder)
     place = getattr(config, "path", None)
     if isinstance(place, str) and place != _IN_MEMORY:
         config = msgspec.structs.replace(config, path=str(directory / place))

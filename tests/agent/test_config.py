@@ -8,7 +8,7 @@ from agent import language
 from agent.broker import Secret
 from agent.config import AgentConfig, default_sources, read_config
 from agent.documents import FileMistakes, nearest
-from agent.settled import settle
+from agent.relative_paths import resolve_paths
 from agent.sources import load_source, names
 
 HEAD = "site: north\nagent: srv-1\nbroker:\n  host: 127.0.0.1\n"
@@ -194,8 +194,8 @@ def test_relative_paths_are_taken_from_where_the_file_stands(tmp_path: Path) -> 
 
 def test_credential_stands_in_the_folder_beside_the_file_where_systemd_did_not_start_us(tmp_path: Path) -> None:
     secret, folder = Secret(credential="broker-password"), tmp_path / "credentials"
-    assert settle(secret, tmp_path, {}) == secret
+    assert resolve_paths(secret, tmp_path, {}) == secret
     folder.mkdir()
     (folder / "broker-password").write_text("x")
-    assert settle(secret, tmp_path, {}) == Secret(file=str(folder / "broker-password"))
-    assert settle(secret, tmp_path, {"CREDENTIALS_DIRECTORY": "/run/credentials/x"}) == secret
+    assert resolve_paths(secret, tmp_path, {}) == Secret(file=str(folder / "broker-password"))
+    assert resolve_paths(secret, tmp_path, {"CREDENTIALS_DIRECTORY": "/run/credentials/x"}) == secret
