@@ -111,7 +111,7 @@ class SqlTokens:
             except BaseException:
                 await _discard(session)
                 raise
-        raise SourceError("; ".join(troubles))
+        raise SourceError(say("；", "; ").join(troubles))
 
     def _in_order(self) -> list[tuple[str, int]]:
         """The addresses, the one that took the last token first: a client stays where it is served."""

@@ -192,19 +192,10 @@ def record(parsed: argparse.Namespace) -> int:
     return OK
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, *, is_new: bool = False) -> None:
+    """is_new: what is there already stays: a draft that people went through is not lost to the next one."""
     try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise WrongCall(
-            say(f"无法写入 {path}：{explain_system(error)}", f"cannot write {path}: {explain_system(error)}")
-        ) from error
-
-
-def _write_new(path: Path, text: str) -> None:
-    """A draft that people went through is not lost to the next one."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
+        with path.open("x" if is_new else "w", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
         text = say(f"{path} 已存在，不会覆盖；请另选文件名", f"{path} is there already and stays; choose another name")
@@ -303,7 +294,7 @@ def discover(parsed: argparse.Namespace) -> int:
 def _report(parsed: argparse.Namespace, found: list[Found], agent: str) -> None:
     register = write_document(draft_register(found, agent))
     if parsed.output:
-        _write_new(parsed.output, register)
+        _write(parsed.output, register, is_new=True)
     if parsed.format == "json":
         _print_json({"found": found, "targets": draft_targets(found)})
         return

@@ -225,7 +225,7 @@ class PairsSource(ABC, Generic[S]):
         found = await asyncio.gather(*(self._read_pair(name) for name in self._sides))
         troubles = [str(each) for each in found if isinstance(each, SourceError)]
         if len(troubles) == len(found):
-            raise SourceError("; ".join(troubles))
+            raise SourceError(say("；", "; ").join(troubles))
         readings = [reading for each in found if not isinstance(each, SourceError) for reading in each]
         if troubles:
             raise Incomplete(say("；", "; ").join(troubles), readings)
@@ -242,7 +242,7 @@ class PairsSource(ABC, Generic[S]):
         answers = await self._sides[name].ask(lambda session: self.read_server(session, pair))
         known = {key: server for key, server in answers.items() if not isinstance(server, SourceError)}
         if not known:
-            return SourceError("; ".join(str(answer) for answer in answers.values()))
+            return SourceError(say("；", "; ").join(map(str, answers.values())))
         self._note_troubles(name, answers)
         return self.make_readings(name, known, await self._read_load(name, known))
 

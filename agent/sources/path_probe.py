@@ -19,7 +19,6 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -28,9 +27,9 @@ from agent.broker import Secret
 from agent.errors import SourceError
 from agent.foreign_words import explain, explain_system
 from agent.language import say
-from agent.points import Value
 from agent.sources import Incomplete, Reading, Seconds, Surroundings
 from agent.sources._hours import ProbeConfig, is_within, minute_of_day
+from agent.sources._path_sums import Fields, read_lines, read_segments, read_services, read_witnesses
 from agent.sources._path_targets import Kind, Line, Segment, Target
 from agent.sources._pings import Pings
 from agent.sources._proof import read_key
@@ -109,9 +108,6 @@ class Config(ProbeConfig, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return [*routes, *fallbacks, *(name for one in self.segments.values() for name in (*one.paths, *one.gateways))]
 
 
-Fields = dict[str, Value]
-
-
 class Source:
     """All targets of one agent, once a round."""
 
@@ -143,6 +139,7 @@ class Source:
 
     async def collect(self) -> list[Reading]:
         """One round; a silent target is no error. Raises Incomplete with all but the echoes without the right to send them."""
+        config = self._config
         self._reasons.clear()
         pinged, asked, streamed = await asyncio.gather(self._try_ping(), self._ask(), self._stream())
         refusal = pinged if isinstance(pinged, SourceError) else None
@@ -155,14 +152,19 @@ class Source:
                 {"target": target.name, "probe": self._probe},
                 remark=self._explain(target, found[target.name]),
             )
-            for target in self._config.targets
+            for target in config.targets
             if target.name in found
         ]
         if refusal:  # lines and segments may rest on echoes: nothing is said about them
             raise Incomplete(str(refusal), readings) from refusal
         live = {name for name, fields in found.items() if fields["is_reachable"]}
-        made_of_them = (self._services(found), self._witnesses(found), self._lines(live), self._segments(live))
-        return [*readings, *(reading for some in made_of_them for reading in some)]
+        return [
+            *readings,
+            *read_services(config.targets, self._probe, found),
+            *read_witnesses(config.targets, found),
+            *read_lines(config.lines, live, self._root),
+            *read_segments(config.segments, live),
+        ]
 
     async def close(self) -> None:
         """Nothing is kept open between rounds."""
@@ -282,84 +284,6 @@ class Source:
         )
         _log.warning(text)
 
-    def _services(self, found: Mapping[str, Fields]) -> list[Reading]:
-        """A probe of a service for each target that stands for one; of several the best counts: any way will do."""
-        services: dict[str, Fields] = {}
-        for target in self._config.targets:
-            if target.service is None:
-                continue
-            fields: Fields = {"is_up": found[target.name]["is_reachable"]}
-            if "rtt_seconds" in found[target.name]:
-                fields["latency_seconds"] = found[target.name]["rtt_seconds"]
-            if not services.get(target.service, {}).get("is_up"):
-                services[target.service] = fields
-        return [
-            Reading("service_probe", fields, {"service": service, "probe": self._probe})
-            for service, fields in services.items()
-        ]
-
-    def _witnesses(self, found: Mapping[str, Fields]) -> list[Reading]:
-        """Of a witness with several addresses any will do."""
-        reached: dict[str, bool] = {}
-        for target in self._config.targets:
-            if target.witness is not None:
-                is_there = bool(found[target.name]["is_reachable"])
-                reached[target.witness] = reached.get(target.witness, False) or is_there
-        return [
-            Reading("quorum", {"is_witness_reachable": is_there}, {"cluster": cluster})
-            for cluster, is_there in reached.items()
-        ]
-
-    def _lines(self, live: set[str]) -> list[Reading]:
-        readings = []
-        for name, line in self._config.lines.items():
-            providers = {route.provider for route in line.routes if live & set(route.targets)}
-            has_fallback = bool(live & set(line.fallback))
-            fields: Fields = {
-                "is_up": bool(providers) or has_fallback,
-                "live_routes_count": len(providers),
-                "has_tested_fallback": has_fallback,
-            }
-            if (committed := self._committed(line)) is not None:
-                fields["committed_bits_per_second"] = committed
-            readings.append(Reading("line", fields, {"line": name}))
-            if line.between_sites:
-                readings.append(_read_links(name, line, live))
-        return readings
-
-    def _committed(self, line: Line) -> float | None:
-        """What the line's interface runs at, at most what was promised; None when nobody can say."""
-        promised = line.committed_bits_per_second
-        if line.interface is None:
-            return promised
-        speed = _read_speed(self._root / "sys/class/net" / line.interface / "speed")
-        return None if speed is None else min(speed, promised or speed)
-
-    def _segments(self, live: set[str]) -> list[Reading]:
-        return [
-            Reading(
-                "network_segment",
-                {
-                    "live_paths_count": len(live & set(segment.paths)),
-                    "has_redundant_gateway": len(live & set(segment.gateways)) > 1,
-                },
-                {"segment": name},
-            )
-            for name, segment in self._config.segments.items()
-        ]
-
-
-def _read_links(name: str, line: Line, live: set[str]) -> Reading:
-    """The links between two sites, one for each route, whoever provides it."""
-    up = sum(bool(live & set(route.targets)) for route in line.routes)
-    fields: Fields = {
-        "members_count": len(line.routes),
-        "healthy_count": up,
-        "is_healthy": up == len(line.routes),
-        "is_redundant": up > 1,
-    }
-    return Reading("redundant_group", fields, {"group": name, "kind": "link"})
-
 
 def of_echoes(tally: Tally, sent: int) -> Fields:
     """What the echoes of one target say. Jitter and order are those of the round trip."""
@@ -409,15 +333,6 @@ def _loss(direction: Direction, sent: int) -> float:
 def _clocks_apart(streamed: Streamed) -> bool:
     """Whether a packet seems to have arrived before it was sent."""
     return streamed.out is not None and min(streamed.out.least_delay_seconds, streamed.back.least_delay_seconds) < 0
-
-
-def _read_speed(path: Path) -> float | None:
-    """Bits per second of an interface that is up and knows."""
-    try:
-        megabits = float(path.read_text("ascii"))
-    except (OSError, ValueError):
-        return None
-    return megabits * 1e6 if megabits > 0 else None
 
 
 def _dns_asker() -> Callable[[str, int, str, float], Awaitable[bool]]:

@@ -8,7 +8,7 @@ import functools
 import importlib.util
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
@@ -163,6 +163,7 @@ class Source:
         from agent.snmp.trend import Trends
 
         target, config = self._target, self._config
+        shared = _shared_by(config.peers)
         patience = Patience(config.timeout_seconds, config.retries)
         session = Session(target.host, target.port, config.credential_of(target).open(), patience)
         folder = self._surroundings.state_directory
@@ -172,9 +173,9 @@ class Source:
             self._surroundings.monotonic,
             budget_seconds=max(0.1, min(config.deadline_seconds, config.interval_seconds) - SPARE_SECONDS),
             names=target.profiles,
-            managed=_plain_names(config.peers),
-            engines=_engines_of(config.peers),
-            addresses=_addresses_of(config.peers),
+            managed=shared.names,
+            engines=shared.engines,
+            addresses=shared.addresses,
             parts=Parts(folder / "snmp" / f"{target.asset}.json" if folder else None),
             trends=Trends(folder / "snmp" / f"{target.asset}.pools.json" if folder else None),
         )
@@ -199,24 +200,20 @@ class Source:
         self._device = None
 
 
-@functools.lru_cache(maxsize=4)
-def _plain_names(peers: tuple[str, ...]) -> frozenset[str]:
-    """Names as neighbours are compared. One set for all targets of a section."""
-    return frozenset(map(plain_name, peers))
+class _Shared(NamedTuple):
+    """What all targets of one section know together. names: their own, as neighbours are compared. engines: engine id -> target,
+    addresses: MAC -> IP address, as any of them was told.
+    """
+
+    names: frozenset[str]
+    engines: dict[bytes, str]
+    addresses: dict[str, str]
 
 
 @functools.lru_cache(maxsize=4)
-def _engines_of(peers: tuple[str, ...]) -> dict[bytes, str]:
-    """The engine ids that the targets of one section were found to have; `peers` are its names."""
-    del peers
-    return {}
-
-
-@functools.lru_cache(maxsize=4)
-def _addresses_of(peers: tuple[str, ...]) -> dict[str, str]:
-    """MAC address -> IP address as the targets of one section know it by ARP; `peers` are its names."""
-    del peers
-    return {}
+def _shared_by(peers: tuple[str, ...]) -> _Shared:
+    """One for all targets of a section, whose names are `peers`."""
+    return _Shared(frozenset(map(plain_name, peers)), {}, {})
 
 
 def _allow_sockets() -> None:

@@ -87,7 +87,7 @@ def watched() -> list[Point]:
     rounds = {"asset": "his-probe", "source": "continuity_probe", "target": "local"}
     times = range(AS_OF - DAYS * 24 * HOUR_MS, AS_OF, EVERY_MS)
     points = [Point("service_probe", tags, {"is_up": 1.0}, time) for time in times]
-    # what achieved-rpo asks beside the drill, and no source gives yet: a restore point of ten minutes ago
+    # what achieved-rpo asks beside the drill: a restore point of ten minutes ago, as backup_folder tells
     copy = {"asset": "backup-1", "system": "his", "copy": "vault"}
     copies = range(AS_OF - 31 * 24 * HOUR_MS, AS_OF, 900_000)
     points += [Point("backup_copy", copy, {"verified_age_seconds": 600.0}, time) for time in copies]
