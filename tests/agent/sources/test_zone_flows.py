@@ -49,8 +49,16 @@ def net() -> Iterator[Network]:
 def connected(net: Network, client: str, server: str, *addresses: str) -> Iterator[None]:
     """A connection to each address, all to one port of a real server, that stand meanwhile."""
 
+    accepted: list[asyncio.StreamWriter] = []
+
     async def serve() -> asyncio.Server:
-        return await asyncio.start_server(lambda reader, writer: None, None, 5000)
+        return await asyncio.start_server(lambda _, writer: accepted.append(writer), None, 5000)
+
+    async def hang_up() -> None:
+        listening.close()
+        for writer in accepted:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # the transports close their sockets in the loop's next turn
 
     async def connect(address: str) -> asyncio.StreamWriter:
         return (await asyncio.open_connection(address, 5000))[1]
@@ -62,7 +70,7 @@ def connected(net: Network, client: str, server: str, *addresses: str) -> Iterat
     finally:
         for writer in writers:
             net[client].call(writer.transport.abort)
-        net[server].call(listening.close)
+        net[server].do(hang_up())
 
 
 def look(net: Network, config: Config = CONFIG) -> Counts:
