@@ -106,7 +106,13 @@ class IsolationHospital:
         ]
 
     def prober(
-        self, zone: str, targets: list[Target], kind: type[Probe] = Probe, retries: int = 0, pause_seconds: float = 0.5
+        self,
+        zone: str,
+        targets: list[Target],
+        kind: type[Probe] = Probe,
+        retries: int = 0,
+        pause_seconds: float = 0.5,
+        deadline_seconds: float = 50.0,
     ) -> Probe:
         """A prober of a zone, not yet open."""
         config = ProbeConfig(
@@ -118,6 +124,7 @@ class IsolationHospital:
             probes_per_second=400,
             control_retries=retries,
             control_pause_seconds=pause_seconds,
+            deadline_seconds=deadline_seconds,
         )
         return kind(config, Surroundings(asset=f"{zone}-probe"))
 

@@ -200,20 +200,20 @@ class Source:
         config, clock = self._config, asyncio.get_running_loop().time
         due = clock() + ROUND_SHARE * min(config.deadline_seconds, config.interval_seconds)
         began = clock()
-        proven = await self._prove(target, pace)
+        proven = await self._prove(target, pace, due)
         for _ in range(config.control_retries):
             took = clock() - began
             if proven[0] or clock() + config.control_pause_seconds + took > due:
                 break
             await asyncio.sleep(config.control_pause_seconds)
             began = clock()
-            is_seen, judged = await self._prove(target, pace)
+            is_seen, judged = await self._prove(target, pace, due)
             pairs = zip(proven[1], judged, strict=True)
             proven = is_seen, [before if before[1].is_breached else after for before, after in pairs]
         return proven
 
-    async def _prove(self, target: Target, pace: "Pace") -> tuple[bool, list[tuple[Way, Verdict]]]:
-        """Whether the control was seen, and all ways of one target, judged."""
+    async def _prove(self, target: Target, pace: "Pace", due: float) -> tuple[bool, list[tuple[Way, Verdict]]]:
+        """Whether the control was seen, and all ways of one target, judged. due: when the round should be over, by the loop's clock."""
         control = self._control(target)
         self._why[target] = ""
         here = await control.hello() if control else None
@@ -221,7 +221,7 @@ class Source:
         attempts = await asyncio.gather(*(self._try(target, way, is_allowed, pace) for way, is_allowed in ways))
         if here:
             silent = [n for n, (_, is_allowed) in enumerate(ways) if is_allowed and attempts[n].came is Came.SILENCE]
-            for n, attempt in await self._ask_slowly(target, {n: ways[n][0] for n in silent[:MOST_SLOW]}):
+            for n, attempt in await self._ask_slowly(target, {n: ways[n][0] for n in silent[:MOST_SLOW]}, due):
                 attempts[n] = attempt
         helped = await asyncio.gather(
             *(self._try_helper(target, way, helper, pace) for way, helper, _ in helpers(target))
@@ -267,10 +267,15 @@ class Source:
                 attempt = await self._probers[target].attempt(target.address, way)
         return attempt
 
-    async def _ask_slowly(self, target: Target, ways: Mapping[int, Way]) -> list[tuple[int, Attempt]]:
-        """Allowed ways that stayed silent, one by one: those that answer now were held back by a limit on the rate, and it is said."""
-        answered = []
+    async def _ask_slowly(self, target: Target, ways: Mapping[int, Way], due: float) -> list[tuple[int, Attempt]]:
+        """Allowed ways that stayed silent, one by one: those that answer now were held back by a limit on the rate, and it is said.
+
+        Only as many as leave the control its time before the round is due.
+        """
+        answered, clock = [], asyncio.get_running_loop().time
         for n, way in ways.items():
+            if clock() + SLOW_SECONDS + 2 * self._config.timeout_seconds > due:
+                break
             await asyncio.sleep(SLOW_SECONDS)
             attempt = await self._probers[target].attempt(target.address, way)
             if attempt.came is not Came.SILENCE:

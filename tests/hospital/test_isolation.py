@@ -1,5 +1,6 @@
 """The isolation matrix on the wire: exactly the holes that were opened, and never isolation where a sensor is dead."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -292,6 +293,21 @@ def test_way_that_is_closed_is_no_rate_limit(hospital: IsolationHospital, caplog
         readings = hospital.network["office"].do(probe.collect())
     assert unexpected(readings) == {("office", "dmz", "tcp", "443")}
     assert caplog.records == []
+
+
+def test_ways_that_stay_silent_are_not_asked_slowly_beyond_the_end_of_the_round(hospital: IsolationHospital) -> None:
+    """A round that overruns its deadline gives nothing at all, of the other targets neither."""
+    allowed = ("tcp/22", "tcp/443", "tcp/5432", "udp/53", "udp/161")
+    hospital.put_in_force('iifname "office" oifname "dmz" th dport { 22, 443, 5432, 53, 161 } counter drop')
+    target = Target(zone="dmz", address=hospital.addresses["dmz"], allowed=allowed)
+    probe, office = hospital.prober("office", [target], deadline_seconds=7.0), hospital.network["office"]
+    office.do(probe.open())
+    try:
+        readings = office.do(asyncio.wait_for(probe.collect(), 7.0))
+    finally:
+        office.do(probe.close())
+    assert len(unexpected(readings)) == len(allowed)
+    assert controls(readings) == {("office", "dmz"): True}
 
 
 SCENARIOS = [
