@@ -12,42 +12,27 @@ What the store says it will never take, while it took the points beside it, is s
 import asyncio
 import logging
 import time
-from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 from agent.catalogue import Catalogue
-from agent.errors import LinkError, PointsRefused, StoreError
+from agent.errors import PointsRefused, StoreError
 from agent.language import say
 from agent.link import Delivery
-from agent.wire import Address, BatchReader, Receipt, to_ranges
+from agent.wire import Address, BatchReader
+from collector.applier import Applier, StoreCall, try_link
 from collector.arrival import Arrival, receive
-from collector.check import Checked, Checker
-from collector.quarantine import PAYLOAD_BYTES, Entry, Quarantine
-from collector.reasons import MEANINGS, Reason, SetAside, show_text
+from collector.quarantine import Quarantine
+from collector.reasons import Reason, SetAside, show_text
 from collector.register import Register
-from collector.stores import AppliedBatch, BatchName, Store
-from collector.tally import IngestCounts, Tallies
+from collector.stores import Store
+from collector.tally import IngestCounts
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-MOST_RECENT = 20_000
-"""Identities remembered as stored, so that the store is not asked for a batch that comes again."""
-MOST_TOLD = 10_000
 MOST_SUSPECTS = 64
 MOST_PROBES = 8
 """Batches written singly in one pass until one is taken; a store that is away need not refuse each of them."""
-LONG_ROUND_MS = 60_000
-LINK_SECONDS = 10.0
-
-
-class StoreCall(Protocol):
-    """Runs a blocking call in the one thread that writes to the store."""
-
-    def __call__(self, call: Callable[..., T], *arguments: object) -> Awaitable[T]:
-        """The call's result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +81,10 @@ class Ingest:
         clock: Callable[[], float] = time.time,
         pace: Pace | None = None,
     ) -> None:
-        self._store, self._call = store, store_call
-        self._register = register
+        self._applier = Applier(store, store_call, catalogue, register, quarantine)
         self._reader = BatchReader()
-        self._checker = Checker(catalogue, register)
-        self._quarantine = quarantine
         self.clock = clock
         self._pace = pace or Pace()
-        self._recent = _Recent()
-        self._delay = _Delay()
-        self._tallies = Tallies()
-        self._told: set[tuple[Address, Reason]] = set()
         self._turn = asyncio.Lock()
         self._trouble_since: float | None = None
         self._is_trouble_told = False
@@ -114,7 +92,7 @@ class Ingest:
 
     def counts(self) -> IngestCounts:
         """What happened so far."""
-        return self._tallies.counts()
+        return self._applier.counts()
 
     @property
     def is_stalled(self) -> bool:
@@ -129,7 +107,7 @@ class Ingest:
             is_open = True
             while is_open:
                 gathered, is_open = await self._gather(inbox)
-                async with self._turn:  # one round at a time: the checker and the claims know no other
+                async with self._turn:  # one round at a time
                     if gathered:
                         await self._take(gathered, inbox)
                     else:
@@ -178,7 +156,7 @@ class Ingest:
             wait_seconds = min(wait_seconds * 2, self._pace.longest_wait_seconds)
             # what the store takes besides tells whether it is away or refuses this alone
             pending += await self._receive(self._at_hand(pending, inbox), self._now())
-        self._delay.note(began, self._now())
+        self._applier.note_round(began, self._now())
 
     async def _receive(self, deliveries: Iterable[Delivery], now: int) -> list[Arrival]:
         """Decode; what an agent sends again of a suspect takes the place of the delivery before."""
@@ -189,7 +167,7 @@ class Ingest:
             if suspect is None:
                 arrivals.append(arrival)
             else:
-                await suspect.arrival.acknowledge(_try_link)
+                await suspect.arrival.acknowledge(try_link)
                 suspect.arrival.take_over(delivery)
                 await self._hold(suspect.arrival)
             await asyncio.sleep(0)  # a large round must not hold up whatever else this loop serves
@@ -213,7 +191,7 @@ class Ingest:
     async def _try(self, pending: list[Arrival], tries: int) -> list[Arrival]:
         """Write what is new; gives what the store did not take."""
         try:
-            has_points = await self._write(pending)
+            has_points = await self._applier.write(pending)
         except StoreError as error:
             self._trouble_since = self._trouble_since or self.clock()
             if tries < self._pace.tries_together and not isinstance(error, PointsRefused):
@@ -223,7 +201,7 @@ class Ingest:
                 self._tell_trouble(error)
             return left
         self._end_trouble()
-        await self._finish(pending)
+        await self._applier.finish(pending)
         if has_points:
             await self._try_suspects(has_points)
         return []
@@ -237,7 +215,7 @@ class Ingest:
                 break
             tried += 1
             try:
-                has_points |= await self._write([arrival])
+                has_points |= await self._applier.write([arrival])
             except PointsRefused as error:
                 has_points = True  # those beside them are stored
                 if not await self._set_aside(arrival, error):
@@ -245,7 +223,7 @@ class Ingest:
             except StoreError:
                 refused.append(arrival)
             else:
-                await self._finish([arrival])
+                await self._applier.finish([arrival])
         left = [*pending[tried:], *refused]  # others are probed the next time
         if not has_points:
             return left
@@ -258,10 +236,10 @@ class Ingest:
         aside = arrival.set_aside(SetAside(Reason.STORE_REFUSES, show_text(str(error))))
         try:
             if aside.batch is not None:
-                await self._write([aside])
+                await self._applier.write([aside])
         except StoreError:
             return False
-        await self._finish([aside])
+        await self._applier.finish([aside])
         return True
 
     async def _suspect(self, arrival: Arrival) -> bool:
@@ -272,7 +250,7 @@ class Ingest:
         name = (arrival.address, arrival.identity)
         twin, self._suspects[name] = self._suspects.get(name), _Suspect(arrival, 1, next_at)
         if twin is not None:
-            await twin.arrival.acknowledge(_try_link)
+            await twin.arrival.acknowledge(try_link)
         await self._hold(arrival)
         sender = "/".join(arrival.address)
         logger.info("the store refuses batch %s of %s and takes others", arrival.identity, sender)
@@ -280,7 +258,7 @@ class Ingest:
 
     async def _hold(self, arrival: Arrival) -> None:
         if arrival.boot:  # a foreign sender has no spool and gets no receipt: the broker has to keep its batch
-            await arrival.acknowledge(_try_link)
+            await arrival.acknowledge(try_link)
 
     def _rest_of_suspects(self) -> float | None:
         """Seconds until one is tried again; None without any."""
@@ -295,7 +273,7 @@ class Ingest:
             if now < suspect.next_at:
                 continue
             try:
-                has_points |= await self._write([suspect.arrival])
+                has_points |= await self._applier.write([suspect.arrival])
             except StoreError as error:
                 refused.append((suspect, error))
             else:
@@ -308,7 +286,7 @@ class Ingest:
 
     async def _release(self, arrival: Arrival) -> None:
         del self._suspects[arrival.address, arrival.identity]
-        await self._finish([arrival])
+        await self._applier.finish([arrival])
 
     async def _give_up(self, suspect: _Suspect, error: StoreError) -> Arrival | None:
         """Set a suspect aside if it was refused often enough; its row should be stored, else it looks like a hole."""
@@ -317,127 +295,11 @@ class Ingest:
         aside = suspect.arrival.set_aside(SetAside(Reason.STORE_REFUSES, show_text(str(error))))
         try:
             if aside.batch is not None:
-                await self._write([aside])
+                await self._applier.write([aside])
         except StoreError:
             # the store may have failed just now; or even the row is what it refuses, and a hole is the truth then
             return aside if suspect.refusals >= 2 * self._pace.most_refusals else None
         return aside
-
-    async def _finish(self, arrivals: Sequence[Arrival]) -> None:
-        await self._count(arrivals)
-        await self._answer(arrivals)
-
-    async def _write(self, arrivals: Sequence[Arrival]) -> bool:
-        """One try; whether points were written. The store is asked anew each time: a try that failed may have arrived."""
-        stored = await self._find_stored(arrivals)
-        new: list[AppliedBatch] = []
-        claimed: set[str] = set()
-        for arrival in arrivals:
-            arrival.is_known = False  # a twin in an earlier try that failed made nothing known
-            name = (arrival.address, arrival.identity)
-            if name in stored:
-                # a batch that is made already was an earlier try of this very write that did arrive
-                arrival.is_known = arrival.batch is None
-                continue
-            if arrival.batch is None and await self._check(arrival):
-                claimed.add(arrival.address.site)
-            if arrival.batch is not None:
-                stored.add(name)
-                new.append(arrival.batch)
-        if new:
-            await self._call(self._store.write, new)
-        for site in claimed:  # another collector may have been first
-            self._register.learn(site, await self._call(self._store.owners, site))
-        for address, identity in stored:
-            self._recent.add(address, identity)
-        return any(batch.points for batch in new)
-
-    async def _find_stored(self, arrivals: Iterable[Arrival]) -> set[tuple[Address, str]]:
-        """Those that have their row, from memory or by asking the store once for all agents."""
-        stored: set[tuple[Address, str]] = set()
-        asked: dict[BatchName, tuple[int, int] | None] = {}
-        for arrival in arrivals:
-            if self._recent.has(arrival.address, arrival.identity):
-                stored.add((arrival.address, arrival.identity))
-            else:
-                asked[BatchName(*arrival.address, arrival.identity)] = arrival.made
-        if asked:
-            applied = await self._call(self._store.applied, asked)
-            stored.update((Address(name.site, name.agent), name.identity) for name in applied)
-        return stored
-
-    async def _check(self, arrival: Arrival) -> bool:
-        """Hold a new batch against catalogue and register; the store is asked first about assets that are new here.
-
-        Gives whether the sender claims some of them.
-        """
-        since = self._delay.waiting_since(arrival.received_at)
-
-        def check() -> Checked | None:
-            if arrival.decoded is None:
-                return None
-            return self._checker.check(arrival.address, arrival.decoded, arrival.received_at, since)
-
-        checked = check()
-        if checked and checked.newcomers:
-            site = arrival.address.site
-            self._register.learn(site, await self._call(self._store.owners, site))
-            checked = check()
-            self._register.claim(arrival.address, checked.newcomers if checked else ())
-        arrival.settle(checked)
-        return bool(checked and checked.newcomers)
-
-    async def _count(self, arrivals: Sequence[Arrival]) -> None:
-        """Count every arrival once, and keep in the quarantine what was set aside."""
-        entries: list[Entry] = []
-        counts: Counter[Reason] = Counter()
-        for arrival in arrivals:
-            tally = self._tallies.of(arrival.address)
-            tally.received_at = arrival.received_at
-            if arrival.is_known:
-                tally.duplicates += 1
-                continue
-            tally.note(arrival)
-            set_aside = arrival.set_aside_counts()
-            counts.update(set_aside)
-            entries += _entries(arrival)
-            self._tell_once(arrival, set_aside)
-        if counts:
-            await self._call(self._quarantine.keep, entries, counts)
-
-    async def _answer(self, arrivals: Sequence[Arrival]) -> None:
-        """Acknowledge everything, and send one receipt to each agent and boot."""
-        boots: dict[tuple[Address, str], list[Arrival]] = {}
-        for arrival in arrivals:
-            await arrival.acknowledge(_try_link)
-            if arrival.boot:
-                boots.setdefault((arrival.address, arrival.boot), []).append(arrival)
-        for (_, boot), group in boots.items():
-            reasons: Counter[Reason] = Counter()
-            for arrival in group:
-                reasons.update(arrival.set_aside_counts())
-            receipt = Receipt(
-                boot=boot,
-                applied=to_ranges([arrival.seq for arrival in group if not arrival.trouble]),
-                set_aside=to_ranges([arrival.seq for arrival in group if arrival.trouble]),
-                reasons={reason.value: count for reason, count in reasons.items()},
-            )
-            await _try_link(group[-1].delivery.reply(receipt))
-
-    def _tell_once(self, arrival: Arrival, reasons: Iterable[Reason]) -> None:
-        """The first of a kind from an agent is worth a line; the rest is on the page and in the quarantine."""
-        for reason in reasons:
-            name = (arrival.address, reason)
-            if name in self._told or len(self._told) >= MOST_TOLD:
-                continue
-            self._told.add(name)
-            sender, meaning = "/".join(arrival.address), MEANINGS[reason].text
-            logger.warning(
-                say(
-                    f"{sender} 的数据有一部分被隔离：{meaning}({reason});同样的不再提示，见 infravitals quarantine",
-                    f"{sender}: set aside, {meaning} ({reason}); not said again, see infravitals quarantine",
-                )
-            )
 
     def _tell_trouble(self, error: StoreError) -> None:
         """Said when nothing is taken; one batch that is refused beside others is no trouble of the store."""
@@ -463,44 +325,6 @@ class Ingest:
         return int(self.clock() * 1000)
 
 
-class _Recent:
-    """Identities known to be stored, the latest MOST_RECENT of them."""
-
-    def __init__(self) -> None:
-        self._names: OrderedDict[tuple[Address, str], None] = OrderedDict()
-
-    def has(self, address: Address, identity: str) -> bool:
-        return (address, identity) in self._names
-
-    def add(self, address: Address, identity: str) -> None:
-        self._names[address, identity] = None
-        self._names.move_to_end((address, identity))
-        if len(self._names) > MOST_RECENT:
-            self._names.popitem(last=False)
-
-
-class _Delay:
-    """From when on a batch that comes now may have waited for us.
-
-    While a round hangs on the store, batches wait in the broker; being late by that is no wrong clock. They are let
-    off for as long again as the standstill lasted.
-    """
-
-    def __init__(self) -> None:
-        self._since = self._until = 0
-
-    def note(self, began: int, ended: int) -> None:
-        """A round took from `began` to `ended`."""
-        if ended - began >= LONG_ROUND_MS:
-            if began > self._until:
-                self._since = began
-            self._until = ended + (ended - self._since) + LONG_ROUND_MS
-
-    def waiting_since(self, now: int) -> int:
-        """The earliest moment at which something received now may have been sent."""
-        return self._since if now <= self._until else now
-
-
 async def _read(deliveries: AsyncIterable[Delivery], inbox: "asyncio.Queue[Delivery | None]") -> None:
     """Move deliveries into the inbox, waiting while it is full; None says that no more will come, for whatever reason."""
     try:
@@ -513,24 +337,3 @@ async def _read(deliveries: AsyncIterable[Delivery], inbox: "asyncio.Queue[Deliv
         if isinstance(deliveries, AsyncGenerator):
             await deliveries.aclose()
     await inbox.put(None)
-
-
-def _entries(arrival: Arrival) -> list[Entry]:
-    address, at = arrival.address, arrival.received_at
-    if arrival.trouble:
-        payload = arrival.delivery.payload[:PAYLOAD_BYTES]
-        return [Entry(at, *address, arrival.trouble.reason, arrival.trouble.what, payload)]
-    kept = arrival.checked.kept if arrival.checked else ()
-    return [Entry(at, *address, item.reason, item.what) for item in kept]
-
-
-async def _try_link(call: Awaitable[None]) -> None:
-    """What does not get through comes again: the link delivers it anew, or the agent sends it anew."""
-    try:
-        async with asyncio.timeout(LINK_SECONDS):
-            await call
-    except (LinkError, TimeoutError) as error:
-        logger.debug("a receipt or an acknowledgement did not get through: %r", error)
-    task = asyncio.current_task()
-    if task and task.cancelling():  # before Python 3.12 wait_for, under the MQTT library, may swallow our end
-        raise asyncio.CancelledError

@@ -62,6 +62,7 @@ LINE = (
     {"collector.site_files", "collector.site_edit"},
     {"collector.reasons", "collector.register"},
     {"collector.check", "collector.tally", "collector.quarantine", "collector.arrival"},
+    {"collector.applier"},
     {"collector.ingest", "collector.config", "collector.control"},
     {"collector.rulebook"},
     {"collector.combine", "collector.evidence"},

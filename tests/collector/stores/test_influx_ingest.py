@@ -14,7 +14,8 @@ from agent.catalogue import load
 from agent.link import Delivery
 from agent.points import Point
 from agent.wire import Address, Receipt
-from collector.ingest import Ingest, StoreCall
+from collector.applier import StoreCall
+from collector.ingest import Ingest
 from collector.quarantine import Quarantine
 from collector.reasons import Reason
 from collector.register import Owners
