@@ -8,6 +8,8 @@ from collector.stores import Latest, Store
 
 LOOK_BACK_MS = 7 * 86_400_000
 MONTH_HOURS = 30 * 24
+PROVEN = (1, 2, 3, 4)
+"""Outcomes of a cell that stand; the others say that nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class TriedCell:
     tried_at: int
     nonce: str
     refused_by: str
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether both ends agree on what became of it."""
+        return self.outcome in PROVEN
 
 
 @dataclass(frozen=True)

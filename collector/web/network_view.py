@@ -13,7 +13,6 @@ from collector.web.view import Link, View
 CELLS_SHOWN = 400
 NEIGHBOURS_SHOWN = 200
 INDICATORS = ("hospital.network-security.network-isolation", "hospital.network-security.telemedicine-line")
-PROVEN = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def _pairs(cells: Sequence[TriedCell]) -> list[PairRow]:
     for (a, b), own in grouped.items():
         holes = [f"{one.protocol}/{one.port}" for one in own if one.is_breached]
         agreeing = sum(one.is_as_expected for one in own)
-        unproven = sum(one.outcome not in PROVEN for one in own)
+        unproven = sum(not one.is_proven for one in own)
         word, state = _judge(bool(holes), agreeing == len(own), bool(unproven))
         rows.append(PairRow(f"{a} → {b}", len(own), agreeing, unproven, " ".join(holes), word, state))
     return sorted(rows, key=lambda row: (row.state != "bad", row.state == "good", row.pair))
@@ -91,7 +90,7 @@ def _cell(one: TriedCell, now: int) -> CellRow:
     states = load().measurements["isolation_cell"].fields["outcome"].states
     policy = {None: "—", True: say("放行", "allowed"), False: say("阻断", "blocked")}[one.is_allowed]
     wire = str(states[str(one.outcome)]) + (f" · {one.refused_by}" if one.refused_by else "")
-    word, state = _judge(one.is_breached, one.is_as_expected, one.outcome not in PROVEN)
+    word, state = _judge(one.is_breached, one.is_as_expected, not one.is_proven)
     pair, way = f"{one.from_zone} → {one.to_zone}", f"{one.protocol}/{one.port}"
     return CellRow(pair, way, policy, wire, word, state, ago(one.tried_at, now), one.nonce)
 
