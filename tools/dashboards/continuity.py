@@ -93,8 +93,8 @@ def _latency() -> Panel:
 def _replication() -> Panel:
     query = over_time("max", "lag_seconds", "replication", "pair")
     nothing = say(
-        "没有数据复制的采集：启用 postgresql_replication、mysql_replication 或 drbd",
-        "No replication is gathered: switch on postgresql_replication, mysql_replication or drbd",
+        "没有数据复制的采集：启用 postgresql_replication、mysql_replication、oracle_dataguard、sqlserver_alwayson 或 drbd",
+        "No replication is gathered: switch on postgresql_replication, mysql_replication, oracle_dataguard, sqlserver_alwayson or drbd",
     )
     look = Look(nothing, GRAFANA_UNITS["s"], least=0, interval="1m")
     return course(
