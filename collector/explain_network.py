@@ -56,17 +56,22 @@ def _wrong_lines(cells: Sequence[TriedCell]) -> Iterator[str]:
     yield say("与策略不符或未证实的单元：", "cells that are not as the policy says, or unproven:")
     states = load().measurements["isolation_cell"].fields["outcome"].states
     for one in cells[:CELLS_SHOWN]:
-        policy = {None: "—", True: say("放行", "allowed"), False: say("阻断", "blocked")}[one.is_allowed]
         mark = say("漏洞", "hole") if one.is_breached else say("不符", "differs")
         if not one.is_proven:
             mark = say("未证实", "unproven")
         wire = str(states[str(one.outcome)]) + (f" ({one.refused_by})" if one.refused_by else "")
+        policy = policy_word(one)
         text = say(f"策略 {policy}，实测 {wire}", f"policy {policy}, wire {wire}")
         where = f"{one.from_zone} -> {one.to_zone} {_way(one)}"
         yield f"  {mark}  {where}  {text}  {format_time(one.tried_at)} {one.nonce}"
     if len(cells) > CELLS_SHOWN:
         more = len(cells) - CELLS_SHOWN
         yield say(f"  另有 {more} 格", f"  and {more} more")
+
+
+def policy_word(cell: TriedCell) -> str:
+    """What the policy says of a cell, '—' where it says nothing."""
+    return {None: "—", True: say("放行", "allowed"), False: say("阻断", "blocked")}[cell.is_allowed]
 
 
 def _scan_lines(scan: Scan) -> Iterator[str]:
