@@ -91,6 +91,22 @@ def find_language(arguments: Sequence[str]) -> language.Language | None:
     return None
 
 
+def number_within(least: int, most: int, zh: str, en: str) -> Callable[[str], int]:
+    """Reads such a number off the command line; zh, en: how the complaint about another one begins."""
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(
+                say(f"{zh} {least} 到 {most}，实际是 '{text}'", f"{en} {least} to {most}, found '{text}'")
+            )
+        return int(text)
+
+    return read
+
+
+read_port = number_within(1, 65535, "端口应为", "a port is")
+
+
 class _Version(argparse.Action):
     """Prints the version and ends; it is looked up only then."""
 

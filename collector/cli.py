@@ -18,6 +18,7 @@ from agent.commandline import (
     add_version,
     end_well,
     find_language,
+    read_port,
     version_words,
 )
 from agent.documents import FileMistakes
@@ -163,7 +164,7 @@ def _add_up(parser: Parser) -> None:
     )
     parser.add_argument(
         "--port",
-        type=_port,
+        type=read_port,
         default=8650,
         help=say("网页端口(默认 8650，只在本机)", "the page's port on loopback (8650)"),
     )
@@ -321,14 +322,6 @@ def _site(text: str) -> str:
             )
         )
     return text
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(
-            say(f"端口应为 1 到 65535，实际是 '{text}'", f"a port is 1 to 65535, found '{text}'")
-        )
-    return int(text)
 
 
 def _no_command(options: argparse.Namespace) -> int:

@@ -157,13 +157,12 @@ def read_continuity(store: Store, folder: SiteFolder, site: str, now: int) -> Co
 
 
 def _service(row: Latest, now: int) -> ServiceNow:
-    latency = row.fields.get("latency_seconds")
     return ServiceNow(
         service=row.tags["service"],
         probe=row.tags.get("probe", ""),
         asset=row.tags["asset"],
-        is_up=_number(row.fields, "is_up") == 1.0,
-        latency_seconds=latency if isinstance(latency, float) else None,
+        is_up=row.number("is_up") == 1.0,
+        latency_seconds=row.number("latency_seconds"),
         seen_at=row.timestamp,
         is_silent=now - row.timestamp > STALE_MS,
     )
@@ -180,24 +179,24 @@ def _switches(rows: Sequence[Latest]) -> list[Switch]:
 
 def _switch(rows: Sequence[Latest]) -> Switch:
     """From the rows of one id, the oldest first."""
-    fields = {name: value for row in rows for name, value in row.fields.items()}
+    whole = rows[0]._replace(fields={name: value for row in rows for name, value in row.fields.items()})
     ended_at = next((row.timestamp for row in rows if "is_planned" in row.fields), rows[0].timestamp)
-    lasted = _optional(fields, "duration_seconds")
+    lasted = whole.number("duration_seconds")
     return Switch(
         service=rows[0].tags["service"],
         drill=rows[0].tags["drill"],
-        is_planned=_number(fields, "is_planned") == 1.0,
+        is_planned=whole.number("is_planned") == 1.0,
         began_at=None if lasted is None else ended_at - round(lasted * 1000),
         ended_at=ended_at,
-        rto_seconds=_optional(fields, "rto_seconds"),
-        rpo_seconds=_optional(fields, "rpo_seconds"),
-        lost=_count(fields, "lost_tokens_count"),
-        is_passed=_number(fields, "is_passed") == 1.0,
-        is_automatic=_flag(fields, "is_automatic"),
-        sent=_count(fields, "sent_count"),
-        acknowledged=_count(fields, "acknowledged_count"),
-        token_log_digest=str(fields.get("token_log_digest", "")),
-        plan_digest=str(fields.get("plan_digest", "")),
+        rto_seconds=whole.number("rto_seconds"),
+        rpo_seconds=whole.number("rpo_seconds"),
+        lost=_count(whole, "lost_tokens_count"),
+        is_passed=whole.number("is_passed") == 1.0,
+        is_automatic=_flag(whole, "is_automatic"),
+        sent=_count(whole, "sent_count"),
+        acknowledged=_count(whole, "acknowledged_count"),
+        token_log_digest=str(whole.fields.get("token_log_digest", "")),
+        plan_digest=str(whole.fields.get("plan_digest", "")),
     )
 
 
@@ -209,9 +208,9 @@ def _outage(row: Latest, switches: Sequence[Switch], traces: Sequence[tuple[int,
         service=service,
         began_at=began_at,
         ended_at=ended_at,
-        seconds=_number(row.fields, "duration_seconds"),
-        is_automatic=_flag(row.fields, "is_automatic"),
-        lost=_count(row.fields, "lost_tokens_count"),
+        seconds=_duration(row),
+        is_automatic=_flag(row, "is_automatic"),
+        lost=_count(row, "lost_tokens_count"),
         drill=next((one.drill for one in own if one.began_at and one.began_at <= began_at <= one.ended_at), ""),
         move=next((one.drill for one in own if not one.is_planned and one.ended_at == ended_at), ""),
         is_announced=any(start <= began_at < end for start, end in folder.excuses_of(service)),
@@ -220,7 +219,7 @@ def _outage(row: Latest, switches: Sequence[Switch], traces: Sequence[tuple[int,
 
 
 def _begin_of(row: Latest) -> int:
-    return row.timestamp - round(_number(row.fields, "duration_seconds") * 1000)
+    return row.timestamp - round(_duration(row) * 1000)
 
 
 def _traces(store: Store, site: str, since: int) -> list[tuple[int, Trace]]:
@@ -228,12 +227,12 @@ def _traces(store: Store, site: str, since: int) -> list[tuple[int, Trace]]:
     roles = [
         (row.timestamp, Trace("role", row.tags["asset"], row.tags.get("group", "")))
         for row in store.happened(site, "role_change", since, MOST_TRACES)
-        if _number(row.fields, "became_master") == 1.0
+        if row.number("became_master") == 1.0
     ]
     machines = [
         (row.timestamp, Trace("vm", row.tags["asset"], row.tags.get("vm", "")))
         for row in store.happened(site, "vm_event", since, MOST_TRACES)
-        if _number(row.fields, "is_success") == 1.0
+        if row.number("is_success") == 1.0
     ]
     return sorted((*roles, *machines), key=lambda pair: pair[0])
 
@@ -243,11 +242,11 @@ def _pair(row: Latest, masters: Mapping[str, Mapping[tuple[str, ...], float]], n
     return PairNow(
         pair=key[1],
         asset=key[0],
-        is_running=_number(row.fields, "is_running") == 1.0,
-        is_in_sync=_number(row.fields, "is_in_sync") == 1.0,
-        lag_seconds=_optional(row.fields, "lag_seconds"),
-        sides=_count(row.fields, "serving_sides_count"),
-        secondary_share=_optional(row.fields, "secondary_share_ratio"),
+        is_running=row.number("is_running") == 1.0,
+        is_in_sync=row.number("is_in_sync") == 1.0,
+        lag_seconds=row.number("lag_seconds"),
+        sides=_count(row, "serving_sides_count"),
+        secondary_share=row.number("secondary_share_ratio"),
         both_seconds=masters["both_master_seconds"].get(key),
         none_seconds=masters["no_master_seconds"].get(key),
         seen_at=row.timestamp,
@@ -268,8 +267,8 @@ def _role(row: Latest, now: int) -> RoleNow:
         group=row.tags.get("group", ""),
         kind=row.tags.get("kind", ""),
         asset=row.tags["asset"],
-        masters=int(_number(row.fields, "masters_count")),
-        members=_count(row.fields, "members_count"),
+        masters=int(row.number("masters_count") or 0),
+        members=_count(row, "members_count"),
         seen_at=row.timestamp,
         is_silent=now - row.timestamp > STALE_MS,
     )
@@ -305,21 +304,15 @@ def newest_of_each(switches: Sequence[Switch]) -> Iterator[Switch]:
             yield one
 
 
-def _number(fields: Mapping[str, float | str], name: str) -> float:
-    value = fields.get(name)
-    return value if isinstance(value, float) else 0.0
+def _duration(row: Latest) -> float:
+    return row.number("duration_seconds") or 0.0
 
 
-def _optional(fields: Mapping[str, float | str], name: str) -> float | None:
-    value = fields.get(name)
-    return value if isinstance(value, float) else None
-
-
-def _count(fields: Mapping[str, float | str], name: str) -> int | None:
-    value = _optional(fields, name)
+def _count(row: Latest, name: str) -> int | None:
+    value = row.number(name)
     return None if value is None else int(value)
 
 
-def _flag(fields: Mapping[str, float | str], name: str) -> bool | None:
-    value = _optional(fields, name)
+def _flag(row: Latest, name: str) -> bool | None:
+    value = row.number(name)
     return None if value is None else value == 1.0

@@ -2,24 +2,17 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from agent.commandline import OK, Parser
+from agent.commandline import OK, number_within, read_port
 from agent.language import say
 
-Handler = Callable[[argparse.Namespace], int]
+if TYPE_CHECKING:  # a command imports what it needs when it runs
+    from collector.site_cli import Add
 
 
-class Adder(Protocol):
-    """Adds one command."""
-
-    def __call__(self, name: str, handler: Handler, zh: str, en: str) -> Parser:
-        """The parser of the new command."""
-
-
-def add_command(add: Adder) -> None:
+def add_command(add: "Add") -> None:
     """Add `demo`."""
     demo = add(
         "demo",
@@ -41,13 +34,13 @@ def add_command(add: Adder) -> None:
     )  # fmt: skip
     demo.add_argument(
         "--port",
-        type=int,
+        type=read_port,
         default=8650,
         help=say("网页端口（默认 8650，只在本机）", "the page's port on loopback (8650)"),
     )
     demo.add_argument(
         "--days",
-        type=_days,
+        type=number_within(35, 365, "天数应为", "days are"),
         default=365,
         help=say("多少天的历史（35 到 365，默认 365）", "how many days of history (35 to 365; 365)"),
     )
@@ -60,14 +53,6 @@ def add_command(add: Adder) -> None:
         "examples:\n  infravitals demo                      a minute later, a simulated hospital on http://127.0.0.1:8650\n"
         "  infravitals score --data-dir demo     its scores of now\n  infravitals history --data-dir demo   its year",
     )
-
-
-def _days(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 35 <= int(text) <= 365:
-        raise argparse.ArgumentTypeError(
-            say(f"天数应为 35 到 365，实际是 '{text}'", f"days are 35 to 365, found '{text}'")
-        )
-    return int(text)
 
 
 def _demo(options: argparse.Namespace) -> int:

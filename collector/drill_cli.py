@@ -4,10 +4,10 @@ import argparse
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from agent.commandline import OK, TROUBLE, WRONG, Parser, add_format
 from agent.errors import WrongCall
@@ -17,18 +17,10 @@ if TYPE_CHECKING:  # a command imports what it needs when it runs
     from agent.continuity.settings import Probe
     from agent.drills.plan import Plan
     from agent.drills.records import Record
-
-Handler = Callable[[argparse.Namespace], int]
-
-
-class Add(Protocol):
-    """Adds one command to the command line."""
-
-    def __call__(self, name: str, handler: Handler, zh: str, en: str) -> Parser:
-        """The command's parser."""
+    from collector.site_cli import Add, Handler
 
 
-def add_commands(add: Add) -> None:
+def add_commands(add: "Add") -> None:
     """`drill` and what is below it."""
     drill = add(
         "drill",
@@ -38,7 +30,7 @@ def add_commands(add: Add) -> None:
     )
     below = drill.add_subparsers(title=say("命令", "commands"), metavar=say("命令", "COMMAND"), required=True)
 
-    def sub(name: str, handler: Handler, zh: str, en: str) -> Parser:
+    def sub(name: str, handler: "Handler", zh: str, en: str) -> Parser:
         child: Parser = below.add_parser(name, help=say(zh, en), description=say(zh, en))
         child.set_defaults(handler=handler)
         where = child.add_mutually_exclusive_group(required=True)

@@ -9,9 +9,6 @@ from collector.evidence import CriterionResult
 from collector.network import NetworkFacts, Scan, TriedCell
 from collector.score import NodeResult
 
-PROVEN = (1, 2, 3, 4)
-"""Outcomes of a cell on which both ends agree."""
-
 SHOWN_WITH = ("network-isolation", "zone-isolation-proven", "exposed-service-count")
 CELLS_SHOWN = 60
 
@@ -41,12 +38,12 @@ def matrix_lines(facts: NetworkFacts) -> Iterator[str]:
 
 def _pair_line(pair: str, cells: Sequence[TriedCell]) -> str:
     holes, agreeing = sum(one.is_breached for one in cells), sum(one.is_as_expected for one in cells)
-    unproven = sum(one.outcome not in PROVEN for one in cells)
+    unproven = sum(not one.is_proven for one in cells)
     counts = say(
         f"{len(cells)} 格，与策略一致 {agreeing}，漏洞 {holes}，未证实 {unproven}",
         f"{len(cells)} cells, {agreeing} as the policy says, {holes} open, {unproven} unproven",
     )
-    proven = max((one for one in cells if one.outcome in PROVEN), key=lambda one: one.tried_at, default=None)
+    proven = max((one for one in cells if one.is_proven), key=lambda one: one.tried_at, default=None)
     if proven is None:
         return f"  {pair}  {counts}" + say("；没有证明", "; no proof")
     proof = say("；最近证明 ", "; last proof ") + f"{format_time(proven.tried_at)} {_way(proven)} {proven.nonce}"
@@ -59,17 +56,22 @@ def _wrong_lines(cells: Sequence[TriedCell]) -> Iterator[str]:
     yield say("与策略不符或未证实的单元：", "cells that are not as the policy says, or unproven:")
     states = load().measurements["isolation_cell"].fields["outcome"].states
     for one in cells[:CELLS_SHOWN]:
-        policy = say("放行", "allowed") if one.is_allowed else say("阻断", "blocked")
         mark = say("漏洞", "hole") if one.is_breached else say("不符", "differs")
-        if one.outcome not in PROVEN:
+        if not one.is_proven:
             mark = say("未证实", "unproven")
         wire = str(states[str(one.outcome)]) + (f" ({one.refused_by})" if one.refused_by else "")
+        policy = policy_word(one)
         text = say(f"策略 {policy}，实测 {wire}", f"policy {policy}, wire {wire}")
         where = f"{one.from_zone} -> {one.to_zone} {_way(one)}"
         yield f"  {mark}  {where}  {text}  {format_time(one.tried_at)} {one.nonce}"
     if len(cells) > CELLS_SHOWN:
         more = len(cells) - CELLS_SHOWN
         yield say(f"  另有 {more} 格", f"  and {more} more")
+
+
+def policy_word(cell: TriedCell) -> str:
+    """What the policy says of a cell, '—' where it says nothing."""
+    return {None: "—", True: say("放行", "allowed"), False: say("阻断", "blocked")}[cell.is_allowed]
 
 
 def _scan_lines(scan: Scan) -> Iterator[str]:

@@ -75,9 +75,9 @@ def _agent(total: BatchTotals, rounds: Sequence[Latest], own: Latest | None, now
         set_aside=total.set_aside,
         dropped=total.dropped,
         holes=total.holes,
-        spool_batches=_number(own, "spool_batches_count"),
-        spool_oldest_age_seconds=_number(own, "spool_oldest_age_seconds"),
-        resident_bytes=_number(own, "resident_bytes"),
+        spool_batches=own.number("spool_batches_count") if own else None,
+        spool_oldest_age_seconds=own.number("spool_oldest_age_seconds") if own else None,
+        resident_bytes=own.number("resident_bytes") if own else None,
         last_received=total.last_received_at,
         sources=sources,
     )
@@ -95,21 +95,16 @@ def _is_alive(sources: Sequence[SourceHealth]) -> bool:
 
 
 def _source(row: Latest, now: int) -> SourceHealth:
-    interval = _number(row, "interval_seconds") or 0.0
+    interval = row.number("interval_seconds") or 0.0
     return SourceHealth(
         asset=row.tags["asset"],
         source=row.tags["source"],
         target=row.tags["target"],
         last_round=row.timestamp,
         interval_seconds=interval,
-        duration_seconds=_number(row, "duration_seconds") or 0.0,
-        points_count=_number(row, "points_count") or 0.0,
-        is_success=_number(row, "is_success") == 1.0 or _number(row, "is_off") == 1.0,
-        is_off=_number(row, "is_off") == 1.0,
+        duration_seconds=row.number("duration_seconds") or 0.0,
+        points_count=row.number("points_count") or 0.0,
+        is_success=row.number("is_success") == 1.0 or row.number("is_off") == 1.0,
+        is_off=row.number("is_off") == 1.0,
         is_fresh=now - row.timestamp <= FRESH_INTERVALS * interval * 1000,
     )
-
-
-def _number(row: Latest | None, field: str) -> float | None:
-    value = row.fields.get(field) if row else None
-    return value if isinstance(value, float) else None

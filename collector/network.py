@@ -8,6 +8,8 @@ from collector.stores import Latest, Store
 
 LOOK_BACK_MS = 7 * 86_400_000
 MONTH_HOURS = 30 * 24
+PROVEN = (1, 2, 3, 4)
+"""Outcomes of a cell that stand; the others say that nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class TriedCell:
     tried_at: int
     nonce: str
     refused_by: str
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether both ends agree on what became of it."""
+        return self.outcome in PROVEN
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def read_network(store: Store, site: str, now: int) -> NetworkFacts:
 
 
 def _cell(row: Latest) -> TriedCell:
-    allowed = row.fields.get("is_allowed")
+    allowed = row.number("is_allowed")
     return TriedCell(
         asset=row.tags["asset"],
         from_zone=row.tags["from_zone"],
@@ -124,9 +131,9 @@ def _cell(row: Latest) -> TriedCell:
         protocol=row.tags["protocol"],
         port=row.tags["port"],
         is_allowed=None if allowed is None else allowed == 1.0,
-        outcome=int(_number(row.fields, "outcome")),
-        is_as_expected=_number(row.fields, "is_as_expected") == 1.0,
-        is_breached=_number(row.fields, "is_breached") == 1.0,
+        outcome=int(row.number("outcome") or 0),
+        is_as_expected=row.number("is_as_expected") == 1.0,
+        is_breached=row.number("is_breached") == 1.0,
         tried_at=row.timestamp,
         nonce=str(row.fields.get("nonce", "")),
         refused_by=str(row.fields.get("refused_by", "")),
@@ -137,11 +144,11 @@ def _scan(row: Latest) -> Scan:
     return Scan(
         scanner=row.tags["scanner"],
         exposed=str(row.fields.get("exposed", "")).split(),
-        databases=int(_number(row.fields, "exposed_databases_count")),
-        scanned=int(_number(row.fields, "scanned_count")),
-        is_complete=_number(row.fields, "is_complete") == 1.0,
+        databases=int(row.number("exposed_databases_count") or 0),
+        scanned=int(row.number("scanned_count") or 0),
+        is_complete=row.number("is_complete") == 1.0,
         scanned_at=row.timestamp,
-        udp_silent=int(_number(row.fields, "udp_silent_count")),
+        udp_silent=int(row.number("udp_silent_count") or 0),
     )
 
 
@@ -159,14 +166,13 @@ def _months(store: Store, site: str, now: int) -> Mapping[tuple[str, ...], LineM
 
 
 def _line(row: Latest, months: Mapping[tuple[str, ...], LineMonth]) -> LineNow:
-    committed = row.fields.get("committed_bits_per_second")
     return LineNow(
         line=row.tags["line"],
         asset=row.tags["asset"],
-        is_up=_number(row.fields, "is_up") == 1.0,
-        live_routes=int(_number(row.fields, "live_routes_count")),
-        has_fallback=_number(row.fields, "has_tested_fallback") == 1.0,
-        committed=committed if isinstance(committed, float) else None,
+        is_up=row.number("is_up") == 1.0,
+        live_routes=int(row.number("live_routes_count") or 0),
+        has_fallback=row.number("has_tested_fallback") == 1.0,
+        committed=row.number("committed_bits_per_second"),
         seen_at=row.timestamp,
         month=months.get((row.tags["asset"], row.tags["line"])),
     )
@@ -176,11 +182,6 @@ def _neighbour(row: Latest) -> Neighbour:
     return Neighbour(
         name=str(row.fields.get("system_name") or row.tags["neighbour"]),
         heard_by=row.tags["asset"],
-        is_managed=_number(row.fields, "is_managed") == 1.0,
+        is_managed=row.number("is_managed") == 1.0,
         seen_at=row.timestamp,
     )
-
-
-def _number(fields: Mapping[str, float | str], name: str) -> float:
-    value = fields.get(name)
-    return value if isinstance(value, float) else 0.0

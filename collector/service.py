@@ -15,7 +15,7 @@ from collector.server import Evaluator
 from collector.site_seen import Seen, read_seen
 from collector.site_watch import SiteWatch
 from collector.snapshot import Commands, program_word
-from collector.web.serving import Entrance, PageServer
+from collector.web.serving import LOOPBACK, Entrance, PageServer
 
 
 class Service:
@@ -25,13 +25,7 @@ class Service:
     reached, by default on loopback by everybody who is there.
     """
 
-    def __init__(
-        self,
-        intake: Intake,
-        named: Place,
-        page_port: int,
-        entrance: Entrance = Entrance(),  # noqa: B008 - it never changes
-    ) -> None:
+    def __init__(self, intake: Intake, named: Place, page_port: int, entrance: Entrance = LOOPBACK) -> None:
         place, rules, threads = intake.place, intake.rules, intake.threads
         self._watch = SiteWatch(named, place, rules)
         self._intake = intake

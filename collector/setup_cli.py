@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.commandline import OK, TROUBLE, Parser, add_format
+from agent.commandline import OK, TROUBLE, Parser, add_format, read_port
 from agent.language import say
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
@@ -106,7 +106,7 @@ def _add_init(init: Parser) -> None:
         ("--page-port", 8650, "网页", "the page's"),
     ):
         about = say(f"{zh}的端口(默认 {default})", f"{en} port ({default})")
-        init.add_argument(key, type=_port, metavar=say("端口", "PORT"), help=about)
+        init.add_argument(key, type=read_port, metavar=say("端口", "PORT"), help=about)
     add_format(init, ("text", "json"))
 
 
@@ -325,11 +325,3 @@ def _host(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", text):
         raise argparse.ArgumentTypeError(say(f"'{text}' 不是主机名或地址", f"'{text}' is no host name or address"))
     return text
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(
-            say(f"端口应为 1 到 65535，实际是 '{text}'", f"a port is 1 to 65535, found '{text}'")
-        )
-    return int(text)

@@ -51,7 +51,9 @@ class SiteEditor:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "SiteEditor":
-        self._stack.enter_context(_locked(self.folder))
+        if not self.folder.is_dir():
+            raise NotThere(say(f"站点目录 {self.folder} 不存在", f"there is no site folder {self.folder}"))
+        self._stack.enter_context(hold_lock(self.folder, _unwritable))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -184,14 +186,15 @@ def _as_day(text: str) -> object:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; it ends with the process, so nothing stale is ever left."""
-    if not folder.is_dir():
-        raise NotThere(say(f"站点目录 {folder} 不存在", f"there is no site folder {folder}"))
+def hold_lock(folder: Path, explain: Callable[[Path, OSError], Exception], mode: int = 0o644) -> Iterator[None]:
+    """Hold the lock of a folder, so that of two commands one waits; it ends with the process, nothing stale is ever left.
+
+    explain: the error to raise when the lock's file cannot be made.
+    """
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
     except OSError as error:
-        raise _unwritable(folder / LOCK, error) from error
+        raise explain(folder / LOCK, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

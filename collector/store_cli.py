@@ -12,12 +12,12 @@ from agent.language import say
 from collector.store_copy_cli import add_copy
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
-    from collector.site_cli import Add
+    from collector.site_cli import Add, Handler
 
 
-def add_commands(add: "Add", no_command: object) -> None:
+def add_commands(add: "Add", no_command: "Handler") -> None:
     """`store`."""
-    store = add("store", no_command, "存储：建库、复制", "the store: set it up, copy it")  # type: ignore[arg-type]
+    store = add("store", no_command, "存储：建库、复制", "the store: set it up, copy it")
     store.epilog = say(
         """示例：
   infravitals store init -c collector.yaml

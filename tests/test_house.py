@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -297,10 +298,7 @@ def test_every_example_in_the_documents_loads(tmp_path: Path) -> None:
 
 
 def test_the_wheel_holds_rules_catalogue_and_pages_and_no_tests(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    [wheel] = tmp_path.glob("*.whl")
-    held = set(zipfile.ZipFile(wheel).namelist())
+    held = set(zipfile.ZipFile(build_into(tmp_path, "wheel", ROOT)).namelist())
     due = {f"collector/rules/{path.relative_to(ROOT / 'rules')}" for path in ROOT.glob("rules/**/*.yaml")}
     due |= {f"collector/{path.relative_to(ROOT)}" for path in ROOT.glob("deploy/**/*") if path.is_file()}
     due |= {
@@ -318,3 +316,22 @@ def test_the_wheel_holds_rules_catalogue_and_pages_and_no_tests(tmp_path: Path) 
     assert len(due) > 100
     assert not due - held
     assert not [name for name in held if name.startswith("tests") or "test_" in name]
+
+
+def test_the_source_archive_holds_what_the_wheel_is_made_of_and_nothing_else(tmp_path: Path) -> None:
+    """pip and PyPI's builders make the wheel from the archive, not from the tree."""
+    whole = build_into(tmp_path / "whole", "wheel", ROOT)
+    with tarfile.open(build_into(tmp_path, "sdist", ROOT)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [unpacked] = tmp_path.glob("infravitals-*/")
+    assert {path.name for path in unpacked.iterdir() if path.is_dir()} == {"agent", "collector", "deploy", "rules"}
+    again = build_into(tmp_path / "again", "wheel", unpacked)
+    assert set(zipfile.ZipFile(again).namelist()) == set(zipfile.ZipFile(whole).namelist())
+
+
+def build_into(folder: Path, kind: str, source: Path) -> Path:
+    """A wheel or sdist of the tree `source`."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
+    [built] = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
+    return built

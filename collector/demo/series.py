@@ -127,7 +127,7 @@ class Signals:
             yield self._of(thing.id, "host_cpu", DAY_MS, {"busy_ratio": curves.busy(0.05, 0.2 + seed % 40 / 100)})
             yield self._of(thing.id, "host_memory", DAY_MS, {"used_ratio": noisy(0.4 + seed % 30 / 100, 0.05)})
             stale = (self.story.at(30), self.story.at(26)) if seed % 11 == 0 else (0, 0)
-            ages = curves.age(DAY_MS, 5 * HOUR_MS, 0.0, stale)
+            ages = curves.age(DAY_MS, 5 * HOUR_MS, stale)
             yield self._of(
                 thing.id,
                 "endpoint_protection",
@@ -270,22 +270,22 @@ class Signals:
             )
 
     def _failover(self) -> Iterator[Series]:
-        story, day_off = self.story, ()
-        for number, name in enumerate(DATABASES):
+        story = self.story
+        for name in DATABASES:
             lagging = curves.during(noisy(0.02, 0.03), noisy(14.0, 9.0), story.weak_fibre)
             fields = {
                 "is_in_sync": state(story.weak_fibre), "is_running": state(), "lag_seconds": lagging,
-                "serving_sides_count": steady(2.0 if number < 2 else 1.0), "secondary_share_ratio": steady(0.38 if number < 2 else 0.0),
+                "serving_sides_count": steady(2.0), "secondary_share_ratio": steady(0.38),
             }  # fmt: skip
             yield self._of(f"east-{name}-1", "replication", FIVE_MINUTES_MS, fields, pair=f"{name}-pair")
         for number, system in enumerate(SERVICES):
-            skipped = (story.late_backup,) if system == "pacs" else day_off
+            skipped = (story.late_backup,) if system == "pacs" else ()
             for copy, at in (("disk", 1), ("vault", 3)):
                 is_vault = float(copy == "vault")
                 fields = {
-                    "age_seconds": curves.age(6 * HOUR_MS, at * HOUR_MS, 0.0, *skipped),
-                    "full_age_seconds": curves.age(DAY_MS, at * HOUR_MS, 0.0, *skipped),
-                    "verified_age_seconds": curves.age(DAY_MS if is_vault else HOUR_MS, (at + 1) * HOUR_MS, 0.0, *skipped),
+                    "age_seconds": curves.age(6 * HOUR_MS, at * HOUR_MS, *skipped),
+                    "full_age_seconds": curves.age(DAY_MS, at * HOUR_MS, *skipped),
+                    "verified_age_seconds": curves.age(DAY_MS if is_vault else HOUR_MS, (at + 1) * HOUR_MS, *skipped),
                     "is_full": steady(1.0), "is_automatic": steady(1.0), "is_offsite": steady(is_vault),
                     "is_isolated": steady(is_vault), "is_immutable": steady(is_vault * float(number != 4)),
                 }  # fmt: skip
@@ -429,13 +429,10 @@ class Signals:
         for drill in self.story.drills():
             fields = {
                 "rto_seconds": drill.rto, "rpo_seconds": drill.rpo, "lost_tokens_count": drill.rpo * 10, "is_passed": float(drill.is_passed),
-                "is_planned": 1.0, "is_automatic": float(drill.is_automatic), "sent_count": 6_000.0, "acknowledged_count": 6_000.0 - 10 * drill.rto,
+                "is_planned": 1.0, "is_automatic": float(drill.is_automatic), "sent_count": 6_000.0, "acknowledged_count": max(0.0, 6_000.0 - 10 * drill.rto),
             }  # fmt: skip
             tags = {"asset": gateway, "service": drill.service, "drill": drill.id}
-            yield (
-                gateway,
-                Point("drill", tags, {**fields, "acknowledged_count": max(0.0, 6_000.0 - 10 * drill.rto)}, drill.at),
-            )
+            yield gateway, Point("drill", tags, fields, drill.at)
         for system, at, seconds in self.story.restore_tests():
             fields = {"is_passed": 1.0, "duration_seconds": seconds}
             yield "east-backup-1", Point("restore_test", {"asset": "east-backup-1", "system": system}, fields, at)

@@ -1,12 +1,10 @@
 """`site init`: makes what is missing of a site, one whole file after the other, and leaves what is there."""
 
-import contextlib
-import fcntl
 import json
-import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 
@@ -30,8 +28,7 @@ from collector.setup.authority import (
 from collector.setup.broker_users import let_in, new_secret, read_secret
 from collector.setup.placing import PART, Placer, read_text, unwritable
 from collector.setup.site import NoSite, SiteMade, find_site
-
-LOCK = ".lock"
+from collector.site_edit import LOCK, hold_lock
 
 
 def make_site(folder: Path, wanted: SiteMade, agent: str, now: datetime, notice: Callable[[str], None]) -> Placer:
@@ -103,10 +100,9 @@ def _make_authority(placer: Placer, made: SiteMade, now: datetime) -> Pair:
 def make_leaf(placer: Placer, authority: Pair, certificate: str, key: str, made: SiteMade, now: datetime) -> None:
     """A server's key and its certificate, where they are not there; one that is of another key or authority is made anew."""
     own = placer.keep_or_make(key, new_key)
-    hosts = dict.fromkeys([*made.hosts, "localhost", "127.0.0.1"])
 
     def fresh() -> bytes:
-        return issue(authority, own, made.hosts[0], list(hosts), now)
+        return issue(authority, own, made.hosts[0], made.certified, now)
 
     found = placer.keep_or_make(certificate, fresh, 0o644)
     if not is_pair(Pair(found, own)) or not is_issued_by(found, authority.certificate):
@@ -178,15 +174,6 @@ def _make_containers(placer: Placer, made: SiteMade, agent: str) -> None:
         placer.make_folder(folder / made.data / name)
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the site's lock: of two commands at once one waits. It ends with the process."""
-    try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise unwritable(folder / LOCK, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """Hold the site's lock: of two commands at once one waits."""
+    return hold_lock(folder, unwritable, 0o600)

@@ -54,6 +54,11 @@ class SiteMade(msgspec.Struct, frozen=True, kw_only=True):
     owner: str = "root"
     title: str = ""
 
+    @property
+    def certified(self) -> list[str]:
+        """The names and addresses that the certificates of broker and page stand for."""
+        return list(dict.fromkeys([*self.hosts, "localhost", "127.0.0.1"]))
+
 
 def find_site(folder: Path) -> SiteMade:
     """The site that a folder holds. Raises NoSite or CannotPlace."""

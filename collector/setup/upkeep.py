@@ -50,8 +50,7 @@ def renew(placer: Placer, made: SiteMade, now: datetime, *, all_of_them: bool) -
     for certificate, key in ((at.BROKER, at.BROKER_KEY), (at.PAGE, at.PAGE_KEY)):
         if all_of_them or not _is_lasting(folder, certificate, key, authority, now):
             fresh = new_key()
-            hosts = list(dict.fromkeys([*made.hosts, "localhost", "127.0.0.1"]))
-            issued = issue(authority, fresh, made.hosts[0], hosts, now)
+            issued = issue(authority, fresh, made.hosts[0], made.certified, now)
             placer.put(key, fresh)
             placer.put(certificate, issued, 0o644)
             done.append(certificate)

@@ -60,6 +60,11 @@ class Latest(NamedTuple):
     fields: Mapping[str, float | str]
     timestamp: int
 
+    def number(self, field: str) -> float | None:
+        """A field's value; None where the row has no such field, or a text."""
+        value = self.fields.get(field)
+        return value if isinstance(value, float) else None
+
 
 class BatchTotals(NamedTuple):
     """One agent's batches as the store has them; `holes` are sequence ranges that never came and were not announced dropped, beyond what was pruned of a boot."""

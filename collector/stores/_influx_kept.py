@@ -19,7 +19,7 @@ from collector.stores._influx_questions import read_rows
 from collector.stores._influx_records import KEPT, LATE_HOUR, MS, PRUNED, READING, ROLL, Fields, mix, timeless
 from collector.stores._influx_series import Seen, SeriesLists
 from collector.stores._influx_text import decode_tag, line, tag_value_text, value_text
-from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subjects, runs_of
+from collector.stores._kept import KEPT_DAYS, LATE_DAYS, MINUTE_MS, Fresh, KeptChunk, Span, Subjects
 
 SKEW_MS = 60_000
 """How far the clocks of two collectors may lie apart: a mark reaches that much beyond its minute."""
@@ -60,10 +60,10 @@ class Reader:
         for sites in (values for tag, values in question.where if tag == "site"):
             words = [f'"site" = {tag_value_text(site)}' for site in sites]
             tags.append(f"({' OR '.join(words)})")
-        runs = runs_of(kept)
-        first, since = runs[0].start - runs[0].start % HOUR_MS, min(run.made_at for run in runs) - SKEW_MS
-        tags.append(f'"received" >= {since}')
-        condition = f"{' AND '.join(tags)} AND time >= {first}ms AND time < {runs[-1].end}ms"
+        tags.append(f'"received" >= {min(one.made_at for one in kept) - SKEW_MS}')
+        first = min(one.start for one in kept) // HOUR_MS * HOUR_MS
+        end = -(-max(one.end for one in kept) // HOUR_MS) * HOUR_MS  # a mark stands anywhere in its hour
+        condition = f"{' AND '.join(tags)} AND time >= {first}ms AND time < {end}ms"
         statement = f'SELECT "asset", "hour", "received" FROM "{LATE_HOUR}" WHERE {condition}'  # noqa: S608
         for rows in self._door.ask([statement]):
             for _, asset, hour, received in rows.values:

@@ -34,12 +34,12 @@ MOST_GAP_MS = 6 * HOUR_MS
 """Stretches of raw points nearer than this are read as one."""
 
 MOST_LATE_ASSETS = 1000
+MOST_RUNS = 40
 FRESH_BYTES = 256 * 2**20
 MOST_TOUCHED = 20_000
 
 Subject = tuple[str, ...]
 Span = tuple[int, int]
-MOST_RUNS = 40
 """Milliseconds, start inclusive and end exclusive."""
 
 
@@ -226,15 +226,19 @@ def runs_of(kept: Iterable[KeptChunk]) -> list[Run]:
 
     After a long absence such marks are many, and each costs more to read than to leave.
     """
-    spans: list[list[int]] = []
+    runs: list[Run] = []
     for chunk in sorted(kept, key=lambda one: one.start):
-        if spans and spans[-1][2] == chunk.made_at:
-            spans[-1][1] = chunk.end
+        if runs and runs[-1].made_at == chunk.made_at:
+            runs[-1] = runs[-1]._replace(end=max(runs[-1].end, chunk.end))  # days of two time zones lie in each other
         else:
-            spans.append([chunk.start, chunk.end, chunk.made_at])
-    each = -(-len(spans) // MOST_RUNS) or 1
-    groups = [spans[at : at + each] for at in range(0, len(spans), each)]
-    return [Run(group[0][0], group[-1][1], min(made_at for _, _, made_at in group)) for group in groups]
+            runs.append(Run(chunk.start, chunk.end, chunk.made_at))
+    each = -(-len(runs) // MOST_RUNS) or 1
+    return [_joined(runs[at : at + each]) for at in range(0, len(runs), each)]
+
+
+def _joined(runs: Sequence[Run]) -> Run:
+    """One from the start of the first, which begins earliest."""
+    return Run(runs[0].start, max(run.end for run in runs), min(run.made_at for run in runs))
 
 
 def _marks(late: Iterable[LateHour]) -> dict[int, list[LateHour]]:

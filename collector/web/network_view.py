@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from agent.catalogue import load
 from agent.language import say
+from collector.explain_network import policy_word
 from collector.network import LineMonth, LineNow, Neighbour, Scan, TriedCell
 from collector.snapshot import Snapshot
 from collector.web.times import ago
@@ -13,7 +14,6 @@ from collector.web.view import Link, View
 CELLS_SHOWN = 400
 NEIGHBOURS_SHOWN = 200
 INDICATORS = ("hospital.network-security.network-isolation", "hospital.network-security.telemedicine-line")
-PROVEN = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _pairs(cells: Sequence[TriedCell]) -> list[PairRow]:
     for (a, b), own in grouped.items():
         holes = [f"{one.protocol}/{one.port}" for one in own if one.is_breached]
         agreeing = sum(one.is_as_expected for one in own)
-        unproven = sum(one.outcome not in PROVEN for one in own)
+        unproven = sum(not one.is_proven for one in own)
         word, state = _judge(bool(holes), agreeing == len(own), bool(unproven))
         rows.append(PairRow(f"{a} → {b}", len(own), agreeing, unproven, " ".join(holes), word, state))
     return sorted(rows, key=lambda row: (row.state != "bad", row.state == "good", row.pair))
@@ -89,11 +89,10 @@ def _judge(is_open: bool, is_agreeing: bool, is_unproven: bool) -> tuple[str, st
 
 def _cell(one: TriedCell, now: int) -> CellRow:
     states = load().measurements["isolation_cell"].fields["outcome"].states
-    policy = {None: "—", True: say("放行", "allowed"), False: say("阻断", "blocked")}[one.is_allowed]
     wire = str(states[str(one.outcome)]) + (f" · {one.refused_by}" if one.refused_by else "")
-    word, state = _judge(one.is_breached, one.is_as_expected, one.outcome not in PROVEN)
+    word, state = _judge(one.is_breached, one.is_as_expected, not one.is_proven)
     pair, way = f"{one.from_zone} → {one.to_zone}", f"{one.protocol}/{one.port}"
-    return CellRow(pair, way, policy, wire, word, state, ago(one.tried_at, now), one.nonce)
+    return CellRow(pair, way, policy_word(one), wire, word, state, ago(one.tried_at, now), one.nonce)
 
 
 def _scan(one: Scan, now: int) -> dict[str, object]:

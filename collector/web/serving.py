@@ -48,6 +48,10 @@ class Entrance:
     look_seconds: float = CERTIFICATE_SECONDS
 
 
+LOOPBACK = Entrance()
+"""By whoever is on this machine, without a password."""
+
+
 class PageServer:
     """Serves the page until it is closed or cancelled; run it once.
 
@@ -61,7 +65,7 @@ class PageServer:
         port: int,
         clock: Callable[[], float] = time.time,
         metrics: Callable[[], bytes] = bytes,
-        entrance: Entrance = Entrance(),
+        entrance: Entrance = LOOPBACK,
     ) -> None:
         self._entrance = entrance
         guard = Guard(entrance.keys, is_secure=entrance.certificate is not None) if entrance.keys else None

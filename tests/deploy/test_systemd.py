@@ -107,3 +107,16 @@ def test_users_and_folders_are_made(tmp_path: Path) -> None:
         name: (tmp_path / name).stat().st_mode & 0o777 for name in ("var/lib/infravitals", "etc/infravitals-agent")
     }
     assert modes == {"var/lib/infravitals": 0o700, "etc/infravitals-agent": 0o755}
+
+
+def test_every_unit_that_a_file_names_is_one_that_is_shipped() -> None:
+    """What an alert, a page or a sentence of the program tells a person to type."""
+    asked = re.compile(r"(?:systemctl(?: --?\w+)* [a-z-]+|journalctl -u) (infravitals[\w.-]*)")
+    names: dict[str, str] = {}
+    for folder in ("agent", "collector", "deploy", "docs", "tools"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".md", ".yaml", ".json", ".html", ".sh"):
+                names |= {name.rstrip("."): str(path) for name in asked.findall(path.read_text("utf-8"))}
+    assert {"infravitals-agent", "infravitals-collector", "infravitals-broker"} <= set(names)
+    unknown = {name: path for name, path in names.items() if f"{name.removesuffix('.service')}.service" not in SERVICES}
+    assert not unknown

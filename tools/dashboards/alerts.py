@@ -17,7 +17,7 @@ from collector.report import INDICATORS
 from dashboards.influx import DATASOURCE_UID, InfluxQuery, InfluxQueryBuilder, one_of
 from dashboards.lines import limit
 from dashboards.names import book, node_words
-from dashboards.readiness import SINCE_YESTERDAY
+from dashboards.readiness import MONTH_SECONDS, SINCE_YESTERDAY
 
 GROUP = "infravitals"
 FOLDER_TITLE = "Infravitals"
@@ -25,7 +25,6 @@ FOLDER_UID = "infravitals-alerts"
 
 FALL_POINTS = 5
 """More than this since yesterday is a fall."""
-MONTH_SECONDS = 30 * 86_400
 SPOOL_SECONDS = 3600
 
 Comparison = Literal["gt", "lt", "within_range"]
@@ -121,8 +120,8 @@ def _collecting() -> list[Alert]:
             "10m",
             Text("院区 {{ $labels.site }} 3 小时没有评分", "Site {{ $labels.site }} has had no scorecard for 3 hours"),
             Text(
-                "采集中心每小时写一次评分：systemctl status infravitals；infravitals doctor。比这更快的是 Prometheus 的告警(docs/monitoring.md)",
-                "A collector writes one every hour: systemctl status infravitals; infravitals doctor. Prometheus' alerts are quicker (docs/monitoring.md)",
+                "采集中心每小时写一次评分：systemctl status infravitals-collector；infravitals doctor。比这更快的是 Prometheus 的告警(docs/monitoring.md)",
+                "A collector writes one every hour: systemctl status infravitals-collector; infravitals doctor. Prometheus' alerts are quicker (docs/monitoring.md)",
             ),
         ),
         Alert(

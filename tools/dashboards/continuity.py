@@ -3,15 +3,12 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from agent.language import say
-from dashboards.influx import SITE
-from dashboards.names import GRAFANA_UNITS, plain_yes_no, yes_no
+from dashboards.influx import SITE, over_time
+from dashboards.names import AVAILABLE_STEPS, GRAFANA_UNITS, LOST_STEPS, plain_yes_no, yes_no
 from dashboards.page import Band, Cell, build_page
-from dashboards.panels import AMBER, BLUE, GREEN, RED, Column, Line, Look, Step, course, figures, rows, states
+from dashboards.panels import BLUE, GREEN, RED, Column, Line, Look, Step, course, figures, rows, states
 
 YEAR = "365d"
-AVAILABLE = (Step(None, RED), Step(0.999, AMBER), Step(0.9999, GREEN))
-"""Colours of an availability; what counts are the scales of the rules."""
-LOST = (Step(None, GREEN), Step(1, RED))
 
 
 def _no_drill() -> str:
@@ -36,7 +33,7 @@ def _worst(field: str, title: str) -> Panel:
 
 def _available() -> Panel:
     query = f'SELECT mean("is_up") FROM "service_probe" WHERE {SITE} AND $timeFilter GROUP BY "service"'
-    look = Look(_no_probe(), "percentunit", decimals=3, most=1, steps=AVAILABLE)
+    look = Look(_no_probe(), "percentunit", decimals=3, most=1, steps=AVAILABLE_STEPS)
     return figures(say("所选时间内的可用率", "Availability in this time"), [Line(query, "[[tag_service]]")], look)
 
 
@@ -50,7 +47,7 @@ def _outages() -> Panel:
         Column("service", say("业务", "Service")),
         Column("duration_seconds", say("中断时间", "Lasted"), GRAFANA_UNITS["s"], width=120),
         Column("is_automatic", say("自动恢复", "By itself"), words=yes_no(), width=110),
-        Column("lost_tokens_count", say("丢失的已确认写入", "Acknowledged writes lost"), width=190, steps=LOST),
+        Column("lost_tokens_count", say("丢失的已确认写入", "Acknowledged writes lost"), width=190, steps=LOST_STEPS),
         Column("asset", say("由谁拨测", "Probed by")),
     ]
     nothing = say(
@@ -74,7 +71,7 @@ def _drills() -> Panel:
         Column("is_automatic", say("无人干预", "No person needed"), words=yes_no(), width=130),
         Column("rto_seconds", say("恢复时间 RTO", "RTO"), GRAFANA_UNITS["s"], width=120),
         Column("rpo_seconds", say("数据丢失 RPO", "RPO"), GRAFANA_UNITS["s"], width=120),
-        Column("lost_tokens_count", say("丢失的已确认写入", "Acknowledged writes lost"), width=190, steps=LOST),
+        Column("lost_tokens_count", say("丢失的已确认写入", "Acknowledged writes lost"), width=190, steps=LOST_STEPS),
     ]
     return rows(
         say("切换与演练(一年)", "Switchovers and drills (a year)"), query, columns, Look(_no_drill(), span=YEAR)
@@ -82,31 +79,22 @@ def _drills() -> Panel:
 
 
 def _up() -> Panel:
-    query = (
-        f'SELECT min("is_up") FROM "service_probe" WHERE {SITE} AND $timeFilter'
-        ' GROUP BY time($__interval), "service", "probe" fill(none)'
-    )
+    query = over_time("min", "is_up", "service_probe", "service", "probe")
     look = Look(_no_probe(), words=yes_no(), steps=(Step(None, RED), Step(1, GREEN)), interval="1m")
     return states(say("业务是否可用", "Whether services work"), [Line(query, "[[tag_service]] · [[tag_probe]]")], look)
 
 
 def _latency() -> Panel:
-    query = (
-        f'SELECT max("latency_seconds") FROM "service_probe" WHERE {SITE} AND $timeFilter'
-        ' GROUP BY time($__interval), "service" fill(none)'
-    )
+    query = over_time("max", "latency_seconds", "service_probe", "service")
     look = Look(_no_probe(), GRAFANA_UNITS["s"], least=0, interval="1m")
     return course(say("最慢的应答", "The slowest answer"), [Line(query, "[[tag_service]]")], look)
 
 
 def _replication() -> Panel:
-    query = (
-        f'SELECT max("lag_seconds") FROM "replication" WHERE {SITE} AND $timeFilter'
-        ' GROUP BY time($__interval), "pair" fill(none)'
-    )
+    query = over_time("max", "lag_seconds", "replication", "pair")
     nothing = say(
-        "没有数据复制的采集：启用 postgresql_replication、mysql_replication 或 drbd",
-        "No replication is gathered: switch on postgresql_replication, mysql_replication or drbd",
+        "没有数据复制的采集：启用 postgresql_replication、mysql_replication、oracle_dataguard、sqlserver_alwayson 或 drbd",
+        "No replication is gathered: switch on postgresql_replication, mysql_replication, oracle_dataguard, sqlserver_alwayson or drbd",
     )
     look = Look(nothing, GRAFANA_UNITS["s"], least=0, interval="1m")
     return course(

@@ -3,15 +3,15 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from agent.language import say
-from dashboards.influx import SITE
 from dashboards.names import SCORE_STEPS, Node, criterion_words, dimensions
 from dashboards.page import Band, Cell, build_page
-from dashboards.panels import Column, Line, Look, course, rows
+from dashboards.panels import Column, Look, course, rows
 from dashboards.readiness import (
     SINCE_YESTERDAY,
     explained,
     no_scores,
     score_columns,
+    score_course,
     score_panel,
     score_query,
     short_name,
@@ -26,14 +26,7 @@ def _criteria(node: Node) -> Panel:
 
 
 def _course(nodes: list[Node]) -> Panel:
-    lines = [
-        Line(
-            f'SELECT mean("low") FROM "score" WHERE {SITE} AND "kind" = \'node\' AND "node" = \'{node.id}\''
-            " AND $timeFilter GROUP BY time($__interval) fill(none)",
-            node.title,
-        )
-        for node in nodes
-    ]
+    lines = [score_course("low", node.id, node.title) for node in nodes]
     look = Look(no_scores(), decimals=1, least=0, most=100, steps=(), interval="1h")
     return course(say("走势(计分)", "Course (what counts)"), lines, look, SCORE_STEPS)
 

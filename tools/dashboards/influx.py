@@ -16,6 +16,15 @@ SITE = "\"site\" = '$site'"
 """The condition of every panel: one site, chosen by the variable."""
 
 
+def over_time(take: str, field: str, measurement: str, *tags: str, where: str = SITE) -> str:
+    """A value for each span of a course, one line for each set of these tags; spans without points stay empty."""
+    groups = "".join(f', "{tag}"' for tag in tags)
+    return (
+        f'SELECT {take}("{field}") FROM "{measurement}" WHERE {where} AND $timeFilter'
+        f" GROUP BY time($__interval){groups} fill(none)"
+    )
+
+
 def datasource() -> DataSourceRef:
     """The one data source, by its uid."""
     return DataSourceRef(DATASOURCE_TYPE, DATASOURCE_UID)

@@ -3,8 +3,8 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from agent.language import say
-from dashboards.influx import SITE
-from dashboards.names import field_title, plain_yes_no, yes_no
+from dashboards.influx import SITE, over_time
+from dashboards.names import field_title, plain_yes_no, state_words, yes_no
 from dashboards.page import Band, Cell, Variables, build_page
 from dashboards.panels import AMBER, BLUE, GREEN, GREY, RED, Column, Line, Look, Step, Words, matrix, rows, states
 
@@ -53,18 +53,8 @@ def _matrices() -> list[Panel]:
 
 
 def _outcomes() -> Words:
-    words = (
-        ("未证实", "unproven", AMBER),
-        ("到达", "reached", BLUE),
-        ("被丢弃", "dropped", GREY),
-        ("被途中设备拒绝", "refused on the way", GREY),
-        ("不可达", "unreachable", GREY),
-        ("未证实：对照不可见", "unproven: control unseen", AMBER),
-        ("未证实：对端未监听", "unproven: nobody listens", AMBER),
-        ("未证实：应答者不是对端", "unproven: somebody else answered", AMBER),
-        ("未证实：未能发出", "unproven: could not be sent", AMBER),
-    )
-    return {str(number): (say(zh, en), color) for number, (zh, en, color) in enumerate(words)}
+    colors = {"1": BLUE, "2": GREY, "3": GREY, "4": GREY}
+    return state_words("isolation_cell", "outcome", colors, otherwise=AMBER)
 
 
 def _cells() -> Panel:
@@ -104,20 +94,14 @@ def _proofs() -> Panel:
 
 
 def _course() -> Panel:
-    query = (
-        f'SELECT min("is_as_expected") FROM "isolation_cell" WHERE {SITE} AND {ZONES} AND $timeFilter'
-        ' GROUP BY time($__interval), "from_zone", "to_zone" fill(none)'
-    )
+    query = over_time("min", "is_as_expected", "isolation_cell", "from_zone", "to_zone", where=f"{SITE} AND {ZONES}")
     look = Look(_nothing(), words=yes_no(), steps=(Step(None, RED), Step(1, GREEN)), interval="10m")
     title = say("每对区域是否始终相符", "Whether each pair agreed all the time")
     return states(title, [Line(query, "[[tag_from_zone]] → [[tag_to_zone]]")], look)
 
 
 def _controls() -> Panel:
-    query = (
-        f'SELECT min("is_seen") FROM "isolation_control" WHERE {SITE} AND {ZONES} AND $timeFilter'
-        ' GROUP BY time($__interval), "from_zone", "to_zone" fill(none)'
-    )
+    query = over_time("min", "is_seen", "isolation_control", "from_zone", "to_zone", where=f"{SITE} AND {ZONES}")
     look = Look(_nothing(), words=yes_no(), steps=(Step(None, RED), Step(1, GREEN)), interval="10m")
     title = say(
         "阳性对照是否可见(否则“未到达”不算证明)",

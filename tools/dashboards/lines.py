@@ -3,8 +3,8 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from agent.language import say
-from dashboards.influx import SITE
-from dashboards.names import GRAFANA_UNITS, book, unit_of, yes_no
+from dashboards.influx import SITE, over_time
+from dashboards.names import AVAILABLE_STEPS, GRAFANA_UNITS, book, unit_of, yes_no
 from dashboards.page import Band, Cell, build_page
 from dashboards.panels import AMBER, GREEN, RED, Column, Line, Look, Step, course, figures, rows, states
 
@@ -14,7 +14,6 @@ LIMITS = {
     "loss_ratio": "telemed-loss",
 }
 """Field of path_probe -> the scale whose limits it is held against."""
-AVAILABLE = (Step(None, RED), Step(0.999, AMBER), Step(0.9999, GREEN))
 
 
 def limit(field: str) -> float:
@@ -42,7 +41,7 @@ def _no_path() -> str:
 
 def _available() -> Panel:
     query = f'SELECT mean("is_up") FROM "line" WHERE {SITE} AND $timeFilter GROUP BY "line"'
-    look = Look(_no_line(), "percentunit", decimals=3, most=1, steps=AVAILABLE)
+    look = Look(_no_line(), "percentunit", decimals=3, most=1, steps=AVAILABLE_STEPS)
     return figures(say("所选时间内的可用率", "Availability in this time"), [Line(query, "[[tag_line]]")], look)
 
 
@@ -66,18 +65,13 @@ def _lines() -> Panel:
 
 
 def _up() -> Panel:
-    query = (
-        f'SELECT min("is_up") FROM "line" WHERE {SITE} AND $timeFilter GROUP BY time($__interval), "line" fill(none)'
-    )
+    query = over_time("min", "is_up", "line", "line")
     look = Look(_no_line(), words=yes_no(), steps=(Step(None, RED), Step(1, GREEN)), interval="1m")
     return states(say("线路是否通", "Whether lines are up"), [Line(query, "[[tag_line]]")], look)
 
 
 def _path(field: str, title: str) -> Panel:
-    query = (
-        f'SELECT max("{field}") FROM "path_probe" WHERE {SITE} AND $timeFilter'
-        ' GROUP BY time($__interval), "target", "probe" fill(none)'
-    )
+    query = over_time("max", field, "path_probe", "target", "probe")
     look = Look(_no_path(), unit_of(field), least=0, interval="1m")
     limits = (Step(None, "transparent"), Step(_best(field), AMBER), Step(limit(field), RED))
     return course(title, [Line(query, "[[tag_target]] · [[tag_probe]]")], look, limits)
@@ -92,7 +86,7 @@ def _reachable() -> Panel:
     columns = [
         Column("target", say("对象", "Target")),
         Column("probe", say("探测点", "Probe")),
-        Column("reachable", say("可达率", "Reachable"), "percentunit", width=100, steps=AVAILABLE, decimals=3),
+        Column("reachable", say("可达率", "Reachable"), "percentunit", width=100, steps=AVAILABLE_STEPS, decimals=3),
         Column("rtt", say("平均往返", "Mean round trip"), GRAFANA_UNITS["s"], width=140),
         Column("delay", say("最大单向时延", "Worst delay one way"), GRAFANA_UNITS["s"], width=170),
         Column("jitter", say("最大抖动", "Worst variation"), GRAFANA_UNITS["s"], width=140),

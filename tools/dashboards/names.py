@@ -1,6 +1,7 @@
 """What things are called and measured in: titles from the rule files, units and meanings from the catalogue."""
 
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from agent import catalogue
@@ -15,6 +16,10 @@ GRAFANA_UNITS = {"s": "s", "B": "bytes", "1": "percentunit", "bit/s": "bps", "B/
 
 SCORE_STEPS = (Step(None, RED), Step(60, AMBER), Step(85, GREEN))
 """Colours of points 0 to 100."""
+AVAILABLE_STEPS = (Step(None, RED), Step(0.999, AMBER), Step(0.9999, GREEN))
+"""Colours of an availability; what counts are the scales of the rules."""
+LOST_STEPS = (Step(None, GREEN), Step(1, RED))
+"""Colours of a count of which one is too many."""
 
 
 class Node(NamedTuple):
@@ -76,6 +81,12 @@ def yes_no(good: int = 1) -> Words:
 def plain_yes_no() -> Words:
     """A state of 0 or 1 of which neither is better."""
     return {"0": (say("否", "no"), ""), "1": (say("是", "yes"), "")}
+
+
+def state_words(measurement: str, field: str, colors: Mapping[str, str], otherwise: str) -> Words:
+    """What the catalogue says of each of a state's numbers; colors: of those that have not the colour `otherwise`."""
+    states = catalogue.load().measurements[measurement].fields[field].states
+    return {number: (str(words), colors.get(number, otherwise)) for number, words in states.items()}
 
 
 def unit_of(field: str) -> str:

@@ -3,15 +3,14 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from agent.language import say
-from dashboards.influx import SITE
-from dashboards.names import GRAFANA_UNITS, field_title
+from dashboards.influx import SITE, over_time
+from dashboards.names import GRAFANA_UNITS, LOST_STEPS, field_title
 from dashboards.page import Band, Cell, build_page
 from dashboards.panels import AMBER, BLUE, GREEN, RED, Column, Line, Look, Step, course, figures, rows
 
 MONTH = "30d"
 POINTS = 300
 """Of each agent's line: a hundred agents' lines of a minute each would be megabytes."""
-LOST = (Step(None, GREEN), Step(1, RED))
 
 
 def _no_batch() -> str:
@@ -58,10 +57,7 @@ def _lag() -> Panel:
 
 
 def _set_aside() -> Panel:
-    query = (
-        f'SELECT sum("set_aside") FROM "batch" WHERE {SITE} AND $timeFilter'
-        ' GROUP BY time($__interval), "agent" fill(none)'
-    )
+    query = over_time("sum", "set_aside", "batch", "agent")
     title = say("被搁置的点(原因：infravitals quarantine)", "Points set aside (why: infravitals quarantine)")
     return course(
         title, [Line(query, "[[tag_agent]]")], Look(_no_batch(), "short", least=0, interval="1m", points=POINTS)
@@ -69,10 +65,7 @@ def _set_aside() -> Panel:
 
 
 def _health(field: str, take: str = "max") -> Panel:
-    query = (
-        f'SELECT {take}("{field}") FROM "agent_health" WHERE {SITE} AND $timeFilter'
-        ' GROUP BY time($__interval), "agent" fill(none)'
-    )
+    query = over_time(take, field, "agent_health", "agent")
     unit = {"_seconds": "s", "_bytes": "bytes", "_ratio": "percentunit"}
     shown = next((name for ending, name in unit.items() if field.endswith(ending)), "short")
     title = field_title("agent_health", field)
@@ -91,7 +84,7 @@ def _agents() -> Panel:
         Column("spool_batches_count", say("等待的批次", "Batches waiting"), width=140),
         Column("spool_oldest_age_seconds", say("最早的已等", "Oldest waits"), GRAFANA_UNITS["s"], width=120),
         Column("spool_bytes", say("缓存占用", "Spool"), GRAFANA_UNITS["B"], width=110),
-        Column("ledger_dropped_points_count", say("丢弃的点", "Points dropped"), width=130, steps=LOST),
+        Column("ledger_dropped_points_count", say("丢弃的点", "Points dropped"), width=130, steps=LOST_STEPS),
         Column("resident_bytes", say("内存", "Memory"), GRAFANA_UNITS["B"], width=100),
         Column("cpu_ratio", say("处理器", "Processor"), "percentunit", width=100, decimals=1),
     ]
@@ -105,7 +98,7 @@ def _silent() -> Panel:
         Column("agent", say("采集代理", "Agent")),
         Column("Time", say("最近一批生成于", "Last batch made"), "dateTimeFromNow", width=170),
         Column("points", say("点数", "Points"), width=80),
-        Column("set_aside", say("搁置", "Set aside"), width=100, steps=LOST),
+        Column("set_aside", say("搁置", "Set aside"), width=100, steps=LOST_STEPS),
     ]
     return rows(say("最近一批", "The last batch"), query, columns, Look(_no_batch(), span=MONTH))
 
@@ -139,17 +132,6 @@ def _scored() -> Panel:
     return course(title, [Line(query, say("评分", "scorecards"))], Look(nothing, "short", least=0, interval="1h"))
 
 
-def _refused() -> Panel:
-    query = (
-        f'SELECT sum("dropped_points_count") FROM "agent_health" WHERE {SITE} AND $timeFilter'
-        ' GROUP BY time($__interval), "agent" fill(none)'
-    )
-    title = field_title("agent_health", "dropped_points_count")
-    return course(
-        title, [Line(query, "[[tag_agent]]")], Look(_no_word(), "short", least=0, interval="1m", points=POINTS)
-    )
-
-
 def build() -> Dashboard:
     """The dashboard in the language in force."""
     bands = [
@@ -160,7 +142,7 @@ def build() -> Dashboard:
             [
                 Cell(_health("spool_batches_count"), 8, 8),
                 Cell(_health("spool_oldest_age_seconds"), 8, 8),
-                Cell(_refused(), 8, 8),
+                Cell(_health("dropped_points_count", "sum"), 8, 8),
                 Cell(_health("cpu_ratio", "mean"), 8, 8),
                 Cell(_health("resident_bytes"), 8, 8),
                 Cell(_scored(), 8, 8),

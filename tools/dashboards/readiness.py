@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from agent.language import current, say
-from dashboards.influx import SITE, one_of
+from dashboards.influx import SITE, one_of, over_time
 from dashboards.names import SCORE_STEPS, Node, book, criterion_words, dimensions, indicators, node_words, status_words
 from dashboards.page import Band, Cell, build_page, uid_of
 from dashboards.panels import (
@@ -38,9 +38,19 @@ def no_scores() -> str:
     )
 
 
+def of_node(node: str) -> str:
+    """The condition of one node's scores."""
+    return f"{SITE} AND \"kind\" = 'node' AND \"node\" = '{node}'"
+
+
+def score_course(field: str, node: str, name: str) -> Line:
+    """One number of a node over time."""
+    return Line(over_time("mean", field, "score", where=of_node(node)), name)
+
+
 def score_lines(node: str) -> list[Line]:
     """The newest low, high and coverage of one node."""
-    where = f"WHERE {SITE} AND \"kind\" = 'node' AND \"node\" = '{node}' AND $timeFilter"
+    where = f"WHERE {of_node(node)} AND $timeFilter"
     return [
         Line(f'SELECT last("low") FROM "score" {where}', say("计分", "counts")),
         Line(f'SELECT last("high") FROM "score" {where}', say("最好", "at best")),
@@ -106,10 +116,7 @@ def short_name(node: Node) -> str:
 
 def _bars() -> Panel:
     lines = [
-        Line(
-            f'SELECT last("low") FROM "score" WHERE {SITE} AND "kind" = \'node\' AND "node" = \'{node.id}\' AND $timeFilter',
-            node.title,
-        )
+        Line(f'SELECT last("low") FROM "score" WHERE {of_node(node.id)} AND $timeFilter', node.title)
         for node in _eleven()
     ]
     look = Look(no_scores(), decimals=1, least=0, most=100, steps=SCORE_STEPS, span=NEWEST)
@@ -172,10 +179,9 @@ def _attestations() -> Panel:
 def _course(title: str, nodes: list[Node]) -> Panel:
     lines = []
     for node in nodes:
-        where = f"WHERE {SITE} AND \"kind\" = 'node' AND \"node\" = '{node.id}' AND $timeFilter GROUP BY time($__interval) fill(none)"
         lines += [
-            Line(f'SELECT mean("low") FROM "score" {where}', f"{node.title} {say('计分', 'counts')}"),
-            Line(f'SELECT mean("high") FROM "score" {where}', f"{node.title} {say('最好', 'at best')}"),
+            score_course("low", node.id, f"{node.title} {say('计分', 'counts')}"),
+            score_course("high", node.id, f"{node.title} {say('最好', 'at best')}"),
         ]
     panel = course(title, lines, Look(no_scores(), decimals=1, least=0, most=100, interval="1h"))
     for low, high in zip(lines[::2], lines[1::2], strict=True):
@@ -184,14 +190,7 @@ def _course(title: str, nodes: list[Node]) -> Panel:
 
 
 def _eleven_course() -> Panel:
-    lines = [
-        Line(
-            f'SELECT mean("low") FROM "score" WHERE {SITE} AND "kind" = \'node\' AND "node" = \'{node.id}\''
-            " AND $timeFilter GROUP BY time($__interval) fill(none)",
-            node.title,
-        )
-        for node in _eleven()
-    ]
+    lines = [score_course("low", node.id, node.title) for node in _eleven()]
     look = Look(no_scores(), decimals=1, least=0, most=100, interval="1h")
     return course(say("十一个方面的走势(计分)", "Course of the eleven (what counts)"), lines, look)
 

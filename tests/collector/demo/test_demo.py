@@ -62,6 +62,17 @@ def test_nothing_of_it_fails_or_is_silent_on_the_pages_of_now() -> None:
             )
 
 
+@pytest.mark.parametrize("words", [("--port", "99999"), ("--port", "http"), ("--days", "9"), ("--days", "366")])
+def test_a_port_or_a_year_that_cannot_be_is_told_before_anything_is_made(
+    words: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--data-dir", str(tmp_path / "demo"), *words, "--lang", "en"])
+    assert ended.value.code == 2
+    assert f"found '{words[1]}'" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     number=st.integers(0, len(SERIES) - 1),

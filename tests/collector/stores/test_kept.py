@@ -164,6 +164,35 @@ def test_point_before_all_others_is_seen(store: Store) -> None:
     assert means(store, question) == {"core-1": [1.0, 60.0]}
 
 
+def days(*edges: int) -> Question:
+    """How many samples each day has; edges in minutes after START, the days of a time zone begin anywhere."""
+    starts = tuple(START + minute * MINUTE_MS for minute in edges)
+    return Question(
+        "link", "busy_ratio", (), ("asset",), starts[0], starts[-1], DAY_MS, Take("count"), Take("min"), starts[:-1]
+    )
+
+
+def test_late_points_are_seen_where_the_last_kept_day_ends_within_an_hour(store: Store) -> None:
+    assets = [f"core-{number}" for number in range(12)]  # the marks of an hour stand all over it
+    question = days(30, 30 + 24 * 60)
+    store.write([received(0, 0, *(point(HOUR_MS, asset, busy_ratio=1.0) for asset in assets))])
+    store.buckets(question, START + 2 * DAY_MS)
+    assert store.keep() == 1
+    store.write([received(2 * DAY_MS, 1, *(point(DAY_MS + MINUTE_MS, asset, busy_ratio=1.0) for asset in assets))])
+    assert means(store, question) == {asset: [2.0] for asset in assets}
+
+
+def test_late_point_is_seen_in_a_kept_day_in_which_a_shorter_one_lies(store: Store) -> None:
+    whole, shorter = days(0, 24 * 60), days(0, 22 * 60)
+    store.write([received(0, 0, point(HOUR_MS, busy_ratio=1.0))])
+    for question in (whole, shorter):
+        store.buckets(question, START + 2 * DAY_MS)
+    assert store.keep() == 2
+    store.write([received(2 * DAY_MS, 1, point(23 * HOUR_MS, busy_ratio=1.0))])
+    assert means(store, whole) == {"core-1": [2.0]}
+    assert means(store, shorter) == {"core-1": [1.0]}
+
+
 def test_late_point_of_a_pruned_hour_leaves_the_kept_bucket_as_it_is(store: Store) -> None:
     keep_first_hour(store)
     store.prune(START + 40 * DAY_MS)

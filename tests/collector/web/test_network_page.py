@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from agent import language
 from agent.points import Point
 from collector.evaluate import Rules
+from collector.explain_network import matrix_lines
 from collector.network import read_network
 from collector.site_folder import Entry
 from collector.snapshot import Snapshot
@@ -143,6 +145,20 @@ def test_neighbours_that_nobody_polls_are_held_against_the_register(
     assert "&lt;i&gt;cabinet-switch&lt;/i&gt; not in the register fw-1" in shown
     assert "SW-9.hospital.local registered, not polled fw-1" in shown
     assert shown.index("cabinet-switch") < shown.index("SW-9") and "sw-1" not in shown
+
+
+def test_a_cell_of_which_the_policy_says_nothing_is_not_called_blocked(
+    snapshot: Snapshot, rules: Rules, page_of: Shown
+) -> None:
+    unsaid = cell("tcp/8080", is_as_expected=0.0, is_reached=1.0, outcome=1.0)
+    fields = {key: value for key, value in unsaid.fields.items() if key != "is_allowed"}
+    unsaid = Point(unsaid.name, unsaid.tags, fields, unsaid.timestamp)
+    module = load_store("duckdb")
+    with module.Store(module.Config(path=":memory:"), rules.catalogue) as store, language.speaking("en"):
+        store.write([AppliedBatch("renmin", "a", "", -1, "a", AT, AT, [unsaid], 0, ())])
+        assert any("policy —, wire reached" in line for line in matrix_lines(read_network(store, "renmin", AT)))
+        shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page_of(snapshot, store, "en")))
+    assert "outside → medical tcp/8080 — reached" in shown
 
 
 def test_page_is_chinese_first(snapshot: Snapshot, store: Store, page_of: Shown) -> None:
