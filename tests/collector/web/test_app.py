@@ -156,7 +156,8 @@ def test_style_and_script_are_asked_for_anew_after_an_upgrade(client: Client) ->
 def test_before_the_first_figures_the_json_says_that_there_are_none(serving: Callable[..., Any]) -> None:
     with serving(None).running() as server:
         client = Client(server.port)
-        assert json.loads(client.get("/api/scorecard")) == {"error": "no figures yet"}
+        assert json.loads(client.get("/api/scorecard")) == {"error": "还没有数字，请稍候"}
+        assert json.loads(client.get("/api/scorecard?lang=en")) == {"error": "no figures yet"}
         assert client.status == 503
         assert "<h1>正在采集</h1>" in client.get("/agents")
         assert client.status == 200
