@@ -17,6 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from agent.language import say, speaking
+from collector import simulated
 from collector.snapshot import Snapshot
 from collector.web.agents_view import agents_view
 from collector.web.asked import find_language, is_choice, refuse_program
@@ -164,7 +165,7 @@ class _Pages:
         snapshot = self._latest()
         if snapshot is None:
             return refuse_program(request, 503, "还没有数字，请稍候", "no figures yet", HEADERS)
-        body = msgspec.json.format(msgspec.json.encode(snapshot.scorecard), indent=2)
+        body = msgspec.json.format(simulated.mark(msgspec.json.encode(snapshot.scorecard)), indent=2)
         return Response(body, 200, HEADERS, "application/json")
 
     def _show(self, request: Request, make: Callable[[Snapshot], View | None]) -> Response:
