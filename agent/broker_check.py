@@ -27,7 +27,7 @@ Outcomes = dict[str, LinkError | None]
 """Topic -> what came of writing to it; None when it was let through."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PASSWORDS = "/etc/mosquitto/infravitals.passwords"
-"""Where the shipped broker has them."""
+"""Where a broker that was set up by hand has them, by docs/broker.md."""
 _ACL = "deploy/mosquitto/infravitals.acl"
 
 
@@ -69,7 +69,23 @@ def _mend_login(broker: Broker, error: Exception) -> str:
         return f"nc -vz {broker.host} {port}\nssh {broker.host} systemctl status mosquitto"
     if broker.username is None:
         return "broker: {username: …, password: {file: …}}"
-    return f"mosquitto_passwd {PASSWORDS} {shlex.quote(broker.username)}\nsystemctl reload mosquitto"
+    return f"{_mend_on_site(broker.username)}\n{_mend_by_hand(broker.username)}"
+
+
+def _mend_on_site(user: str) -> str:
+    """The way of a site that `site init` made: a user is `site/agent`, the collector's has no agent."""
+    agent = shlex.quote(user.rpartition("/")[2])
+    command = (
+        f"infravitals site remove-agent {agent} --dir <…> && infravitals site add-agent {agent} --dir <…>"
+        if "/" in user
+        else "infravitals site init --dir <…> --name <…>"
+    )
+    return f"{command}  # {say('由 site init 建的站点', 'where site init made the site')}"
+
+
+def _mend_by_hand(user: str) -> str:
+    command = f"mosquitto_passwd {PASSWORDS} {shlex.quote(user)} && systemctl reload mosquitto"
+    return f"{command}  # {say('自己配置的消息服务器', 'where the broker was set up by hand')}"
 
 
 def _try_anonymous(broker: Broker, name: str) -> Finding:

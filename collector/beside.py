@@ -27,6 +27,7 @@ from collector.server import StoreThreads, score_at
 from collector.site_check import check_against_rules, find_near_misses
 from collector.site_files import read_site_folder
 from collector.site_seen import find_set_aside, read_seen
+from collector.site_written import REGISTER
 from collector.stores import Store, load_store
 
 ANSWER_SECONDS = 300.0
@@ -64,6 +65,11 @@ class Place(NamedTuple):
     def quarantine(self) -> Path:
         """Where set aside input is kept."""
         return self.data_directory / "quarantine.sqlite"
+
+    @property
+    def register(self) -> Path:
+        """Where the asset register belongs, absolute."""
+        return (self.site_folder or self.data_directory / SITE_FOLDER).absolute() / REGISTER
 
     def store(self) -> Store:
         """The store, not opened yet."""

@@ -371,11 +371,12 @@ def _show_scorecard(body: bytes, form: str) -> int:
     """`body` is the scorecard's JSON, the same from a running server and from the file."""
     import msgspec
 
+    from collector import simulated
     from collector.score import Scorecard
     from collector.tables import draw_scorecard
 
     if form == "json":
-        print(msgspec.json.format(body, indent=2).decode())
+        print(msgspec.json.format(simulated.mark(body), indent=2).decode())
         return OK
     card = msgspec.json.decode(body, type=Scorecard)
     _show_lines(lambda width: draw_scorecard(card, width))

@@ -1,5 +1,7 @@
 """collector.yaml: whose points this collector takes, from which broker, into which store. Reading it opens nothing."""
 
+import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,16 @@ Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
 
 
 LOOPBACK = ("127.0.0.1", "localhost")
+
+
+def is_host(text: str) -> bool:
+    """Whether this can be a host's name, or is an address; 300.1.1.1 is neither, and no name has a colon."""
+    if re.fullmatch(r"[0-9.]+", text) or ":" in text:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            return False
+    return re.fullmatch(r"[A-Za-z0-9.:_-]{1,253}", text) is not None
 
 
 class PageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -158,6 +170,10 @@ def _find_page_mistakes(document: Document, page: Mapping[str, object]) -> Itera
     if isinstance(tls, dict) and not (tls.get("certificate") and tls.get("key")):
         text = say("网页的 tls 要有 certificate 与 key", "the page's tls needs certificate and key")
         yield document.mistake(("page", "tls"), text)
+    if isinstance(host, str) and not is_host(host):
+        text = say(f"'host'：'{host}' 不是主机名或地址", f"'host': '{host}' is no host name or address")
+        yield document.mistake(("page", "host"), text)
+        return
     is_guarded = bool(kept and tls) or page.get("behind_proxy") is True
     if isinstance(host, str) and host not in LOOPBACK and not is_guarded:
         text = say(

@@ -131,7 +131,7 @@ def _check_folder(place: Place, commands: Commands) -> Iterator[Finding]:
             "没有站点目录：没有登记表，多数准则看不到对象",
             "no site folder: without a register most criteria see nothing",
         )
-        yield Finding("site folder", "note", text, commands.spell("register draft", "-o register.yaml"))
+        yield Finding("site folder", "note", text, commands.spell_draft())
         return
     try:
         _, warnings = read_site(place, load_rules(place.rules_directory).rules)

@@ -30,6 +30,6 @@ def _doctor(options: argparse.Namespace) -> int:
 
     place = find_place(options.config, options.data_dir)
     config = read_config(options.config) if options.config else None
-    findings = examine(place, config, Commands(program_word(sys.argv[0]), place.words))
+    findings = examine(place, config, Commands(program_word(sys.argv[0]), place.words, place.register))
     print(render_json(findings) if options.format == "json" else render(findings))
     return OK if is_well(findings) else TROUBLE

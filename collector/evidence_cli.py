@@ -116,7 +116,7 @@ def _explain(options: argparse.Namespace) -> int:
         return WRONG
     if options.format == "json":
         return _show_json(msgspec.json.encode(found))
-    commands = Commands(program_word(sys.argv[0]), place.words)
+    commands = Commands(program_word(sys.argv[0]), place.words, place.register)
     print(explain(load_rules(place.rules_directory).rules, card, found, commands))
     if belongs_to(found) and options.as_of is None and options.revision is None:
         facts = msgspec.json.decode(beside.ask_store(place, "network", {}), type=NetworkFacts)

@@ -29,7 +29,7 @@ class Service:
         place, rules, threads = intake.place, intake.rules, intake.threads
         self._watch = SiteWatch(named, place, rules)
         self._intake = intake
-        commands = Commands(program_word(sys.argv[0]), place.words)
+        commands = Commands(program_word(sys.argv[0]), place.words, place.register)
         self.evaluator = Evaluator(
             threads,
             rules,

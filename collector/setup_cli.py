@@ -2,7 +2,6 @@
 
 import argparse
 import getpass
-import re
 import shlex
 import socket
 import sys
@@ -131,7 +130,9 @@ def _add_agents(below: "Add") -> None:
 
 
 def _init(options: argparse.Namespace) -> int:
+    from collector.setup.broker_users import reload_broker
     from collector.setup.making import make_site
+    from collector.setup.site import PASSWORDS
 
     wanted = _wanted(options)
     now = datetime.fromtimestamp(time.time(), UTC)
@@ -150,6 +151,8 @@ def _init(options: argparse.Namespace) -> int:
         return OK
     for name in dict.fromkeys(placer.made):
         print(say(f"已建 {name}", f"made {name}"))
+    if PASSWORDS in placer.made and reload_broker(options.dir):
+        print(say("消息服务器已重新加载", "the broker has been told to reload"))
     print(next_steps(options.dir, wanted))
     return OK
 
@@ -256,8 +259,7 @@ def _remove(options: argparse.Namespace) -> int:
     with locked(options.dir):
         remove_agent(Placer(options.dir), made, options.agent)
     print(say(f"已撤销 {made.site}/{options.agent}", f"{made.site}/{options.agent} is revoked"))
-    _tell_reload(options.dir)
-    return OK
+    return OK if _tell_reload(options.dir) else TROUBLE  # who was revoked may be connected still
 
 
 def _renew(options: argparse.Namespace) -> int:
@@ -284,10 +286,12 @@ def _renew(options: argparse.Namespace) -> int:
     return OK
 
 
-def _tell_reload(folder: Path) -> None:
+def _tell_reload(folder: Path) -> bool:
+    """Have the broker read its files again, and say so; False where that is left to the reader."""
     from collector.setup.broker_users import reload_broker
 
-    if reload_broker(folder):
+    is_told = reload_broker(folder)
+    if is_told:
         print(say("消息服务器已重新加载", "the broker has been told to reload"))
     else:
         text = say(
@@ -295,6 +299,7 @@ def _tell_reload(folder: Path) -> None:
             "no running broker was found here; where it runs elsewhere, reload it there (systemctl reload infravitals-broker): until then who is new is not let in and who was revoked stays",
         )
         print(text, file=sys.stderr)
+    return is_told
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -322,6 +327,8 @@ def _id(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", text):
+    from collector.config import is_host
+
+    if not is_host(text):
         raise argparse.ArgumentTypeError(say(f"'{text}' 不是主机名或地址", f"'{text}' is no host name or address"))
     return text

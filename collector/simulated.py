@@ -4,6 +4,8 @@ The mark is in every row: the site's id begins with PREFIX, and the rounds of it
 does not begin so takes no row of that source, and none of our commands makes a real site with such an id.
 """
 
+import msgspec
+
 from agent.language import say
 
 PREFIX = "simulated-"
@@ -15,6 +17,17 @@ SOURCE = "simulated"
 def is_simulated(site: str) -> bool:
     """Whether what this site's id stands on was made up."""
     return site.startswith(PREFIX)
+
+
+def mark(scorecard: bytes) -> bytes:
+    """The JSON of a scorecard as people and programs are given it: behind the name of a made-up site `simulated` is true.
+
+    Only there: the scorecard itself stays as it is, or its identity would change.
+    """
+    read = msgspec.json.decode(scorecard, type=dict[str, msgspec.Raw])
+    if not is_simulated(msgspec.json.decode(read["site"], type=str)):
+        return scorecard
+    return msgspec.json.encode({"site": read["site"], "simulated": True} | read)
 
 
 def notice() -> str:

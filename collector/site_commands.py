@@ -4,7 +4,8 @@ import argparse
 import datetime
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -129,7 +130,8 @@ def _draft(options: argparse.Namespace) -> int:
         print(text, end="")
         return OK
     try:
-        write_new(options.output, text)
+        with _site_folder(place, options.output) as is_new_folder:
+            write_new(options.output, text)
     except FileExistsError as error:
         raise CannotWrite(
             say(
@@ -151,7 +153,39 @@ def _draft(options: argparse.Namespace) -> int:
             f"{options.output} written, {len(seen.assets)} assets; look at every line",
         )
     )
+    for text in _next_step(place, options, is_new_folder):
+        print(text)
     return OK
+
+
+@contextmanager
+def _site_folder(place: beside.Place, output: Path) -> Iterator[bool]:
+    """The site's own folder is made for the first file in it, where nobody named another; gives whether it was.
+
+    It goes again when that file cannot be written.
+    """
+    is_new = place.site_folder is None and output.absolute() == place.register and not output.parent.exists()
+    if is_new:
+        output.parent.mkdir(mode=0o755)
+    try:
+        yield is_new
+    except OSError:
+        if is_new:
+            output.parent.rmdir()
+        raise
+
+
+def _next_step(place: beside.Place, options: argparse.Namespace, is_new_folder: bool) -> Iterator[str]:
+    """What makes a register of the draft; nothing where a collector sees it by itself."""
+    if options.output.absolute() != place.register:
+        yield say(f"核对后请存为 {place.register}", f"once it is right keep it as {place.register}")
+    elif options.config is not None and place.site_folder is None:
+        yield say(
+            f"请在 {options.config} 中写 site_folder: {place.register.parent}，再重新启动采集中心",
+            f"write site_folder: {place.register.parent} into {options.config} and start the collector anew",
+        )
+    elif is_new_folder:
+        yield say("运行中的采集中心重新启动后才读它", "a collector that runs reads it once it is started anew")
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -21,14 +21,22 @@ from collector.site_folder import SiteFolder
 
 @dataclass(frozen=True)
 class Commands:
-    """How a reader asks for the same figures in a shell. program: what starts it; place: the words that name this data."""
+    """How a reader asks for the same figures in a shell. program: what starts it; place: the words that name this data.
+
+    register: where this site's asset register belongs.
+    """
 
     program: str = "infravitals"
     place: str = ""
+    register: Path = Path("site/register.yaml")
 
     def spell(self, command: str, *words: str) -> str:
         """A command on this data, ready to be copied."""
         return " ".join(word for word in (self.program, command, self.place, *words) if word)
+
+    def spell_draft(self) -> str:
+        """The command that writes a first register where it belongs."""
+        return self.spell("register draft", "-o", shlex.quote(str(self.register)))
 
 
 def program_word(started_as: str) -> str:

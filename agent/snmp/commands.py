@@ -37,6 +37,7 @@ from agent.trial import render_points
 SOURCE = "snmp_device"
 SECOND_LOOK_SECONDS = 1.0
 MOST_LISTED = 20
+LOOPBACK = "127.0.0.1"
 
 
 def _credential(parsed: argparse.Namespace) -> Opened:
@@ -56,6 +57,13 @@ def _credential(parsed: argparse.Namespace) -> Opened:
 
 def _where(text: str, default_port: int = SNMP_PORT) -> tuple[str, int]:
     """host and port of `HOST[:PORT]`, also `[::1]:161`."""
+    if text.isdigit():  # the system would take it for an address written as one number
+        raise WrongCall(
+            say(
+                f"'{text}' 不是主机名或地址，请写 HOST:{text}",
+                f"'{text}' is no host name or address; write HOST:{text}",
+            )
+        )
     host, colon, port = text.rpartition(":")
     if not colon or (":" in host and not host.endswith("]")):
         host, port = text, ""
@@ -132,8 +140,8 @@ def try_device(parsed: argparse.Namespace) -> int:
                 "points": points,
             }
         )
-    else:
-        _show(device, points, seconds)
+    elif any(point.name != "poll" for point in points):
+        _show(device, points, seconds)  # where nothing was read, the sentence below says all
     if trouble:
         raise trouble
     return OK
@@ -209,7 +217,8 @@ def _write(path: Path, text: str, *, is_new: bool = False) -> None:
 def replay(parsed: argparse.Namespace) -> int:
     """Answer until Ctrl-C."""
     device = Replayed(read_walk(parsed.walk))
-    host, port = _where(parsed.listen)
+    listen = parsed.listen
+    host, port = _where(f"{LOOPBACK}:{listen}" if listen.isdigit() else listen)
     user = _credential(parsed) if parsed.v3 else None
     community = parsed.community or DEFAULT_COMMUNITY
     with asyncio.Runner() as runner:

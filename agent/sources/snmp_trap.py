@@ -6,6 +6,7 @@ heard. A storm is counted and shed before anything of it is decoded. Reference: 
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -31,6 +32,10 @@ READ_AT_ONCE = 256
 BUFFER_BYTES = 4 * 1024 * 1024
 MOST_BYTES = 8192
 REMEMBERED_INFORMS = 4096
+MOST_NAMED = 256
+"""So many refusals are said, each once; who makes up addresses fills no log."""
+
+_log = logging.getLogger(__name__)
 _COUNTS = ("received", "events", "unknown", "refused", "shed", "garbled")
 
 Peer = tuple[str, int]
@@ -132,6 +137,7 @@ class Source:
         self._engines: set[tuple[str, bytes, str]] = set()
         self._v3_peer: Peer = ("", 0)
         self._last_at: dict[tuple[str, ...], int] = {}
+        self._named: set[tuple[str, str]] = set()
         self._socket: socket.socket | None = None
         self._notices = load_notices()
 
@@ -201,11 +207,18 @@ class Source:
             host = str(address[0]).removeprefix("::ffff:")
             asset = self._assets.get(host)
             if asset is None:
-                self._counts["refused"] += 1
+                self._refuse(host, "stranger")
             elif not self._senders[host].take() or not self._all.take() or len(self._events) >= MOST_WAITING:
                 self._counts["shed"] += 1
             else:
                 self._open(data, (host, int(address[1])), asset)
+
+    def _refuse(self, host: str, why: str) -> None:
+        """Count it; of each sender and reason it is said once, for whoever wonders where a device's notifications are."""
+        self._counts["refused"] += 1
+        if (host, why) not in self._named and len(self._named) < MOST_NAMED:
+            self._named.add((host, why))
+            _log.warning(_explain_refusal(host, why))
 
     def _open(self, data: bytes, peer: Peer, asset: str) -> None:
         try:
@@ -214,7 +227,7 @@ class Source:
                 return
             message = ber.read_message(data)
             if self._config.credentials and message.community not in self._communities:
-                self._counts["refused"] += 1
+                self._refuse(peer[0], "community")
                 return
             if message.pdu.tag not in (ber.TRAP_V1, ber.TRAP_V2, ber.INFORM):
                 raise Malformed("no notification")
@@ -244,20 +257,21 @@ class Source:
     def _open_v3(self, data: bytes, peer: Peer) -> None:
         """Through the engine; a trap is its sender's, so his engine's id is learnt from his own enrolled address."""
         if self._engine is None:
-            self._counts["refused"] += 1
+            self._refuse(peer[0], "version")
             return
         if not self._v3.take():
             self._counts["shed"] += 1
             return
         engine_id, name = _read_security(data)
         if engine_id and not self._introduce(peer[0], engine_id, name):
-            self._counts["refused"] += 1
+            self._refuse(peer[0], "engines")
             return
         self._v3_peer = peer
         before = self._engine.refused
         if not self._engine.feed(data, peer):
             self._counts["garbled"] += 1
-        self._counts["refused"] += self._engine.refused - before
+        for _ in range(self._engine.refused - before):
+            self._refuse(peer[0], "key")
 
     def _introduce(self, host: str, engine_id: bytes, name: str) -> bool:
         """Make a sender's engine know the user that it names: his keys are hashed over megabytes, so nobody else's are.
@@ -301,6 +315,36 @@ class Source:
                 self._socket.sendto(data, (host, peer[1]))
             except OSError:  # he asks again
                 self._counts["unanswered"] += 1
+
+
+def _explain_refusal(host: str, why: str) -> str:
+    """One sentence: what is wrong with what this sender sends, and what to do."""
+    reasons = {
+        "stranger": say(
+            "不在 targets 中；若是自己的设备，请写进 targets",
+            "it is not among targets; write it there where it is a device of yours",
+        ),
+        "community": say(
+            "团体字不在 credentials 中；请核对设备或 credentials",
+            "its community is none of credentials; mend the device or credentials",
+        ),
+        "version": say(
+            "它用 v3 发送，而 credentials 中没有 v3 用户；请加上",
+            "it speaks v3 and credentials have no v3 user; add it",
+        ),
+        "engines": say(
+            f"同一地址用了 {MOST_ENGINES} 个以上的引擎标识；请核对是否多台设备共用一个地址",
+            f"more than {MOST_ENGINES} engines speak from this address; see whether devices share it",
+        ),
+        "key": say(
+            "v3 的用户、密钥或安全级别与 credentials 不符；请核对",
+            "its v3 user, keys or level are not those of credentials; compare them",
+        ),
+    }
+    return say(
+        f"snmp_trap：未采纳 {host} 发来的通知：{reasons[why]}(只说一次，次数见 notification_intake)",
+        f"snmp_trap: notifications of {host} are refused: {reasons[why]} (said once; notification_intake counts them)",
+    )
 
 
 MOST_ENGINES = 4

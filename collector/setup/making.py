@@ -77,11 +77,23 @@ def refuse_foreign(folder: Path, wanted: SiteMade) -> None:
 
 def _explain_other(folder: Path, found: SiteMade, wanted: SiteMade) -> str:
     ours, theirs = msgspec.to_builtins(wanted), msgspec.to_builtins(found)
-    told = "; ".join(f"{key}: {theirs[key]} ≠ {ours[key]}" for key in ours if ours[key] != theirs[key])
+    told = "; ".join(
+        f"{_OPTIONS.get(key, f'--{key}'.replace('_', '-'))} {_spell(theirs[key])} ≠ {_spell(ours[key])}"
+        for key in ours
+        if ours[key] != theirs[key]
+    )
     return say(
         f"{folder} 中已有站点 '{found.site}'，与所说的不同({told})；请照原样运行，或换一个目录",
         f"there is a site '{found.site}' in {folder} already, and it is not as told now ({told}); say it as before, or choose another folder",
     )
+
+
+_OPTIONS = {"site": "--name", "hosts": "--host", "influx": "--influxdb"}
+"""Where the option of `site init` is not named like what it says."""
+
+
+def _spell(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value) or "-"
 
 
 def _make_authority(placer: Placer, made: SiteMade, now: datetime) -> Pair:

@@ -1,7 +1,7 @@
 """The web application: routes, languages, headers, and the password before them where there is one."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from agent.language import Language, say, speaking
+from agent.language import say, speaking
+from collector import simulated
 from collector.snapshot import Snapshot
 from collector.web.agents_view import agents_view
+from collector.web.asked import find_language, is_choice, refuse_program
 from collector.web.attestations_view import attestations_view
 from collector.web.continuity_view import continuity_view
 from collector.web.evidence_view import criterion_view
@@ -162,8 +164,8 @@ class _Pages:
         """The scorecard of the page as JSON, the same document as `score --format json`."""
         snapshot = self._latest()
         if snapshot is None:
-            return Response(b'{"error": "no figures yet"}', 503, HEADERS, "application/json")
-        body = msgspec.json.format(msgspec.json.encode(snapshot.scorecard), indent=2)
+            return refuse_program(request, 503, "还没有数字，请稍候", "no figures yet", HEADERS)
+        body = msgspec.json.format(simulated.mark(msgspec.json.encode(snapshot.scorecard)), indent=2)
         return Response(body, 200, HEADERS, "application/json")
 
     def _show(self, request: Request, make: Callable[[Snapshot], View | None]) -> Response:
@@ -194,14 +196,3 @@ class _Pages:
         if is_choice(request.query_params):
             response.set_cookie("lang", language, max_age=YEAR_SECONDS, samesite="strict", httponly=True)
         return response
-
-
-def find_language(request: Request) -> Language:
-    """What the reader chose on the page; Chinese until then."""
-    wish = request.query_params.get("lang") or request.cookies.get("lang")
-    return "en" if wish == "en" else "zh"
-
-
-def is_choice(query: Mapping[str, str]) -> bool:
-    """Whether the reader chose a language; a page that fetches itself again in its own language chooses nothing."""
-    return query.get("lang") in ("zh", "en") and "again" not in query

@@ -8,10 +8,15 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from collector.web.asked import refuse_program
 from collector.web.guard import SESSION_SECONDS, WAIT_SECONDS, Guard
 from collector.web.view import View
 
 MOST_FORM_BYTES = 8192
+
+_BEARER = 'Bearer realm="infravitals"'
+_COOKIE = 'Cookie realm="infravitals", form-action="/login"'
+"""What a 401 has to name (RFC 9110 15.5.2): how to be let in. No browser knows the second, so none asks for a password of its own."""
 
 Render = Callable[[Request, View, int], Response]
 
@@ -35,7 +40,8 @@ class Login:
         if path == "/metrics" and self._guard.may_scrape(request.headers.get("authorization")):
             return await follow(request)
         if path == "/metrics" or path.startswith("/api/"):
-            return Response(b'{"error": "log in first"}', 401, self._headers, "application/json")
+            challenge = {"WWW-Authenticate": _BEARER if path == "/metrics" else _COOKIE}
+            return refuse_program(request, 401, "请先登录", "log in first", self._headers | challenge)
         return RedirectResponse(f"/login?next={quote(path)}", 303, self._headers)
 
     async def show(self, request: Request) -> Response:

@@ -7,6 +7,7 @@ from agent.catalogue import load
 from agent.language import say
 from collector.explain_network import policy_word
 from collector.network import LineMonth, LineNow, Neighbour, Scan, TriedCell
+from collector.site_folder import SiteFolder
 from collector.snapshot import Snapshot
 from collector.web.times import ago
 from collector.web.view import Link, View
@@ -51,6 +52,7 @@ def network_view(snapshot: Snapshot) -> View:
         "network.html",
         {
             "pairs": _pairs(facts.cells),
+            "strange_zones": _strange_zones(facts.cells, snapshot.folder),
             "cells": [_cell(one, now) for one in facts.cells[:CELLS_SHOWN]],
             "more_cells": max(0, len(facts.cells) - CELLS_SHOWN),
             "scans": [_scan(one, now) for one in facts.scans],
@@ -77,6 +79,12 @@ def _pairs(cells: Sequence[TriedCell]) -> list[PairRow]:
         word, state = _judge(bool(holes), agreeing == len(own), bool(unproven))
         rows.append(PairRow(f"{a} → {b}", len(own), agreeing, unproven, " ".join(holes), word, state))
     return sorted(rows, key=lambda row: (row.state != "bad", row.state == "good", row.pair))
+
+
+def _strange_zones(cells: Sequence[TriedCell], folder: SiteFolder) -> str:
+    """Zones that the probes name and the register lacks, or one that is mistyped there; nothing without a register."""
+    named = {zone for one in cells for zone in (one.from_zone, one.to_zone)}
+    return say("、", ", ").join(sorted(named - set(folder.section("from_zone")))) if folder.has_register else ""
 
 
 def _judge(is_open: bool, is_agreeing: bool, is_unproven: bool) -> tuple[str, str]:

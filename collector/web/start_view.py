@@ -63,7 +63,7 @@ def start_view(snapshot: Snapshot) -> View:
             "following": _following(snapshot),
             "has_register": snapshot.folder.has_register,
             "entries": _entry_counts(snapshot),
-            "draft": commands.spell("register draft", "-o site/register.yaml"),
+            "draft": commands.spell_draft(),
             "check": commands.spell("register check"),
             "attest": commands.spell("attest add", say("准则 --value 数值 …", "CRITERION --value VALUE …")),
             "vouched": sum(one.said is not None for one in vouched),

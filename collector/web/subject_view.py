@@ -52,7 +52,7 @@ def subject_view(snapshot: Snapshot, name: str) -> View | None:
             "entries": [(entry.section, _entry_facts(snapshot, entry)) for entry in entries],
             "retired": [entry.retired for entry in entries if entry.retired],
             "unregistered": "" if entries else _unregistered(snapshot, name),
-            "draft": snapshot.commands.spell("register draft", "-o site/register.yaml"),
+            "draft": snapshot.commands.spell_draft(),
             "excused": _excused(snapshot, name),
             "mentions": sorted(mentions, key=lambda one: one.state == "exempt"),
             "sources": sources,

@@ -14,7 +14,7 @@ from collector.inquiry import Site
 from collector.query import HOUR_MS
 from collector.ruleset import load_rules
 from collector.score import Scorecard
-from collector.server import Evaluator, StoreThreads
+from collector.server import Evaluator, StoreThreads, score_at
 from collector.stores import AppliedBatch, Store, load_store
 
 HOUR = parse_time("2026-03-31T08:00:00+08:00")
@@ -90,6 +90,22 @@ async def test_two_evaluations_of_one_hour_write_the_same_bytes(threads: StoreTh
     write_hour(threads.store, HOUR - 2 * HOUR_MS)
     for now in (HOUR + 120_000, HOUR + 9 * HOUR_MS):
         assert await make_evaluator(threads, rules, now).keep(HOUR) == 1
+
+
+async def test_an_hour_whose_points_came_out_of_order_is_scored_to_the_same_bytes_for_ever(
+    threads: StoreThreads, rules: Rules
+) -> None:
+    for back in (2, 3):  # the older hour second: until the first pruning the store takes care there, as for doubles
+        write_hour(threads.store, HOUR - back * HOUR_MS)
+    evaluator = make_evaluator(threads, rules, HOUR + 120_000)
+    before = msgspec.json.encode(score_at(threads.store, rules, SITE, HOUR))
+    assert [await evaluator.keep(HOUR) for _ in range(3)] == [1, 1, 1]
+    assert msgspec.json.encode(score_at(threads.store, rules, SITE, HOUR)) == before
+    assert [row.body for row in threads.store.scorecards("hospital", 0)] == [
+        before.replace(b'"revision":1', b'"revision":0', 1)
+    ]
+    write_hour(threads.store, HOUR - 4 * HOUR_MS, received=HOUR)
+    assert await evaluator.keep(HOUR) == 2
 
 
 async def test_nothing_is_stored_for_a_site_without_points(threads: StoreThreads, rules: Rules) -> None:

@@ -417,6 +417,36 @@ def test_a_draft_that_does_not_fit_leaves_nothing_behind(
     assert [path.name for path in site.iterdir()] == ["register.yaml"]
 
 
+def test_the_first_draft_makes_the_folder_that_the_pages_name(
+    run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place = beside.find_place(None, data)
+    assert place.register == data.absolute() / "site" / "register.yaml"
+    words = ("register", "draft", "--data-dir", data, "-o", place.register)
+    with monkeypatch.context() as full:
+        full.setattr(site_edit, "_sync", fill)
+        assert run(*words)[0] == 1
+    assert not place.register.parent.exists()
+    status, out, _ = run(*words)
+    assert (status, out.splitlines()[1]) == (0, "a collector that runs reads it once it is started anew")
+    assert run("register", "check", "--data-dir", data)[0] == 0
+    assert beside.find_place(None, data).site_folder == data / "site"
+
+
+def test_a_draft_says_what_makes_a_register_of_it(run: Run, data: Path, site: Path) -> None:
+    config = data.parent / "collector.yaml"
+    config.write_text(f"site: {ADDRESS.site}\nbroker: {{host: broker.local}}\ndata_directory: {data}\n")
+    aside = run("register", "draft", "--data-dir", data, "-o", site / "mine.yaml")[1].splitlines()[1]
+    told = run("register", "draft", "-c", config, "-o", data / "site" / "register.yaml")[1].splitlines()[1]
+    assert aside == f"once it is right keep it as {data}/site/register.yaml"
+    assert told == f"write site_folder: {data}/site into {config} and start the collector anew"
+    config.write_text(f"{config.read_text()}site_folder: {site}\n")
+    assert len(run("register", "draft", "-c", config, "-o", site / "register.yaml")[1].splitlines()) == 1
+
+
 def test_a_draft_where_there_is_no_directory_is_2(run: Run, data: Path, site: Path) -> None:
     assert run("register", "draft", "--data-dir", data, "-o", site / "no" / "register.yaml")[0] == 2
 

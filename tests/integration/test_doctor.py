@@ -55,7 +55,8 @@ def running(guarded: Guarded, module: str, command: str, config: Path) -> Iterat
 
 def findings_of(guarded: Guarded) -> list[Finding]:
     config = read_config(guarded.collector)
-    found = examine(place_of(config), config, Commands("infravitals", f"-c {guarded.collector}"))
+    place = place_of(config)
+    found = examine(place, config, Commands("infravitals", f"-c {guarded.collector}", place.register))
     assert COLLECTOR_PASSWORD not in repr(found)
     return [finding for finding in found if finding.check not in MACHINE]
 
@@ -190,6 +191,10 @@ def test_mistakes_of_the_site_folder_are_found(tmp_path: Path) -> None:
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "register.yaml").write_text("asets: {}\n")
+    with guarded.broker:
+        lacking = named(findings_of(guarded), "site folder")
+    register = place_of(read_config(guarded.collector)).data_directory / "site" / "register.yaml"
+    assert lacking.mend == f"infravitals register draft -c {guarded.collector} -o {register}"
     guarded.collector.write_text(guarded.collector.read_text() + f"site_folder: {folder}\n")
     with guarded.broker:
         found = named(findings_of(guarded), "site folder")

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,13 +110,16 @@ def test_try_of_a_silent_device_says_so_and_ends_with_1() -> None:
     done = run("try", f"127.0.0.1:{port}", "--timeout", "0.1", "--retries", "0")
     assert done.returncode == 1
     assert done.stderr.splitlines()[1].startswith(f"127.0.0.1:{port}: nobody listens on that port")
-    assert "poll.is_answering" in done.stdout
+    assert done.stdout == ""
+    done = run("try", f"127.0.0.1:{port}", "--timeout", "0.1", "--retries", "0", "--format", "json")
+    assert [point["fields"]["is_answering"] for point in json.loads(done.stdout)["points"]] == [0.0]
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
         (["try", "127.0.0.1:port"], "'port' is no port"),
+        (["try", "21161"], "'21161' is no host name or address; write HOST:21161"),
         (["try", "127.0.0.1", "--v3", "u", "--auth", "sha999"], "sha999"),
         (["try", "127.0.0.1", "--community", "c", "--profile", "nope"], "there is no profile 'nope'"),
         (["replay", "/nowhere.snmprec"], "cannot read"),
@@ -143,6 +147,14 @@ def test_walk_is_scrubbed_and_can_be_replayed(snmpd: Snmpd, tmp_path: Path) -> N
             process.send_signal(signal.SIGINT)
             until(lambda: process.poll() is not None)
     assert process.returncode == 1
+
+
+def test_replay_takes_a_port_alone_as_one_of_this_machine() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        done = run("replay", WALKS / "built_lldp.snmprec", "--listen", port)
+    assert done.returncode == 2 and done.stderr.startswith(f"cannot listen on 127.0.0.1:{port}: ")
 
 
 @pytest.mark.parametrize(("auth", "priv"), [("sha1", "des"), ("sha256", "aes128"), ("sha512", "aes256")])

@@ -20,7 +20,7 @@ from agent.snmp.ber import Binding
 from agent.snmp.engine import Engine
 from agent.snmp.events import load_notices
 from agent.sources import Reading, SourceError, Surroundings
-from agent.sources.snmp_trap import Config, Source
+from agent.sources.snmp_trap import MOST_NAMED, Config, Source
 
 SOURCE = "snmp_trap"
 LINK_DOWN = "1.3.6.1.6.3.1.1.5.3"
@@ -240,6 +240,34 @@ async def test_strangers_and_other_communities_are_refused(tmp_path: Path) -> No
     async with listening(hosts="127.0.0.9") as (source, port):
         await send("snmptrap", "-v2c", "-c", "any", f"127.0.0.1:{port}", "", LINK_DOWN)
         await until_async(lambda: source._counts["refused"] == 1)
+
+
+async def test_refusals_are_said_once_per_sender_and_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, english: None
+) -> None:
+    (tmp_path / "community").write_text("right")
+    settings = f"credentials: [{{community: {{file: {tmp_path}/community}}}}]"
+    async with listening(settings) as (source, port):
+        for community in ("wrong", "hushed", "right"):
+            await send("snmptrap", "-v2c", "-c", community, f"127.0.0.1:{port}", "", LINK_DOWN, *INTERFACE)
+        await until_async(lambda: source._counts["events"] == 1)
+    async with listening(hosts="127.0.0.9") as (source, port):
+        for _ in range(2):
+            await send("snmptrap", "-v2c", "-c", "right", f"127.0.0.1:{port}", "", LINK_DOWN, *INTERFACE)
+        await until_async(lambda: source._counts["refused"] == 2)
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.partition(" (")[0] for text in said] == [
+        "snmp_trap: notifications of 127.0.0.1 are refused: its community is none of credentials; mend the device or credentials",
+        "snmp_trap: notifications of 127.0.0.1 are refused: it is not among targets; write it there where it is a device of yours",
+    ]
+    assert not any(word in text for text in said for word in ("wrong", "hushed"))
+
+
+async def test_made_up_senders_fill_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with listening() as (source, _):
+        for number in range(2 * MOST_NAMED):
+            source._refuse(f"10.0.{number // 256}.{number % 256}", "stranger")
+    assert len(caplog.records) == MOST_NAMED
 
 
 async def test_what_nobody_has_described_and_garbage_are_counted() -> None:

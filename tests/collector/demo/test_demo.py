@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from collector.demo.series import Signals
 from collector.demo.story import Story
 from collector.register import Registered
 from collector.ruleset import load_rules
+from collector.score import Scorecard
 from collector.simulated import PREFIX, SITE, is_simulated, notice
 from collector.site_folder import SiteFolder
 from collector.stores import Store
@@ -157,6 +159,16 @@ def test_most_measured_criteria_are_scored_and_the_rest_wait_for_a_longer_histor
 def test_its_scores_are_headed_by_the_notice(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", "--data-dir", str(made)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == notice()
+
+
+def test_its_scorecard_says_that_it_is_simulated_and_is_whole_without_that(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", "--data-dir", str(made), "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told)[:3] == ["site", "simulated", "as_of"] and told["simulated"] is True
+    own = msgspec.convert({key: value for key, value in told.items() if key != "simulated"}, Scorecard)
+    assert own.identity() == msgspec.convert(told, Scorecard).identity()
 
 
 def test_scorecards_of_its_past_are_there(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

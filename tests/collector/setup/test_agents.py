@@ -115,6 +115,27 @@ def test_unknown_agent_is_told_with_those_there_are(broker: SiteBroker, capsys: 
     assert capsys.readouterr().err == "there is no agent 'his-db-9'; there are: first\n"
 
 
+def test_agent_that_may_be_connected_still_is_trouble_and_not_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = SiteMade(site="north", hosts=("mqtt.hospital.local",))
+    make_site(tmp_path, made, "first", datetime.now(UTC), lambda name: None)
+    assert main(["site", "remove-agent", "first", "--dir", str(tmp_path), "--lang", "en"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "north/first is revoked\n"
+    assert err.startswith("no running broker was found here") and err.count("\n") == 1
+    assert not (tmp_path / PASSWORDS).read_text().count("north/first:")
+
+
+def test_collector_s_new_password_is_told_to_the_running_broker(
+    broker: SiteBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (broker.site / "collector/credentials/broker-password").unlink()
+    assert run("init", "--name", broker.made.site, broker=broker) == 0
+    assert "the broker has been told to reload" in capsys.readouterr().out
+    until(lambda: broker.said("Reloading config") >= 1)
+
+
 def test_bundle_unpacks_to_an_agent_that_may_be_run_where_it_lies(broker: SiteBroker, tmp_path: Path) -> None:
     assert run("add-agent", "his-db-1", broker=broker) == 0
     with tarfile.open(fileobj=io.BytesIO((broker.site / "agents" / "his-db-1.tar").read_bytes())) as bundle:

@@ -138,6 +138,34 @@ def test_another_site_of_the_folder_is_refused(tmp_path: Path) -> None:
     assert digests(tmp_path) == before
 
 
+def test_options_that_differ_are_named_as_they_are_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    words = ["--dir", str(tmp_path), "--name", "north", "--host", "other.local", "--page-port", "8651"]
+    assert main(["site", "init", *words, "--lang", "en"]) == 2
+    told = capsys.readouterr().err
+    assert "(--host mqtt.hospital.local, 10.1.2.3 ≠ other.local; --page-port 8650 ≠ 8651)" in told
+
+
+@pytest.mark.parametrize("option", ["--host", "--page-address"])
+@pytest.mark.parametrize("text", ["300.1.1.1", "10.1.2", "mqtt.hospital.local:8883", "1::2::3", "a b"])
+def test_what_is_neither_name_nor_address_makes_no_site(
+    option: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "site"
+    with pytest.raises(SystemExit, match="2"):
+        main(["site", "init", "--dir", str(folder), "--name", "north", option, text, "--lang", "en"])
+    assert f"'{text}' is no host name or address" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_page_s_address_that_cannot_be_is_named_by_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    path = tmp_path / "collector/collector.yaml"
+    path.write_text(path.read_text().replace('host: "127.0.0.1"', 'host: "300.1.1.1"'))
+    assert main(["check", "-c", str(path), "--lang", "en"]) == 2
+    assert "'host': '300.1.1.1' is no host name or address" in capsys.readouterr().err
+
+
 def test_clock_that_was_never_set_is_a_sentence_and_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(AuthorityError, match="this machine's clock says 1970-01-01, which cannot be"):
         make_site(tmp_path / "site", SITE, "his-db-1", datetime(1970, 1, 1, tzinfo=UTC), quiet)

@@ -1,5 +1,6 @@
 """What only the DuckDB store has: a file that one process holds, that can be killed, filled up and damaged."""
 
+import itertools
 import json
 import math
 import os
@@ -419,6 +420,33 @@ def test_compiled_question_run_again_gives_the_buckets(tmp_path: Path) -> None:
     with Store(Config(path=str(tmp_path / "store.duckdb")), CATALOGUE) as store:
         store.write([hourly(0)._replace(points=points)])
         assert store._open().connection.rows(store.compiled(question)) == [(0, 0.0, 1), (1, 0.125, 1)]
+
+
+def test_a_question_is_spelt_one_way_whatever_came_and_gives_the_buckets(tmp_path: Path) -> None:
+    """Doubles, an order of its own, a pruning and a second series of a subject change what the store does, never what it says."""
+    end = START + 3 * HOUR_MS
+    question = Question("host_cpu", "busy_ratio", (), (), START, end, HOUR_MS, Take("last"), Take("max"))
+
+    def came(*samples: tuple[int, float], agent: str = "srv") -> None:
+        points = [Point("host_cpu", {"asset": agent}, {"busy_ratio": value}, START + at) for at, value in samples]
+        whole = hourly(seq := next(numbers))
+        store.write([whole._replace(agent=agent, identity=f"{agent}/{seq}", points=points)])
+        texts.append(store.compiled(question))
+
+    numbers, texts = itertools.count(), list[str]()
+    with Store(Config(path=str(tmp_path / "store.duckdb")), CATALOGUE) as store:
+        texts.append(store.compiled(question))
+        came((HOUR_MS, 0.5), (2 * HOUR_MS, 0.25))
+        came((0, 0.125))
+        store.prune(end)
+        texts.append(store.compiled(question))
+        came((HOUR_MS, 0.75))
+        came((HOUR_MS, 0.625), agent="srv-2")
+        assert len(set(texts)) == 1
+        found = store.buckets(question)[()]
+        rows = sorted(store._open().connection.rows(texts[0]))
+        assert rows == [*zip(found.positions.tolist(), found.values.tolist(), found.samples.tolist(), strict=True)]
+        assert rows == [(0, 0.125, 1), (1, 0.75, 2), (2, 0.25, 1)]
 
 
 @given(st.text())

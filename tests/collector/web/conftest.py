@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -32,7 +33,9 @@ SPAN = 8 * DAY
 HOSTILE = "eth<script>alert(1)</script>"
 """What a driver or an administrator may call an interface; ids are checked, such names are not."""
 
-COMMANDS = Commands("/opt/infravitals/bin/infravitals", "--data-dir '/srv/a hospital'")
+COMMANDS = Commands(
+    "/opt/infravitals/bin/infravitals", "--data-dir '/srv/a hospital'", Path("/srv/a hospital/site/register.yaml")
+)
 
 SILENT_SINCE = NOW - 5 * 3_600_000
 

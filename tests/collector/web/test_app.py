@@ -118,6 +118,18 @@ def test_the_json_is_the_scorecard_of_the_page(client: Client, snapshot: Snapsho
     assert client.headers["content-type"] == "application/json"
 
 
+def test_the_json_of_a_made_up_hospital_says_so_behind_its_name(
+    serving: Callable[..., Any], snapshot: Snapshot
+) -> None:
+    card = msgspec.structs.replace(snapshot.scorecard, site="simulated-hospital")
+    with serving(dataclasses.replace(snapshot, scorecard=card)).running() as server:
+        client = Client(server.port)
+        told = json.loads(client.get("/api/scorecard"))
+        client.close()
+    assert list(told)[:3] == ["site", "simulated", "as_of"] and told.pop("simulated") is True
+    assert told == json.loads(msgspec.json.encode(card)), "nothing else of it is touched"
+
+
 def test_a_foreign_host_name_is_refused(client: Client) -> None:
     client.get("/", Host="evil.example:8650")
     assert client.status == 400
@@ -156,7 +168,8 @@ def test_style_and_script_are_asked_for_anew_after_an_upgrade(client: Client) ->
 def test_before_the_first_figures_the_json_says_that_there_are_none(serving: Callable[..., Any]) -> None:
     with serving(None).running() as server:
         client = Client(server.port)
-        assert json.loads(client.get("/api/scorecard")) == {"error": "no figures yet"}
+        assert json.loads(client.get("/api/scorecard")) == {"error": "还没有数字，请稍候"}
+        assert json.loads(client.get("/api/scorecard?lang=en")) == {"error": "no figures yet"}
         assert client.status == 503
         assert "<h1>正在采集</h1>" in client.get("/agents")
         assert client.status == 200

@@ -63,7 +63,7 @@ def test_the_first_steps_say_whether_there_is_a_register(vouched: Snapshot, empt
     begun = values("en", start_view, empty_snapshot)
     assert (begun["has_register"], begun["entries"], begun["ripening"]) == (False, [], [])
     assert begun["draft"] == (
-        "/opt/infravitals/bin/infravitals register draft --data-dir '/srv/a hospital' -o site/register.yaml"
+        "/opt/infravitals/bin/infravitals register draft --data-dir '/srv/a hospital' -o '/srv/a hospital/site/register.yaml'"
     )
 
 

@@ -73,8 +73,11 @@ def test_no_route_shows_anything_without_the_password(reader: Reader) -> None:
     pages = ("/", "/tree", "/agents", "/criterion/telemetry-completeness", "/subject/his-db-01", "/no-such")
     for path in (*pages, "/loginx", "/login/", "/static"):
         assert reader.ask(path) == (303, f"/login?next={path}")
-    assert reader.ask("/api/scorecard") == (401, '{"error": "log in first"}')
+    assert reader.ask("/api/scorecard") == (401, '{"error":"请先登录"}')
+    assert reader.headers["www-authenticate"] == 'Cookie realm="infravitals", form-action="/login"'
+    assert reader.ask("/api/scorecard?lang=en") == (401, '{"error":"log in first"}')
     assert reader.ask("/metrics")[0] == 401
+    assert reader.headers["www-authenticate"] == 'Bearer realm="infravitals"'
     assert reader.ask("/static/no-such.css") == (404, "")
     status, form = reader.ask("/login?next=/tree")
     assert status == 200

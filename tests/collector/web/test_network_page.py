@@ -161,6 +161,17 @@ def test_a_cell_of_which_the_policy_says_nothing_is_not_called_blocked(
     assert "outside → medical tcp/8080 — reached" in shown
 
 
+def test_zones_that_the_register_lacks_are_named(snapshot: Snapshot, store: Store, page_of: Shown) -> None:
+    zones = {"medical": Entry("medical", "zones", {})}
+    folder = dataclasses.replace(snapshot.folder, entries={"zones": zones}, has_register=True)
+    told = "Zones that the register does not have under zones: "
+    assert f"{told}outside<" in page_of(dataclasses.replace(snapshot, folder=folder), store, "en")
+    folder = dataclasses.replace(folder, entries={"zones": zones | {"outside": Entry("outside", "zones", {})}})
+    assert told not in page_of(dataclasses.replace(snapshot, folder=folder), store, "en")
+    folder = dataclasses.replace(folder, entries={}, has_register=False)
+    assert told not in page_of(dataclasses.replace(snapshot, folder=folder), store, "en"), "nothing to compare"
+
+
 def test_page_is_chinese_first(snapshot: Snapshot, store: Store, page_of: Shown) -> None:
     body = page_of(snapshot, store, "zh")
     assert "策略与实测" in body and "有漏洞" in body and "未证实：阳性对照不可见" in body

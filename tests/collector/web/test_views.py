@@ -49,6 +49,16 @@ def test_many_silent_agents_are_counted_and_not_all_named(snapshot: Snapshot) ->
     assert troubles == ["采集代理静默：host-0、host-1、host-2 等 9 个"]
 
 
+def test_what_fails_is_named_with_what_it_looks_at(snapshot: Snapshot) -> None:
+    agent = snapshot.agents[0]
+    failing = dataclasses.replace(agent.sources[0], asset="vm", source="snmp_device", is_fresh=True, is_success=False)
+    sources = [dataclasses.replace(failing, target=target) for target in ("core-switch", "edge-switch", "vm", "")]
+    failed = dataclasses.replace(agent, sources=sources)
+    with speaking("zh"):
+        troubles = list_troubles(dataclasses.replace(snapshot, agents=[failed], set_aside={}))
+    assert troubles == ["采集失败：vm snmp_device core-switch、vm snmp_device edge-switch、vm snmp_device 等 4 个"]
+
+
 def test_a_hospital_without_trouble_has_none_to_tell(snapshot: Snapshot) -> None:
     well = dataclasses.replace(snapshot, agents=[snapshot.agents[0]], set_aside={})
     assert snapshot.agents[0].agent == "gw-core"
