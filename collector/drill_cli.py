@@ -128,13 +128,15 @@ def _conduct(plan: "Plan", probe: "Probe", folder: Path, people: list[str], form
 
     def tell(text: str) -> None:
         if form == "text":
-            print(text, flush=True)
+            with contextlib.suppress(OSError):  # the terminal may be gone; what the drill has switched is not
+                print(text, flush=True)
 
     async def conduct() -> "Record":
         conductor = Conductor(plan, probe, folder, Surroundings("drill"), tell)
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
-            loop.add_signal_handler(signal.SIGINT, conductor.stop)
+        with contextlib.suppress(NotImplementedError, AttributeError):  # Windows has no such handlers, and no SIGHUP
+            for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(how, conductor.stop)
         return await conductor.run(people)
 
     record = asyncio.run(conduct())
