@@ -199,8 +199,8 @@ def _show(options: argparse.Namespace) -> int:
 
 def _explain_unfinished(name: str) -> str:
     return say(
-        f"{name}：没有结果，仍在进行或已被中断；若已被中断，请另取编号重做，并由 DBA 删去令牌表中 stream = 'drill-{name}' 的行",
-        f"{name}: no result, for it is still on or was cut off; if it was, repeat it under another id, and let the DBA delete the rows of stream = 'drill-{name}' from the table of tokens",
+        f"{name}：没有结果，仍在进行或已被中断；若已被中断，请另取编号重做(它的令牌 7 天后由探测或下一次演练删去)",
+        f"{name}: no result, for it is still on or was cut off; if it was, repeat it under another id (its tokens are deleted after 7 days, by the probe or the next drill)",
     )
 
 

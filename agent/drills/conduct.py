@@ -10,7 +10,7 @@ from agent.continuity.outages import Outage, Rule
 from agent.continuity.prober import Pace, Steady
 from agent.continuity.reach import Reach
 from agent.continuity.settings import Probe
-from agent.continuity.sql import SqlTokens
+from agent.continuity.sql import DRILL, SqlTokens
 from agent.continuity.stream import Finding, Stream
 from agent.continuity.tokens import Token
 from agent.drills.plan import Argv, Plan
@@ -88,7 +88,7 @@ class Conductor:
             ) from self._unkept
 
     def _make_reach(self) -> Reach:
-        self._reach = self._probe.make_reach(f"drill-{self._plan.drill}"[:60], self._plan.probe)
+        self._reach = self._probe.make_reach(f"{DRILL}{self._plan.drill}"[:60], self._plan.probe)
         return self._reach
 
     def _note(self, log: TokenLog, token: Token) -> None:
