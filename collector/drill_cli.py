@@ -120,13 +120,15 @@ def _conduct(plan: "Plan", probe: "Probe", folder: Path, people: list[str], form
 
     def tell(text: str) -> None:
         if form == "text":
-            print(text, flush=True)
+            with contextlib.suppress(OSError):  # the terminal may be gone; what the drill has switched is not
+                print(text, flush=True)
 
     async def conduct() -> "Record":
         conductor = Conductor(plan, probe, folder, Surroundings("drill"), tell)
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
-            loop.add_signal_handler(signal.SIGINT, conductor.stop)
+        with contextlib.suppress(NotImplementedError, AttributeError):  # Windows has no such handlers, and no SIGHUP
+            for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(how, conductor.stop)
         return await conductor.run(people)
 
     record = asyncio.run(conduct())
@@ -189,8 +191,8 @@ def _show(options: argparse.Namespace) -> int:
 
 def _explain_unfinished(name: str) -> str:
     return say(
-        f"{name}：没有结果，仍在进行或已被中断；若已被中断，请另取编号重做，并由 DBA 删去令牌表中 stream = 'drill-{name}' 的行",
-        f"{name}: no result, for it is still on or was cut off; if it was, repeat it under another id, and let the DBA delete the rows of stream = 'drill-{name}' from the table of tokens",
+        f"{name}：没有结果，仍在进行或已被中断；若已被中断，请另取编号重做(它的令牌 7 天后由探测或下一次演练删去)",
+        f"{name}: no result, for it is still on or was cut off; if it was, repeat it under another id (its tokens are deleted after 7 days, by the probe or the next drill)",
     )
 
 

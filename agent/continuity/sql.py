@@ -5,6 +5,7 @@ by `sample`; nothing else in the database is touched.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from agent.continuity.tokens import plain_name
@@ -16,9 +17,17 @@ from agent.language import say
 KEPT = 5000
 """Tokens of a stream that stay: more than are looked for after an outage."""
 
+DRILL = "drill-"
+"""How a drill's stream begins; it is deleted at the drill's end, unless that was killed."""
+
+DRILL_KEPT_SECONDS = 604_800.0
+"""Tokens of a drill that are older belong to one that was killed: no drill lasts longer than a day."""
+
 PRUNE_EVERY = 200
 READ_SECONDS = 3.0
 MAX_IDLE = 2
+
+_log = logging.getLogger(__name__)
 
 Identify = Callable[[Session], Awaitable[str]]
 """Who serves this session, by its own word. Raises SourceError when it may not be written to, as a standby."""
@@ -45,12 +54,15 @@ class SqlTokens:
         self._timeout_seconds = timeout_seconds
         self._idle: list[tuple[Session, str]] = []
         self._sent = 0
+        self._newest_at = 0.0
+        self._is_full_told = False
         self._is_closed = False
         self._current = addresses[0]
         self._pruning: asyncio.Task[None] | None = None
 
     async def send(self, number: int, sent_at: float) -> str:
         """Write and commit one token."""
+        self._newest_at = max(self._newest_at, sent_at)
         session, name = self._idle.pop() if self._idle else await self._open(self._timeout_seconds)
         try:
             # the table's name was checked when the configuration was read
@@ -86,9 +98,10 @@ class SqlTokens:
     async def close(self) -> None:
         """Close what is idle; what is in use closes at its end."""
         self._is_closed = True
-        if self._pruning is not None:
-            self._pruning.cancel()
-            await asyncio.wait({self._pruning})
+        if (pruning := self._pruning) is not None:
+            await asyncio.sleep(0)  # one that is cancelled before it begins would never close its session
+            pruning.cancel()
+            await asyncio.wait({pruning})
         idle, self._idle = self._idle, []
         for session, _ in idle:
             await session.close()
@@ -132,22 +145,36 @@ class SqlTokens:
             await session.close()
 
     async def _prune(self, session: Session, name: str) -> None:
-        """The oldest tokens go, by the primary key; a failure to prune is no failure of the service."""
+        """The oldest tokens go, by the primary key; a failure to prune is no failure of the service, and is told once."""
         newest = f"SELECT max(number) FROM {self._table} WHERE stream = %s"  # noqa: S608
         oldest = f"DELETE FROM {self._table} WHERE stream = %s AND number < %s"  # noqa: S608
+        left = f"DELETE FROM {self._table} WHERE stream LIKE %s AND sent_at < %s"  # noqa: S608
         try:
             async with asyncio.timeout(READ_SECONDS):
                 [[last]] = await session.query(newest, (self._stream,))
                 if last is not None:
                     await session.query(oldest, (self._stream, int(str(last)) - KEPT))
+                # whoever comes next clears up after a drill that was killed, be it a drill or the agent
+                await session.query(left, (f"{DRILL}%", self._newest_at - DRILL_KEPT_SECONDS))
             await self._keep(session, name)
-        except (SourceError, OSError, TimeoutError):
+        except (SourceError, OSError, TimeoutError) as error:
+            self._tell_full(explain(error))
             await session.close()
         except BaseException:
             await session.close()
             raise
         finally:
             self._pruning = None
+
+    def _tell_full(self, why: str) -> None:
+        if why and not self._is_full_told:  # a time that was up is no more than a busy moment
+            self._is_full_told = True
+            _log.warning(
+                say(
+                    f"旧令牌删不掉，表 {self._table} 会越来越大：{why}",
+                    f"old tokens cannot be deleted, the table {self._table} grows: {why}",
+                )
+            )
 
 
 async def _discard(session: Session | None) -> None:

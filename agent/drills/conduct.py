@@ -10,7 +10,7 @@ from agent.continuity.outages import Outage, Rule
 from agent.continuity.prober import Pace, Steady
 from agent.continuity.reach import Reach
 from agent.continuity.settings import Probe
-from agent.continuity.sql import SqlTokens
+from agent.continuity.sql import DRILL, SqlTokens
 from agent.continuity.stream import Finding, Stream
 from agent.continuity.tokens import Token
 from agent.drills.plan import Argv, Plan
@@ -32,7 +32,7 @@ Tell = Callable[[str], None]
 
 
 class Conductor:
-    """One drill from its first token to its record. `stop` ends it early; the record is written all the same."""
+    """One drill from its first token to its record. `stop` ends it early: `back` is run, and the record is written all the same."""
 
     def __init__(self, plan: Plan, probe: Probe, folder: Path, surroundings: Surroundings, tell: Tell) -> None:
         self._plan, self._probe, self._folder = plan, probe, folder
@@ -49,7 +49,7 @@ class Conductor:
         self._back_at: float | None = None
 
     def stop(self) -> None:
-        """End at the next look."""
+        """End at the next look. Said again while it watches the return after `back`: end that too."""
         self._stop.set()
 
     async def run(self, people: Sequence[str]) -> Record:
@@ -88,7 +88,7 @@ class Conductor:
             ) from self._unkept
 
     def _make_reach(self) -> Reach:
-        self._reach = self._probe.make_reach(f"drill-{self._plan.drill}"[:60], self._plan.probe)
+        self._reach = self._probe.make_reach(f"{DRILL}{self._plan.drill}"[:60], self._plan.probe)
         return self._reach
 
     def _note(self, log: TokenLog, token: Token) -> None:
@@ -99,12 +99,21 @@ class Conductor:
             except OSError as error:  # what the drill has switched must be switched back all the same
                 self._unkept = error
 
+    def _is_calm(self, since: float = 0.0) -> bool:
+        """Whether enough tokens in a row were good, all of them sent after `since`."""
+        wanted = max(3, round(self._plan.calm_seconds / self._plan.period_seconds))
+        newest = self._tokens[-wanted:]
+        return len(newest) == wanted and all(token.is_good and token.sent_at > since for token in newest)
+
     async def _wait_for_calm(self, stream: Stream) -> None:
         """So many tokens in a row must be good before anything is touched."""
-        wanted = max(3, round(self._plan.calm_seconds / self._plan.period_seconds))
         deadline = self._clock.now() + self._plan.calm_seconds * 3 + 2
-        while len(self._tokens) < wanted or not all(token.is_good for token in self._tokens[-wanted:]):
-            if self._clock.now() > deadline or self._stop.is_set():
+        while not self._is_calm():
+            if self._stop.is_set():
+                raise SourceError(
+                    say("演练在开始之前被中止，什么也没有动", "stopped before the drill began; nothing was touched")
+                )
+            if self._clock.now() > deadline:
                 reason = next((token.reason for token in reversed(self._tokens) if token.reason), "")
                 where = f"{self._plan.probe} ({', '.join(self._probe.addresses)})"
                 raise SourceError(
@@ -119,20 +128,43 @@ class Conductor:
 
     async def _go_through(self, stream: Stream) -> None:
         home = next((token.served_by for token in reversed(self._tokens) if token.served_by), "")
-        if self._plan.hook.switch:
-            await self._act(self._plan.hook.switch)
-        else:
-            self._tell(say("请动手切换；Ctrl-C 结束", "make the switch now; Ctrl-C ends the drill"))
+        try:
+            if self._plan.hook.switch:
+                await self._act(self._plan.hook.switch, until=self._stop)
+            else:
+                self._tell(say("请动手切换；Ctrl-C 结束", "make the switch now; Ctrl-C ends the drill"))
+            await self._watch(stream, home)
+        finally:
+            # whatever ended the watching, a bug among it: no service stays switched
+            is_owed = bool(self._plan.hook.back) and self._back_at is None
+            if is_owed:
+                self._is_aborted = self._is_aborted or self._stop.is_set()
+                self._tell(say("现在切回", "switching back now"))
+                await self._go_back()
+        if is_owed:
+            await self._watch_return(stream)
+
+    async def _watch(self, stream: Stream, home: str) -> None:
         deadline = self._clock.now() + self._plan.observe_seconds
         while not self._is_over(stream, home) and not self._stop.is_set() and self._clock.now() < deadline:
-            await asyncio.sleep(LOOK_SECONDS)
-            stream.take_tally()
-            for finding in await stream.take_findings():
-                self._findings.append(finding)
-                self._tell(describe_outage(finding))
+            await self._look(stream)
             await self._look_for_abort(stream)
             if self._findings and not stream.is_timing and self._back_at is None and self._plan.hook.back:
                 await self._go_back()
+
+    async def _watch_return(self, stream: Stream) -> None:
+        """Until the service is in order after `back`, so that no outage stays open; `abort_seconds` at most."""
+        self._stop.clear()
+        since, deadline = self._clock.now(), self._clock.now() + self._plan.abort_seconds
+        while not self._is_calm(since) and not self._stop.is_set() and self._clock.now() < deadline:
+            await self._look(stream)
+
+    async def _look(self, stream: Stream) -> None:
+        await asyncio.sleep(LOOK_SECONDS)
+        stream.take_tally()
+        for finding in await stream.take_findings():
+            self._findings.append(finding)
+            self._tell(describe_outage(finding))
 
     def _is_over(self, stream: Stream, home: str) -> bool:
         """It recovered, and where it can be seen where it is served, it is served at home again."""
@@ -167,9 +199,11 @@ class Conductor:
         self._back_at = self._clock.now()
         await self._act(self._plan.hook.back)
 
-    async def _act(self, actions: Sequence[Argv]) -> None:
-        """Run actions one after the other; one that fails stops the rest and is told, the watching goes on."""
+    async def _act(self, actions: Sequence[Argv], until: asyncio.Event | None = None) -> None:
+        """Run actions one after the other, none after `until`; one that fails stops the rest and is told, the watching goes on."""
         for argv in actions:
+            if until is not None and until.is_set():
+                return
             self._tell(say(f"运行 {' '.join(argv)}", f"running {' '.join(argv)}"))
             try:
                 output = await self._command(argv, self._plan.hook.action_seconds)

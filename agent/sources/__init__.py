@@ -97,13 +97,17 @@ Command = Callable[[Sequence[str], float], Awaitable[Output]]
 
 
 async def run_command(argv: Sequence[str], timeout_seconds: float) -> Output:
-    """Run a program in the C locale without a shell or standard input, and kill it at its deadline."""
+    """Run a program in the C locale without a shell or standard input, and kill it at its deadline.
+
+    It has a session of its own: a Ctrl-C at the terminal is for us, who know what to do about it.
+    """
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
             env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"},
         )
     except FileNotFoundError as error:

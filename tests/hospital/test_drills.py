@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -190,6 +191,34 @@ def test_drill_watch_counts_exactly_the_lost_tokens_and_its_record_reaches_the_l
     log = tmp_path / "state/drills/pg-1.tokens.jsonl"
     log.write_bytes(log.read_bytes().replace(b'"is_good":false', b'"is_good":true'))
     assert "was changed" in drill("show", "pg-1", "-c", agent, status=1)
+
+
+@contextmanager
+def watched_drill(folder: Path, server: Server, name: str) -> Iterator["subprocess.Popen[str]"]:
+    """`drill watch` of one database, with some tokens written."""
+    (folder / "password").write_text("right\n")
+    login = {"database": "postgres", "user": "infravitals", "password": {"file": str(folder / "password")}}
+    agent = write_agent(folder, {"service": "his", "kind": "postgresql", "addresses": [server.address], **login})
+    words = [*COMMAND, "watch", "his-path", "-c", str(agent), "--id", name]
+    watching = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        until(lambda: len(server.numbers(f"drill-{name}")) > 3)
+        yield watching
+    finally:
+        watching.kill()
+        watching.communicate()
+
+
+def test_tokens_of_a_drill_killed_with_9_are_deleted_by_the_next_one_once_they_are_old(tmp_path: Path) -> None:
+    with postgres_pair(is_synchronous=False) as (primary, _):
+        for name in ("pg-old", "pg-new"):
+            with watched_drill(tmp_path, primary, name) as watching:
+                watching.kill()
+        assert primary.numbers("drill-pg-old") and primary.numbers("drill-pg-new")
+        primary.sql("UPDATE infravitals_token SET sent_at = sent_at - 604900 WHERE stream = 'drill-pg-old'")
+        with watched_drill(tmp_path, primary, "pg-next"):
+            until(lambda: not primary.numbers("drill-pg-old"))
+            assert primary.numbers("drill-pg-new"), "that one may still be on"
 
 
 def assert_reported(folder: Path, record: dict[str, object]) -> None:

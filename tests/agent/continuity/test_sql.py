@@ -23,10 +23,14 @@ def server(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
     if request.param == "postgresql":
         with postgres_pair(is_synchronous=False) as (primary, _):
             primary.sql("GRANT CREATE ON SCHEMA public TO nobody_special")
+            primary.sql("CREATE ROLE may_not_delete LOGIN PASSWORD 'right'")
+            primary.sql("GRANT SELECT, INSERT ON infravitals_token TO may_not_delete")
             yield {"kind": "postgresql", "addresses": [primary.address], "database": "postgres"}
         return
     with lone_server("") as lone:
         lone.sql("GRANT SELECT ON his.infravitals_token TO nobody_special@'%'")
+        lone.sql("CREATE USER may_not_delete@'%' IDENTIFIED BY 'right'")
+        lone.sql("GRANT SELECT, INSERT ON his.infravitals_token TO may_not_delete@'%'")
         yield {"kind": "mysql", "addresses": [lone.address], "database": "his"}
 
 
@@ -104,3 +108,46 @@ async def test_client_stays_with_the_address_that_served_last() -> None:
     assert await reach.send(2, 1.0) == "db:2"
     assert dialled == [1, 2, 2]
     await reach.close()
+
+
+async def test_tokens_of_a_drill_that_was_killed_are_deleted_by_whoever_comes_next(
+    server: dict[str, object], tmp_path: Path
+) -> None:
+    """A drill of eight days ago, one of yesterday that may be on, and a probe's own stream that is old."""
+    (tmp_path / "password").write_text("right\n")
+    login = {"user": "infravitals", "password": {"file": str(tmp_path / "password")}}
+    probe = msgspec.convert({"service": "his", **server, **login}, Probe)
+    now = 1_800_000_000.0
+    written = {"drill-killed": now - 8 * 86400, "drill-on": now - 6 * 86400, "drillx": now - 8 * 86400}
+    for stream, sent_at in written.items():
+        reach = probe.make_reach(stream)
+        await reach.send(1, sent_at)
+        await reach.close()
+    reaches = {stream: probe.make_reach(stream) for stream in written}
+    next_one = probe.make_reach("his-db")
+    await next_one.send(1, now)
+
+    async def is_gone() -> bool:
+        return not await reaches["drill-killed"].read_back(0, 9)
+
+    await until_async(is_gone)
+    assert [await reaches[stream].read_back(0, 9) for stream in ("drill-on", "drillx")] == [{1}, {1}]
+    assert await next_one.read_back(0, 9) == {1}
+    for reach in (next_one, *reaches.values()):
+        await reach.close()
+
+
+async def test_right_to_delete_that_is_missing_is_told_once_and_is_no_outage(
+    server: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sql, "PRUNE_EVERY", 2)
+    (tmp_path / "password").write_text("right\n")
+    login = {"user": "may_not_delete", "password": {"file": str(tmp_path / "password")}}
+    reach = msgspec.convert({"service": "his", **server, **login}, Probe).make_reach("kept")
+    with speaking("en"):
+        for number in range(9):
+            await reach.send(number, float(number))
+            await until_async(lambda: isinstance(reach, SqlTokens) and reach._pruning is None)
+    await reach.close()
+    [told] = [record.getMessage() for record in caplog.records if "cannot be deleted" in record.getMessage()]
+    assert "infravitals_token grows" in told and "prints the GRANT" in told
