@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from agent import catalogue
 from agent.catalogue import Catalogue
 from agent.documents import Document, FileMistakes, Mistake
-from collector import plan_check, rulebook
+from collector import plan_check, rules_folder
 from collector.evaluate import Rules, prepare
 from collector.stores import Store, load_store
 
@@ -37,11 +37,11 @@ class Checked(NamedTuple):
 def load_rules(folder: Path | None = None) -> Loaded:
     """The rules of `folder` (None: the shipped ones). Raises FileMistakes with all mistakes of all files."""
     known = catalogue.load()
-    book, documents = rulebook.load(folder)
+    book, documents = rules_folder.load(folder)
     mistakes, unsourced = plan_check.check(book, documents, known)
     if mistakes:
         raise FileMistakes(mistakes)
-    return Loaded(prepare(book, known), documents, rulebook.find_uncounted(book, documents), unsourced)
+    return Loaded(prepare(book, known), documents, rules_folder.find_uncounted(book, documents), unsourced)
 
 
 def check_rules(folder: Path | None = None) -> Checked:

@@ -9,7 +9,7 @@ import pytest
 
 from agent import catalogue
 from agent.language import speaking
-from collector import cases, rulebook, site_written
+from collector import cases, rulebook, rules_folder, site_written
 from collector.cases import run_cases
 from collector.combine import ANY_INPUTS, COMBINATIONS, Combination
 from collector.rulebook import Better
@@ -208,7 +208,7 @@ def test_the_examples_pass_their_own_cases(tmp_path: Path) -> None:
 
 
 def test_the_zones_that_the_page_names_are_those_of_the_shipped_cap() -> None:
-    [cap] = [cap for cap in rulebook.load()[0].index.caps if cap.id == "clinical-zone-reached"]
+    [cap] = [cap for cap in rules_folder.load()[0].index.caps if cap.id == "clinical-zone-reached"]
     _, _, rest = PAGE.read_text("utf-8").partition("### 区域的 id Ids of zones\n")
     named = set(re.findall(r"^\| `([^`]+)` \|", rest.split("\n## ")[0], re.MULTILINE))
     for asking in cap.questions().values():
@@ -233,12 +233,12 @@ def test_the_examples_of_the_site_folder_are_one_folder_without_mistakes(tmp_pat
         (tmp_path / name).write_text(text, "utf-8")
     folder, warnings = read_site_folder(tmp_path)
     assert (folder.has_register, len(folder.attestations), warnings) == (True, 1, [])
-    book, _ = rulebook.load()
+    book, _ = rules_folder.load()
     assert check_against_rules(folder, book) == []
 
 
 def test_the_attribute_values_that_the_shipped_rules_ask_stand_in_the_page() -> None:
-    asked = asked_attributes(rulebook.load()[0], catalogue.load())
+    asked = asked_attributes(rules_folder.load()[0], catalogue.load())
     rows = [
         f"| `{name}` | {' '.join(f'`{value}`' for value in sorted(values))} |"
         for name, values in asked.items()

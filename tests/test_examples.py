@@ -19,7 +19,7 @@ from servers import Influx, program, until
 
 from agent.cli import build_parser as agent_parser
 from agent.snmp import profile
-from collector import rulebook
+from collector import rules_folder
 from collector.cli import build_parser as collector_parser
 
 SITE, BROKER, STORE = "tests/deploy/test_site.py", "tests/deploy/test_mosquitto.py", "tests/collector/test_store_cli.py"
@@ -252,7 +252,7 @@ def test_readme_names_every_profile_and_no_other() -> None:
 
 
 def test_readme_counts_the_criteria_that_there_are() -> None:
-    book, _ = rulebook.load()
+    book, _ = rules_folder.load()
     kinds = [criterion.kind for criterion in book.criteria.values()]
     counted = f"{kinds.count('measured')} 条实测准则、{kinds.count('attested')} 条由人证明的准则"
     assert counted in (ROOT / "README.md").read_text("utf-8")

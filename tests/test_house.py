@@ -18,7 +18,8 @@ from agent.drills.plan import Plan
 from agent.snmp import profile, walkfile
 from collector.cases import CaseFile, case_files
 from collector.config import read_config as read_collector_config
-from collector.rulebook import Asking, Cap, Combining, Criterion, Index, Scale, load
+from collector.rulebook import Asking, Cap, Combining, Criterion, Index, Scale
+from collector.rules_folder import load
 from collector.site_written import KIND_OF_FILE
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +67,7 @@ LINE = (
     {"collector.applier"},
     {"collector.ingest", "collector.config", "collector.control"},
     {"collector.rulebook"},
+    {"collector.rules_folder"},
     {"collector.combine", "collector.evidence"},
     {"collector.plan", "collector.plan_check"},
     {"collector.score"},

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from agent import catalogue
 from agent.language import choose
-from collector import plan_check, rulebook
+from collector import plan_check, rulebook, rules_folder
 from collector.combine import ANY_INPUTS, COMBINATIONS, DAY, NEVER_SECONDS, Combination, Row
 from collector.rulebook import Rulebook
 
@@ -283,7 +283,7 @@ def test_nothing_that_gets_better_makes_the_result_worse(name: str, data: st.Dat
 
 def test_a_function_and_a_scale_of_opposite_directions_are_refused() -> None:
     choose("en")
-    book, documents = rulebook.load()
+    book, documents = rules_folder.load()
     scale = msgspec.structs.replace(book.scales["power-ride-through"], better="lower")
     turned = Rulebook(
         book.criteria,

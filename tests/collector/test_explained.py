@@ -12,7 +12,7 @@ import pytest
 
 from agent.language import choose, speaking
 from agent.points import Point
-from collector import rulebook
+from collector import rules_folder
 from collector.answers import Difference, NoSuchRevision, answer_rules_difference, card_at
 from collector.beside import embedded_place, remember_site
 from collector.cli import main
@@ -249,7 +249,7 @@ def test_the_register_is_named_when_it_changed_who_is_asked(store: Store, rules:
 def test_a_changed_rule_is_named_and_who_loses_by_it_is_said(store: Store, rules: Rules, tmp_path: Path) -> None:
     write_rounds(store, "srv-1", 200, 0)
     write_rounds(store, "srv-1", 1, 0, success=0.0)
-    shutil.copytree(rulebook.default_folder(), tmp_path / "new")
+    shutil.copytree(rules_folder.default_folder(), tmp_path / "new")
     scale = tmp_path / "new" / "scales" / "telemetry-completeness.yaml"
     scale.write_text(scale.read_text("utf-8").replace("at: 0.99,", "at: 0.999,"), "utf-8")
     wanted = {"old": None, "new": str(tmp_path / "new"), "as_of": AS_OF}
@@ -402,9 +402,9 @@ def test_a_revision_that_is_not_stored_is_one_sentence(run: Callable[..., tuple[
 def test_rules_with_a_mistake_are_refused_with_file_and_line(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    shutil.copytree(rulebook.default_folder(), tmp_path / "new")
+    shutil.copytree(rules_folder.default_folder(), tmp_path / "new")
     index = tmp_path / "new" / "indexes" / "dei_2021.yaml"
     index.write_text(index.read_text("utf-8").replace("weight: 0.35\n", "weight: 0.34\n", 1), "utf-8")
-    status, out, err = run("rules", "diff", str(rulebook.default_folder()), str(tmp_path / "new"))
+    status, out, err = run("rules", "diff", str(rules_folder.default_folder()), str(tmp_path / "new"))
     assert (status, out) == (2, "")
     assert "dei_2021.yaml:" in err and "the weights add up to 0.99, not to 1" in err

@@ -8,7 +8,7 @@ import pytest
 from agent import catalogue
 from agent.catalogue import Text
 from agent.language import Language, speaking
-from collector import rulebook
+from collector import rules_folder
 from collector.evaluate import Rules, prepare
 from collector.report import bar, explain_rule, plain, show_value, spell_basis
 from collector.rulebook import Basis
@@ -16,7 +16,7 @@ from collector.rulebook import Basis
 
 @functools.cache
 def shipped() -> Rules:
-    return prepare(rulebook.load()[0], catalogue.load())
+    return prepare(rules_folder.load()[0], catalogue.load())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from unprivileged import open_folder, run_unprivileged
 from agent import catalogue
 from agent.documents import FileMistakes
 from agent.language import choose
-from collector import plan_check, rulebook
+from collector import plan_check, rulebook, rules_folder
 from collector.cli import main
 
 CRITERIA = (
@@ -91,7 +91,7 @@ SURENESS = {"C1": "confirmed", "C2": "secondary", "GK": "general-knowledge", "DC
 
 @functools.cache
 def shipped() -> rulebook.Rulebook:
-    return rulebook.load()[0]
+    return rules_folder.load()[0]
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def test_all_65_criteria_stand_in_their_indicator_with_their_weight(capsys: pyte
 
 
 def test_every_criterion_counts_or_is_a_document_of_the_indicator_that_it_stands_in() -> None:
-    book, _ = rulebook.load()
+    book, _ = rules_folder.load()
     named = {
         name: place.node.id
         for place in book.places()
@@ -123,13 +123,13 @@ def test_every_criterion_counts_or_is_a_document_of_the_indicator_that_it_stands
 
 
 def test_the_index_has_54_leaves_and_76_nodes_on_three_levels() -> None:
-    places = list(rulebook.load()[0].places())
+    places = list(rules_folder.load()[0].places())
     assert Counter(place.level for place in places) == {1: 4, 2: 18, 3: 54}
     assert sum(not place.node.children for place in places) == 54
 
 
 def test_weights_add_up_to_one_below_every_node() -> None:
-    book, _ = rulebook.load()
+    book, _ = rules_folder.load()
     groups = [[node.weight for node in book.index.tree]]
     groups += [[child.weight for child in place.node.children] for place in book.places() if place.node.children]
     groups += [[item.weight for item in place.node.criteria] for place in book.places() if place.node.criteria]
@@ -138,24 +138,24 @@ def test_weights_add_up_to_one_below_every_node() -> None:
 
 
 def test_shipped_rules_ask_only_for_signals_that_the_catalogue_has() -> None:
-    book, documents = rulebook.load()
+    book, documents = rules_folder.load()
     mistakes, _ = plan_check.check(book, documents, catalogue.load())
     assert mistakes == []
 
 
 def test_every_measured_criterion_asks() -> None:
-    book, _ = rulebook.load()
+    book, _ = rules_folder.load()
     assert [name for name, found in book.criteria.items() if found.kind == "measured" and not found.questions()] == []
 
 
 def test_every_scale_and_every_source_is_used() -> None:
-    book, _ = rulebook.load()
+    book, _ = rules_folder.load()
     assert set(book.scales) == {criterion.scale for criterion in book.criteria.values()}
     assert set(book.sources) == {basis.source for basis in shipped_bases()} | {book.index.source}
 
 
 def shipped_bases() -> list[rulebook.Basis]:
-    book, _ = rulebook.load()
+    book, _ = rules_folder.load()
     bases = [basis for criterion in book.criteria.values() for basis in criterion.basis]
     bases += [basis for cap in book.index.caps for basis in cap.basis]
     bases += [basis for scale in book.scales.values() for basis in scale.basis]
@@ -294,12 +294,12 @@ def edit(path: Path, old: str, new: str) -> None:
 def complaints(folder: Path) -> list[str]:
     """What the loader says of `folder`, file names relative to it."""
     with pytest.raises(FileMistakes) as caught:
-        rulebook.load(folder)
+        rules_folder.load(folder)
     return [str(mistake).replace(f"{folder}/", "") for mistake in caught.value.mistakes]
 
 
 def test_smallest_rules_load(folder: Path) -> None:
-    book, _ = rulebook.load(folder)
+    book, _ = rules_folder.load(folder)
     assert [(place.path, place.node.criteria[0].id) for place in book.places()] == [("memory", "used")]
 
 
@@ -361,7 +361,7 @@ caps:
 def test_a_cap_by_points_loads(folder: Path) -> None:
     path = folder / "indexes/dei_2021.yaml"
     path.write_text(path.read_text("utf-8") + CAP, "utf-8")
-    [cap] = rulebook.load(folder)[0].index.caps
+    [cap] = rules_folder.load(folder)[0].index.caps
     assert (cap.criterion, cap.points_below, cap.ceiling) == ("used", 50, 40)
 
 
@@ -486,19 +486,19 @@ def test_all_mistakes_of_all_files_come_at_once(folder: Path) -> None:
     ids=["a comment", "another order and quotes"],
 )
 def test_comments_and_layout_do_not_change_digests(folder: Path, change: Callable[[str], str]) -> None:
-    before = rulebook.load(folder)[0]
+    before = rules_folder.load(folder)[0]
     path = folder / "scales/share.yaml"
     old = path.read_text("utf-8")
     path.write_text(change(old), "utf-8")
-    after = rulebook.load(folder)[0]
+    after = rules_folder.load(folder)[0]
     assert path.read_text("utf-8") != old
     assert after.digests == before.digests
     assert after.digest() == before.digest()
 
 
 def test_changed_threshold_changes_its_digest_alone(folder: Path) -> None:
-    before = rulebook.load(folder)[0]
+    before = rules_folder.load(folder)[0]
     edit(folder / "scales/share.yaml", "at: 0.8", "at: 0.81")
-    after = rulebook.load(folder)[0]
+    after = rules_folder.load(folder)[0]
     assert {name for name in before.digests if before.digests[name] != after.digests[name]} == {"scales/share.yaml"}
     assert after.digest() != before.digest()

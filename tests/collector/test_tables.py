@@ -12,7 +12,7 @@ from agent import catalogue
 from agent.catalogue import Text
 from agent.language import Language, speaking
 from agent.table import display_width
-from collector import rulebook
+from collector import rules_folder
 from collector.evaluate import Rules, prepare
 from collector.evidence import CriterionResult, Provisional
 from collector.score import Digests, NodeResult, Scorecard, Total
@@ -23,7 +23,7 @@ from collector.up import LiveView
 
 @functools.cache
 def shipped() -> Rules:
-    return prepare(rulebook.load()[0], catalogue.load())
+    return prepare(rules_folder.load()[0], catalogue.load())
 
 
 def criterion(number: float, provisional: Provisional | None) -> CriterionResult:

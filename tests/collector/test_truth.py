@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from agent.catalogue import Catalogue
 from agent.points import Point
-from collector import rulebook
+from collector import rules_folder
 from collector.evaluate import Rules, evaluate, evaluate_caps, evaluate_criteria, parse_time
 from collector.evidence import CriterionResult
 from collector.inquiry import Site
@@ -34,7 +34,7 @@ SOURCE = "made-up"
 SLOTS = 4
 SUBJECTS = 2
 SAMPLES_EACH = 4
-MEASURED = sorted(name for name, one in rulebook.load()[0].criteria.items() if one.kind == "measured")
+MEASURED = sorted(name for name, one in rules_folder.load()[0].criteria.items() if one.kind == "measured")
 EXAMPLES = settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 BUSY_ALL_DAY = Calendar(dict.fromkeys(range(7), ((0, 1440),)))
 

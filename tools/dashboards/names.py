@@ -8,7 +8,8 @@ from agent import catalogue
 from agent.catalogue import unit
 from agent.language import say
 from collector.report import INDICATORS
-from collector.rulebook import Place, Rulebook, load
+from collector.rulebook import Place, Rulebook
+from collector.rules_folder import load
 from dashboards.panels import AMBER, GREEN, GREY, RED, Step, Words
 
 GRAFANA_UNITS = {"s": "s", "B": "bytes", "1": "percentunit", "bit/s": "bps", "B/s": "Bps", "°C": "celsius", "": "none"}
