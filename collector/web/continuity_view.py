@@ -114,9 +114,11 @@ def describe_standing(snapshot: Snapshot) -> str:
     month = [one for one in facts.outages if one.ended_at >= now - MONTH_MS]
     seconds = show_seconds(sum(one.seconds for one in month))
     parts = [
-        say(f"{len(names)} 个业务有拨测", f"{len(names)} services are probed"),
+        say(f"有拨测的业务 {len(names)} 个", f"services probed: {len(names)}"),
         say(f"正在中断：{'、'.join(out)}", f"out now: {', '.join(out)}") if out else say("无中断", "none is out"),
-        say(f"近 30 天中断 {len(month)} 次，共 {seconds} 秒", f"{len(month)} outages in 30 days, {seconds} s together"),
+        say(f"近 30 天中断 {len(month)} 次，共 {seconds} 秒", f"outages in 30 days: {len(month)}, {seconds} s together")
+        if month
+        else say("近 30 天没有中断", "no outage in 30 days"),
     ]
     if facts.switches:
         last = facts.switches[0]

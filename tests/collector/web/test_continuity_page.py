@@ -241,7 +241,7 @@ def test_page_is_chinese_first(snapshot: Snapshot, store: Store, page_of: Shown)
 def test_first_page_says_how_it_stands_and_leads_there(snapshot: Snapshot, store: Store, page_of: Shown) -> None:
     body = page_of(snapshot, store, "en", "/")
     assert 'href="/failover"' in body
-    assert "3 services are probed; out now: lis; 3 outages in 30 days, 64.312 s together" in words(body)
+    assert "services probed: 3; out now: lis; outages in 30 days: 3, 64.312 s together" in words(body)
     assert "the newest switchover seen-1, RTO 3.500 s" in words(body)
 
 
