@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from collector.intervals import OWN_MACHINE
 from collector.stores import BatchTotals, Latest, Store
 
 FRESH_INTERVALS = 4
@@ -29,6 +30,11 @@ class SourceHealth:
     is_success: bool
     is_off: bool
     is_fresh: bool
+
+    @property
+    def away_target(self) -> str:
+        """What it looks at on another machine; empty for its own."""
+        return "" if self.target == OWN_MACHINE else self.target
 
 
 @dataclass(frozen=True)

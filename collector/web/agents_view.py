@@ -139,7 +139,7 @@ def source_row(source: SourceHealth, now: int) -> SourceRow:
     else:
         state, word = "good", say("正常", "good")
     return SourceRow(
-        name=source.source if source.target == "local" else f"{source.source} → {source.target}",
+        name=f"{source.source} → {source.away_target}" if source.away_target else source.source,
         asset=source.asset,
         path=path_of_subject(source.asset),
         state=state,

@@ -7,6 +7,7 @@ import msgspec
 
 from agent.language import say
 from collector.evidence import QuestionEvidence, WorstSubject
+from collector.intervals import OWN_MACHINE
 from collector.score import NodeResult
 from collector.site_folder import FOR_EVER, SECTION_OF_TAG, Entry, Exemption
 from collector.snapshot import Snapshot
@@ -65,7 +66,7 @@ def known_subjects(snapshot: Snapshot) -> set[str]:
     known = {name for section in snapshot.folder.entries.values() for name in section}
     known |= set(snapshot.owners)
     known |= {name for agent in snapshot.agents for source in agent.sources for name in (source.asset, source.target)}
-    known.discard("local")  # what a source that looks at its own machine calls its target
+    known.discard(OWN_MACHINE)
     for named in _questions(snapshot):
         for tags in _named(named.evidence):
             known |= {value for tag, value in tags.items() if tag in SECTION_OF_TAG and value}

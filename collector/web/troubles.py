@@ -24,7 +24,7 @@ def list_troubles(snapshot: Snapshot) -> list[str]:
     """What an operator should look at, a few words each."""
     silent = [agent.agent for agent in snapshot.agents if not agent.is_alive]
     failing = [
-        " ".join(dict.fromkeys((source.asset, source.source, *filter(None, (source.target,)))))
+        " ".join(dict.fromkeys((source.asset, source.source, *filter(None, [source.away_target]))))
         for agent in snapshot.agents
         for source in agent.sources
         if source.is_fresh and not source.is_success
