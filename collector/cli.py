@@ -494,12 +494,12 @@ def _rules_explain(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from agent.secret_check import refuse_troubled, secrets_in
+    from agent.secret_check import refuse_troubled
     from collector.config import read_config
 
     config = read_config(options.config)
     site_cli.check_folder(config)
-    refuse_troubled(options.config, [*secrets_in(config.broker, "broker"), *secrets_in(config.store.config, "store")])
+    refuse_troubled(options.config, config.secrets())
     print(say(f"{options.config}：没有问题", f"{options.config}: in order"))
     return OK
 

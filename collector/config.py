@@ -12,6 +12,7 @@ from agent.catalogue import explain_id, is_id
 from agent.documents import Document, FileMistakes, Mistake, find_mistakes, nearest, read_document
 from agent.language import say
 from agent.logs import LogConfig
+from agent.secret_check import Named, secrets_in
 from agent.settled import settle
 from collector.page_password import is_hash
 from collector.site_times import explain_zone, find_zone
@@ -94,6 +95,11 @@ class CollectorConfig:
     site_folder: Path | None
     time_zone: str
     log: LogConfig
+
+    def secrets(self) -> list[Named]:
+        """Every secret that the file names, by its key: what `check`, the doctor and `site status` look at."""
+        parts = {"broker": self.broker, "store": self.store.config, "page": self.page}
+        return [one for key, part in parts.items() for one in secrets_in(part, key)]
 
 
 def read_config(path: Path) -> CollectorConfig:

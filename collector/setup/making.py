@@ -110,19 +110,7 @@ def make_leaf(placer: Placer, authority: Pair, certificate: str, key: str, made:
 
 
 def _make_secrets(placer: Placer, made: SiteMade) -> None:
-    names = [
-        at.COLLECTOR_PASSWORD,
-        at.PAGE_PASSWORD,
-        at.METRICS_TOKEN,
-        at.INFLUX_ADMIN,
-        at.GRAFANA_ADMIN,
-        at.GRAFANA_READER,
-    ]
-    if made.influx == "1":
-        names.append(at.STORE_SECRET["1"])
-    else:
-        names.append(at.INFLUX_ADMIN_TOKEN)
-    for name in names:
+    for name in made.secrets:
         placer.keep_or_make(name, lambda: f"{new_secret()}\n".encode())
         read_secret(placer.folder / name)
 
