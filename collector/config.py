@@ -21,6 +21,7 @@ from collector.stores import names as store_names
 
 DEFAULT_DIRECTORY = "/var/lib/infravitals"
 DEFAULT_ZONE = "Asia/Shanghai"
+DEFAULT_GROUP = "infravitals"
 
 Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
 
@@ -54,7 +55,7 @@ class CollectorFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     broker: Broker
     data_directory: str = DEFAULT_DIRECTORY
     store: dict[str, Any] = msgspec.field(default_factory=lambda: {"kind": "duckdb"})
-    share_group: Name = "infravitals"
+    share_group: Name = DEFAULT_GROUP
     receive_maximum: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 64
     page: PageConfig = PageConfig()
     rules_directory: str | None = None

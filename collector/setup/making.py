@@ -26,6 +26,7 @@ from collector.setup.authority import (
     refuse_wrong_clock,
 )
 from collector.setup.broker_users import let_in, new_secret, read_secret
+from collector.setup.left_out import GROUP, HASH, fill_in
 from collector.setup.placing import PART, Placer, read_text, unwritable
 from collector.setup.site import NoSite, SiteMade, find_site
 from collector.site_edit import LOCK, hold_lock
@@ -125,17 +126,33 @@ def _make_broker(placer: Placer, made: SiteMade) -> None:
 
 def _make_collector(placer: Placer, made: SiteMade) -> None:
     def text() -> bytes:
-        password = read_text(placer.folder / at.PAGE_PASSWORD).strip()
-        group = f"infravitals-{secrets.token_hex(16)}"
-        return written.collector_configuration(made, group, hash_password(password)).encode()
+        return written.collector_configuration(made, _new_group(), _hash_of_page(placer)).encode()
 
-    found = placer.keep_or_make(at.COLLECTOR, text)
-    if at.PAGE_PASSWORD in placer.made and at.COLLECTOR in placer.kept:  # restored without its secrets
-        fresh = hash_password(read_text(placer.folder / at.PAGE_PASSWORD).strip())
-        line = f"  password_scrypt: {json.dumps(fresh)}"
-        placer.put(at.COLLECTOR, re.sub(r"(?m)^  password_scrypt: .*$", lambda _: line, found.decode()).encode())
+    found = placer.keep_or_make(at.COLLECTOR, text).decode()
+    if at.COLLECTOR in placer.kept:
+        whole = _mend_collector(placer, found)
+        if whole != found:
+            placer.put(at.COLLECTOR, whole.encode())
     placer.keep_or_make("site/site.yaml", lambda: written.site_file(made).encode(), 0o644)
     placer.make_folder(placer.folder / made.data)
+
+
+def _new_group() -> str:
+    return f"infravitals-{secrets.token_hex(16)}"
+
+
+def _hash_of_page(placer: Placer) -> str:
+    return hash_password(read_text(placer.folder / at.PAGE_PASSWORD).strip())
+
+
+def _mend_collector(placer: Placer, text: str) -> str:
+    """The configuration with what a backup left out of it, and the hash of a page's password that was made just now."""
+    if HASH in text or GROUP in text:
+        return fill_in(text, _new_group(), _hash_of_page(placer))
+    if at.PAGE_PASSWORD in placer.made:
+        line = f"  password_scrypt: {json.dumps(_hash_of_page(placer))}"
+        return re.sub(r"(?m)^  password_scrypt: .*$", lambda _: line, text)
+    return text
 
 
 def _make_database(placer: Placer, made: SiteMade, agent: str) -> None:
