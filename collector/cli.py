@@ -18,7 +18,6 @@ from agent.commandline import (
     add_version,
     end_well,
     find_language,
-    read_port,
     version_words,
 )
 from agent.documents import FileMistakes
@@ -162,12 +161,7 @@ def _add_up(parser: Parser) -> None:
         metavar=say("名称", "NAME"),
         help=say("医院名称(默认 local)", "the site's id (local)"),
     )
-    parser.add_argument(
-        "--port",
-        type=read_port,
-        default=8650,
-        help=say("网页端口(默认 8650，只在本机)", "the page's port on loopback (8650)"),
-    )
+    demo_cli.add_page_port(parser)
     parser.add_argument(
         "--data-dir",
         type=Path,
