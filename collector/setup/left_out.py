@@ -73,7 +73,12 @@ def _refuse_left(path: Path, plain: str) -> None:
 
 def leave_out(text: str) -> str:
     """A text without the groups and the passwords' hashes that stand in it, in comments too."""
-    return _GROUPS.sub(_without_group, _HASHES.sub(HASH, text))
+    return _GROUPS.sub(_without_group, leave_hashes_out(text))
+
+
+def leave_hashes_out(text: str) -> str:
+    """A text without the passwords' hashes that stand in it."""
+    return _HASHES.sub(HASH, text)
 
 
 def _without_group(found: re.Match[str]) -> str:
@@ -90,6 +95,11 @@ def find_secret_keys(text: str) -> list[str]:
         "page.password_scrypt": page.get("password_scrypt") not in (None, HASH),
     }
     return [key for key, is_secret in found.items() if is_secret]
+
+
+def is_wanting(text: str) -> bool:
+    """Whether a secret was left out of a configuration."""
+    return GROUP in text or HASH in text
 
 
 def fill_in(text: str, group: str, password_hash: str) -> str:

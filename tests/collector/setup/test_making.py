@@ -232,8 +232,8 @@ def test_new_password_of_the_page_is_made_where_the_old_one_was_taken_away(tmp_p
     old = (tmp_path / "collector" / "page.password").read_text().strip()
     (tmp_path / "collector" / "page.password").unlink()
     assert make_site(tmp_path, SITE, "his-db-1", NOW, quiet).made == [
-        "collector/page.password",
         "collector/collector.yaml",
+        "collector/page.password",
     ]
     kept = read_config(tmp_path / "collector" / "collector.yaml").page.password_scrypt or ""
     new = (tmp_path / "collector" / "page.password").read_text().strip()
@@ -241,6 +241,16 @@ def test_new_password_of_the_page_is_made_where_the_old_one_was_taken_away(tmp_p
     assert is_password(kept, new) and not is_password(kept, old)
     changed = {name for name, digest in digests(tmp_path).items() if before[name] != digest}
     assert changed == {"collector/page.password", "collector/collector.yaml"}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_new_password_of_the_page_opens_it_also_after_a_kill(tmp_path: Path, number: int) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    (tmp_path / "collector" / "page.password").unlink()
+    killed_after(tmp_path, number)
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    kept = read_config(tmp_path / "collector" / "collector.yaml").page.password_scrypt or ""
+    assert is_password(kept, (tmp_path / "collector" / "page.password").read_text().strip())
 
 
 def test_file_of_the_site_that_was_spoilt_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
