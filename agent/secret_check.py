@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,32 +38,48 @@ def refuse_troubled(file: Path, secrets: Iterable[Named], environment: Mapping[s
 
     What whoever starts the service hands over (a variable, a credential) is looked at only where it is handed over here too.
     """
-    mistakes = [Mistake(str(file), 0, text) for key, secret in secrets for text in _troubles(key, secret, environment)]
+    mistakes = [
+        Mistake(str(file), 0, text) for key, secret in secrets for text in find_troubles(secret, environment, key=key)
+    ]
     if mistakes:
         raise FileMistakes(mistakes)
 
 
-def _troubles(key: str, secret: Secret, environment: Mapping[str, str]) -> Iterator[str]:
-    try:
-        secret.read(environment, key=key)
-    except MissingSecret as error:
-        if secret.file is not None:
-            yield f"{error}{_mend(secret.file)}"  # it names the key
-        return
-    except UnfitSecret as error:
-        mend = _mend(secret.file) if secret.file else ""
-        yield say(f"{key}：{error}{mend}", f"{key}: {error}{mend}")
-    if secret.env is None and is_open_to_all(path := secret.path(environment)):
-        yield say(
-            f"{key}：本机任何用户都能读 {path}；请执行 chmod o= {shlex.quote(str(path))}",
-            f"{key}: every user of this machine may read {path}; run chmod o= {shlex.quote(str(path))}",
-        )
-
-
-def _mend(file: str) -> str:
+def explain_writing(file: str) -> str:
     """Asks for the secret and writes it where only its owner reads it."""
     command = f"install -m 600 /dev/stdin {shlex.quote(file)}"
     return say(
         f"；请以服务的用户执行 {command}，输入密码后按 Ctrl-D",
         f"; as the service's user run {command}, type the secret and press Ctrl-D",
+    )
+
+
+def find_troubles(
+    secret: Secret,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    key: str | None = None,
+    mend: Callable[[str], str] = explain_writing,
+) -> Iterator[str]:
+    """Why a secret cannot serve, a sentence each. key: what of a configuration names it; mend: what to do about its file."""
+    named = say(f"{key}：", f"{key}: ") if key else ""
+    try:
+        secret.read(environment, key=key)
+    except MissingSecret as error:
+        if secret.file is not None:
+            yield f"{error}{mend(secret.file)}"  # it names the key
+        return
+    except UnfitSecret as error:
+        yield f"{named}{error}{mend(secret.file) if secret.file else ''}"
+    if secret.env is None and (text := explain_open(secret.path(environment))):
+        yield f"{named}{text}"
+
+
+def explain_open(path: Path) -> str | None:
+    """That everybody may read a file, and the command that mends it; None for a file that is fit for a secret."""
+    if not is_open_to_all(path):
+        return None
+    return say(
+        f"本机任何用户都能读 {path}；请执行 chmod o= {shlex.quote(str(path))}",
+        f"every user of this machine may read {path}; run chmod o= {shlex.quote(str(path))}",
     )

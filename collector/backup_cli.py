@@ -1,16 +1,18 @@
 """The commands `backup` and `restore`: parsers and what they do."""
 
 import argparse
+import shlex
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from agent.commandline import OK, Parser
 from agent.language import say
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from collector.setup.backup import Manifest
     from collector.site_cli import Add
 
 MEGABYTE = 1_000_000
@@ -69,8 +71,8 @@ def _backup(options: argparse.Namespace) -> int:
         print(text, file=sys.stderr)
     if home_of(config) and not options.with_keys:
         text = say(
-            "不含私钥与密码：恢复后的站点要重新发给每个采集代理，除非另行保存了它们(--with-keys)",
-            "without keys and passwords: a site restored from it has to be given out to every agent anew, unless they are kept elsewhere (--with-keys)",
+            "不含私钥、密码、令牌、网页密码的散列与 share_group：恢复后要重新生成，并重新发给每个采集代理，除非另行保存了它们(--with-keys)",
+            "without keys, passwords, tokens, the hash of the page's password and share_group: a site restored from it makes them anew and is given out to every agent anew, unless they are kept elsewhere (--with-keys)",
         )
         print(text, file=sys.stderr)
     return OK
@@ -86,14 +88,43 @@ def _restore(options: argparse.Namespace) -> int:
             f"restored to {options.dir}: site {manifest.site}, {len(manifest.files)} files, every digest agrees",
         )
     )
-    if manifest.folder and not manifest.has_keys:
-        print(
-            say(
-                f"缺的私钥与密码由 infravitals site init --dir {options.dir} --name {manifest.site} 重新生成",
-                f"infravitals site init --dir {options.dir} --name {manifest.site} makes the keys and passwords that are missing",
-            )
-        )
+    if not manifest.has_keys:
+        for line in _to_make_anew(manifest, options.dir):
+            print(line)
     return OK
+
+
+def _to_make_anew(manifest: "Manifest", folder: Path) -> "Iterator[str]":
+    """What a backup without keys lacks, and the commands that make it."""
+    if manifest.left_out:
+        names = say("、", ", ").join(manifest.left_out)
+        yield say(f"不在备份里、要重新生成的：{names}", f"not in the backup and to be made anew: {names}")
+    if not manifest.folder:
+        return
+    home, agents = shlex.quote(str(folder)), _agents_of(manifest)
+    yield say("依次运行：", "run one after the other:")
+    first = f" --agent {agents[0]}" if agents else ""
+    yield f"  infravitals site init --dir {home} --name {manifest.site}{first}"
+    yield from (f"  infravitals site add-agent {name} --dir {home}" for name in agents[1:])
+    yield say(
+        "再把每个采集代理的新包送到它那里，浏览器与 Prometheus 换用新的 ca.pem、密码与令牌",
+        "then carry each agent its new bundle, and give browsers and Prometheus the new ca.pem, password and token",
+    )
+    if manifest.store == "influxdb":
+        yield say(
+            "InfluxDB 沿用旧数据时，其用户仍是旧密码：请由它的管理员改成 collector/credentials 与 grafana 中新的",
+            "an InfluxDB that keeps its old data keeps its users' old passwords: let its administrator set the new ones of collector/credentials and grafana",
+        )
+
+
+def _agents_of(manifest: "Manifest") -> list[str]:
+    """The agents that the site had, the one of this machine first: `site init` makes it."""
+    from collector.setup.agents import AGENTS
+    from collector.setup_cli import this_host
+
+    paths = [PurePosixPath(name) for name in manifest.left_out]
+    names = [path.stem for path in paths if path.parts[0] == AGENTS and path.suffix == ".tar"]
+    return sorted(names, key=lambda name: (name != this_host(), name))
 
 
 def _show(done: int, total: int) -> None:

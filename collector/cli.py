@@ -17,7 +17,6 @@ from agent.commandline import (
     add_version,
     end_well,
     find_language,
-    read_port,
     version_words,
 )
 from agent.documents import FileMistakes
@@ -158,12 +157,7 @@ def _add_up(parser: Parser) -> None:
         metavar=say("名称", "NAME"),
         help=say("医院名称(默认 local)", "the site's id (local)"),
     )
-    parser.add_argument(
-        "--port",
-        type=read_port,
-        default=8650,
-        help=say("网页端口(默认 8650，只在本机)", "the page's port on loopback (8650)"),
-    )
+    demo_cli.add_page_port(parser)
     parser.add_argument(
         "--data-dir",
         type=Path,
@@ -336,12 +330,12 @@ def _show_scorecard(body: bytes, form: str) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from agent.secret_check import refuse_troubled, secrets_in
+    from agent.secret_check import refuse_troubled
     from collector.config import read_config
 
     config = read_config(options.config)
     site_cli.check_folder(config)
-    refuse_troubled(options.config, [*secrets_in(config.broker, "broker"), *secrets_in(config.store.config, "store")])
+    refuse_troubled(options.config, config.secrets())
     print(say(f"{options.config}：没有问题", f"{options.config}: in order"))
     return OK
 

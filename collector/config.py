@@ -15,6 +15,7 @@ from agent.documents import Document, FileMistakes, Mistake, find_mistakes, near
 from agent.language import say
 from agent.logs import LogConfig
 from agent.relative_paths import resolve_paths
+from agent.secret_check import Named, secrets_in
 from collector.page_password import is_hash
 from collector.site_times import explain_zone, find_zone
 from collector.stores import load_store
@@ -22,6 +23,7 @@ from collector.stores import names as store_names
 
 DEFAULT_DIRECTORY = "/var/lib/infravitals"
 DEFAULT_ZONE = "Asia/Shanghai"
+DEFAULT_GROUP = "infravitals"
 
 Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
 
@@ -65,7 +67,7 @@ class CollectorFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     broker: Broker
     data_directory: str = DEFAULT_DIRECTORY
     store: dict[str, Any] = msgspec.field(default_factory=lambda: {"kind": "duckdb"})
-    share_group: Name = "infravitals"
+    share_group: Name = DEFAULT_GROUP
     receive_maximum: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 64
     page: PageConfig = PageConfig()
     rules_directory: str | None = None
@@ -106,6 +108,11 @@ class CollectorConfig:
     site_folder: Path | None
     time_zone: str
     log: LogConfig
+
+    def secrets(self) -> list[Named]:
+        """Every secret that the file names, by its key: what `check`, the doctor and `site status` look at."""
+        parts = {"broker": self.broker, "store": self.store.config, "page": self.page}
+        return [one for key, part in parts.items() for one in secrets_in(part, key)]
 
 
 def read_config(path: Path) -> CollectorConfig:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.commandline import OK, number_within, read_port
+from agent.commandline import OK, Parser, number_within, read_port
 from agent.language import say
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
@@ -32,12 +32,7 @@ def add_command(add: "Add") -> None:
         "-c", "--config", type=Path, metavar="collector.yaml",
         help=say("写入这份配置的存储；其 site 须以 simulated- 开头", "into the store of this configuration, whose site begins with simulated-"),
     )  # fmt: skip
-    demo.add_argument(
-        "--port",
-        type=read_port,
-        default=8650,
-        help=say("网页端口（默认 8650，只在本机）", "the page's port on loopback (8650)"),
-    )
+    add_page_port(demo)
     demo.add_argument(
         "--days",
         type=number_within(35, 365, "天数应为", "days are"),
@@ -52,6 +47,16 @@ def add_command(add: "Add") -> None:
         "  infravitals score --data-dir demo     它现在的评分\n  infravitals history --data-dir demo   它的一年",
         "examples:\n  infravitals demo                      a minute later, a simulated hospital on http://127.0.0.1:8650\n"
         "  infravitals score --data-dir demo     its scores of now\n  infravitals history --data-dir demo   its year",
+    )
+
+
+def add_page_port(parser: Parser) -> None:
+    """`--port` of a command that shows the page on loopback."""
+    parser.add_argument(
+        "--port",
+        type=read_port,
+        default=8650,
+        help=say("网页端口(默认 8650，只在本机)", "the page's port on loopback (8650)"),
     )
 
 

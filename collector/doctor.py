@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from agent.broker import Secret
 from agent.broker_check import NOBODY, Forbidden, check_broker, check_certificates
 from agent.checkup import (
     MOST_OFFSET_SECONDS,
@@ -75,17 +74,18 @@ def examine(place: Place, config: CollectorConfig | None, commands: Commands) ->
             ),
         )
         checks += [
-            ("secrets", lambda: check_secrets(broker, [config.data_directory], store_secrets(config.store.config))),
+            ("secrets", lambda: check_secrets(broker, [config.data_directory], more_secrets(config))),
             ("broker", lambda: check_broker(broker, name, forbidden)),
             ("certificates", lambda: check_certificates(broker)),
         ]
     return run_checks(checks, DEADLINE_SECONDS)
 
 
-def store_secrets(store: object) -> list[Path]:
-    """The files in which a store's own configuration says that secrets stand."""
-    named = [getattr(store, field) for field in getattr(store, "__struct_fields__", ())]
-    return [Path(one.file) for one in named if isinstance(one, Secret) and one.file is not None]
+def more_secrets(config: CollectorConfig) -> list[Path]:
+    """The files of secrets and keys that a configuration names beside the broker's."""
+    named = [one.file for _, one in config.secrets() if one != config.broker.password]
+    tls = config.page.tls
+    return [Path(file) for file in (*named, tls.key if tls else None) if file is not None]
 
 
 def _check_clocks(place: Place) -> Iterator[Finding]:

@@ -65,7 +65,12 @@ def add_commands(add: "Add", no_command: "Handler") -> None:
         "new certificates for broker and page where they end soon",
     )
     renew.add_argument("--all", action="store_true", help=say("不管何时到期都换", "all of them, whenever they end"))
-    status = below("status", _status, "证书还有多少天、缺什么", "days left of certificates, and what is missing")
+    status = below(
+        "status",
+        _status,
+        "证书还有多少天、缺什么、密码与私钥能不能用",
+        "days left of certificates, what is missing, whether secrets can serve",
+    )
     add_format(status, ("text", "json"))
 
 

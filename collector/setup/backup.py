@@ -25,6 +25,7 @@ from collector.beside import REMEMBERED, Place, ask_save
 from collector.config import CollectorConfig
 from collector.quarantine import Quarantine
 from collector.setup import site as at
+from collector.setup.left_out import without_keys
 from collector.setup.placing import PART, unreadable, unwritable
 from collector.site_edit import LOCK
 
@@ -69,7 +70,8 @@ class Held(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """What an archive says of itself. made_at: seconds since the epoch. folder: where the site lay, '' for none.
 
-    store: `duckdb` where the data are in it; `influxdb` where they are the server's.
+    store: `duckdb` where the data are in it; `influxdb` where they are the server's. left_out: the files that are not in it
+    and the keys of the configuration that are not, as `file: key`, without which nothing of it starts.
     """
 
     form: int
@@ -79,27 +81,23 @@ class Manifest(msgspec.Struct, frozen=True):
     has_keys: bool
     folder: str
     files: tuple[Held, ...]
-
-
-def is_key(name: str) -> bool:
-    """Whether a file of a site is secret, or of no use without one that is: it goes along only where that was asked for."""
-    path = PurePosixPath(name)
-    is_secret = "credentials" in path.parts or path.suffix in (".key", ".pem", ".password", ".passwords", ".token")
-    return is_secret or path.parts[0] in ("agents", "ca")
+    left_out: tuple[str, ...] = ()
 
 
 def back_up(
     place: Place, config: CollectorConfig | None, target: Path, *, with_keys: bool, progress: Progress
 ) -> Manifest:
-    """Write the archive `target`, for its owner alone, whole or not at all. Raises InTheWay, StoreError or CannotPlace."""
+    """Write the archive `target`, for its owner alone, whole or not at all. Raises InTheWay, CannotLeaveOut, StoreError or CannotPlace."""
     if target.exists():
         raise InTheWay(say(f"{target} 已存在，不会覆盖", f"{target} is there already and is not written over"))
     sweep(place.data_directory)
     staged = place.data_directory / f"{PART}backup-{secrets.token_hex(4)}"
     try:
         staged.mkdir(mode=0o700)
-        files = _gather(place, config, staged, with_keys=with_keys)
-        manifest = _manifest(place, config, files, with_keys=with_keys)
+        files, left_out = _gather(place, config, staged), list[str]()
+        if not with_keys:
+            files, left_out = without_keys(files, staged)
+        manifest = _manifest(place, config, files, left_out, with_keys=with_keys)
         _write(target, manifest, files, progress)
     except OSError as error:
         raise unwritable(Path(error.filename or target), error) from error
@@ -122,7 +120,7 @@ def home_of(config: CollectorConfig | None) -> Path | None:
     return home if home and (home / at.MADE).exists() and (home / at.COLLECTOR).exists() else None
 
 
-def _gather(place: Place, config: CollectorConfig | None, staged: Path, *, with_keys: bool) -> dict[str, Path]:
+def _gather(place: Place, config: CollectorConfig | None, staged: Path) -> dict[str, Path]:
     """Name in the archive -> the file. What a running collector writes is saved as of now into `staged`."""
     files: dict[str, Path] = {}
     data = f"{DATA}/" if config else ""
@@ -146,12 +144,8 @@ def _gather(place: Place, config: CollectorConfig | None, staged: Path, *, with_
         kept = {"data", SITE}
         files |= {name: path for name, path in _below(home, "").items() if PurePosixPath(name).parts[0] not in kept}
     elif config is not None:
-        files["collector/collector.yaml"] = config.file
-    return {
-        name: path
-        for name, path in sorted(files.items())
-        if with_keys or name.startswith(f"{SITE}/") or not is_key(name)
-    }
+        files[at.COLLECTOR] = config.file
+    return dict(sorted(files.items()))
 
 
 def _below(folder: Path, prefix: str) -> dict[str, Path]:
@@ -162,13 +156,15 @@ def _below(folder: Path, prefix: str) -> dict[str, Path]:
     }
 
 
-def _manifest(place: Place, config: CollectorConfig | None, files: Mapping[str, Path], *, with_keys: bool) -> Manifest:
+def _manifest(
+    place: Place, config: CollectorConfig | None, files: Mapping[str, Path], left_out: list[str], *, with_keys: bool
+) -> Manifest:
     home = home_of(config)
     held = tuple(
         Held(name, path.stat().st_size, _digest(path), path.stat().st_mode & 0o777) for name, path in files.items()
     )
     folder = str(home) if home else ""
-    return Manifest(FORM, int(time.time()), place.site.id, place.store_kind, with_keys, folder, held)
+    return Manifest(FORM, int(time.time()), place.site.id, place.store_kind, with_keys, folder, held, tuple(left_out))
 
 
 def _digest(path: Path) -> str:

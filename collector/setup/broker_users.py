@@ -29,12 +29,21 @@ def read_secret(path: Path) -> str:
     try:
         Secret(file=str(path)).read()
     except UnfitSecret as error:
-        mend = say(
+        raise UnfitSecret(f"{error}{explain_remaking(str(path))}") from error
+    return text
+
+
+def explain_remaking(file: str) -> str:
+    """How a secret that the site was made with is made anew."""
+    if Path(file).exists():
+        return say(
             "；删去该文件，再运行 site init(采集代理：site remove-agent 再 add-agent)，会生成新的",
             "; take the file away and run site init again (an agent: site remove-agent, then add-agent): a new one is made",
         )
-        raise UnfitSecret(f"{error}{mend}") from error
-    return text
+    return say(
+        "；再运行 site init(采集代理：site remove-agent 再 add-agent)，会生成新的",
+        "; run site init again (an agent: site remove-agent, then add-agent): a new one is made",
+    )
 
 
 def password_line(user: str, password: str) -> str:

@@ -1,7 +1,5 @@
 """`site init`: makes what is missing of a site, one whole file after the other, and leaves what is there."""
 
-import json
-import re
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -26,7 +24,8 @@ from collector.setup.authority import (
     refuse_wrong_clock,
 )
 from collector.setup.broker_users import let_in, new_secret, read_secret
-from collector.setup.placing import PART, Placer, read_text, unwritable
+from collector.setup.left_out import fill_in, is_wanting, leave_hashes_out
+from collector.setup.placing import PART, Placer, unwritable
 from collector.setup.site import NoSite, SiteMade, find_site
 from collector.site_edit import LOCK, hold_lock
 
@@ -122,21 +121,10 @@ def make_leaf(placer: Placer, authority: Pair, certificate: str, key: str, made:
 
 
 def _make_secrets(placer: Placer, made: SiteMade) -> None:
-    names = [
-        at.COLLECTOR_PASSWORD,
-        at.PAGE_PASSWORD,
-        at.METRICS_TOKEN,
-        at.INFLUX_ADMIN,
-        at.GRAFANA_ADMIN,
-        at.GRAFANA_READER,
-    ]
-    if made.influx == "1":
-        names.append(at.STORE_SECRET["1"])
-    else:
-        names.append(at.INFLUX_ADMIN_TOKEN)
-    for name in names:
-        placer.keep_or_make(name, lambda: f"{new_secret()}\n".encode())
-        read_secret(placer.folder / name)
+    for name in made.secrets:
+        if name != at.PAGE_PASSWORD:
+            placer.keep_or_make(name, lambda: f"{new_secret()}\n".encode())
+            read_secret(placer.folder / name)
 
 
 def _make_broker(placer: Placer, made: SiteMade) -> None:
@@ -148,18 +136,25 @@ def _make_broker(placer: Placer, made: SiteMade) -> None:
 
 
 def _make_collector(placer: Placer, made: SiteMade) -> None:
-    def text() -> bytes:
-        password = read_text(placer.folder / at.PAGE_PASSWORD).strip()
-        group = f"infravitals-{secrets.token_hex(16)}"
-        return written.collector_configuration(made, group, hash_password(password)).encode()
+    """The configuration before the page's password: killed in between, the next run makes another password and its hash."""
+    path = placer.folder / at.PAGE_PASSWORD
+    is_new = not path.exists()
+    password = new_secret() if is_new else read_secret(path)
 
-    found = placer.keep_or_make(at.COLLECTOR, text)
-    if at.PAGE_PASSWORD in placer.made and at.COLLECTOR in placer.kept:  # restored without its secrets
-        fresh = hash_password(read_text(placer.folder / at.PAGE_PASSWORD).strip())
-        line = f"  password_scrypt: {json.dumps(fresh)}"
-        placer.put(at.COLLECTOR, re.sub(r"(?m)^  password_scrypt: .*$", lambda _: line, found.decode()).encode())
+    def text() -> bytes:
+        return written.collector_configuration(made, _new_group(), hash_password(password)).encode()
+
+    found = placer.keep_or_make(at.COLLECTOR, text).decode()
+    wanting = leave_hashes_out(found) if is_new else found
+    if at.COLLECTOR in placer.kept and is_wanting(wanting):
+        placer.put(at.COLLECTOR, fill_in(wanting, _new_group(), hash_password(password)).encode())
+    placer.keep_or_make(at.PAGE_PASSWORD, lambda: f"{password}\n".encode())
     placer.keep_or_make("site/site.yaml", lambda: written.site_file(made).encode(), 0o644)
     placer.make_folder(placer.folder / made.data)
+
+
+def _new_group() -> str:
+    return f"infravitals-{secrets.token_hex(16)}"
 
 
 def _make_database(placer: Placer, made: SiteMade, agent: str) -> None:

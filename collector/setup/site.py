@@ -59,6 +59,12 @@ class SiteMade(msgspec.Struct, frozen=True, kw_only=True):
         """The names and addresses that the certificates of broker and page stand for."""
         return list(dict.fromkeys([*self.hosts, "localhost", "127.0.0.1"]))
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The files of the passwords and tokens that the site is made with, beside those of its agents."""
+        store = STORE_SECRET["1"] if self.influx == "1" else INFLUX_ADMIN_TOKEN
+        return (COLLECTOR_PASSWORD, PAGE_PASSWORD, METRICS_TOKEN, INFLUX_ADMIN, GRAFANA_ADMIN, GRAFANA_READER, store)
+
 
 def find_site(folder: Path) -> SiteMade:
     """The site that a folder holds. Raises NoSite or CannotPlace."""

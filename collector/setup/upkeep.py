@@ -7,9 +7,11 @@ from typing import Literal
 
 import msgspec
 
+from agent.broker import Secret
 from agent.errors import InfravitalsError
 from agent.language import say
-from collector.config import read_config
+from agent.secret_check import explain_open, explain_writing, find_troubles
+from collector.config import CollectorConfig, read_config
 from collector.setup import site as at
 from collector.setup.agents import AGENTS, PASSWORD, agent_names
 from collector.setup.authority import (
@@ -22,7 +24,7 @@ from collector.setup.authority import (
     refuse_unfit_authority,
     term_of,
 )
-from collector.setup.broker_users import is_password_of, read_lines, read_secret
+from collector.setup.broker_users import explain_remaking, is_password_of, read_lines
 from collector.setup.placing import Placer, read_text
 from collector.setup.site import SiteMade
 
@@ -70,7 +72,7 @@ def examine(folder: Path, made: SiteMade, now: datetime) -> Iterator[Finding]:
     """Everything about a site that can be told from its folder."""
     for name, key in ((at.AUTHORITY, at.AUTHORITY_KEY), (at.BROKER, at.BROKER_KEY), (at.PAGE, at.PAGE_KEY)):
         yield _certificate(folder, name, key, now)
-    yield _configuration(folder)
+    yield from _configuration(folder, made)
     yield _user(folder, "collector", at.COLLECTOR_PASSWORD)
     for name in agent_names(folder):
         yield _user(folder, f"{made.site}/{name}", f"{AGENTS}/{name}/{PASSWORD}")
@@ -88,6 +90,8 @@ def _certificate(folder: Path, name: str, key: str, now: datetime) -> Finding:
         term = term_of(certificate)
         if not is_pair(Pair(certificate, _bytes(folder / key))):
             return Finding(name, "bad", _explain_strangers(name))
+        if text := explain_open(folder / key):
+            return Finding(name, "bad", text)
     except InfravitalsError as error:
         return Finding(name, "bad", str(error))
     days = (term.ends - now).days
@@ -113,19 +117,38 @@ def _explain_strangers(name: str) -> str:
     return say("证书与私钥不配套；请运行 site renew", "certificate and key are not of one pair; run site renew")
 
 
-def _configuration(folder: Path) -> Finding:
+def _configuration(folder: Path, made: SiteMade) -> Iterator[Finding]:
+    config = None
     try:
-        read_config(folder / at.COLLECTOR)
+        config = read_config(folder / at.COLLECTOR)
     except InfravitalsError as error:
-        return Finding(at.COLLECTOR, "bad", str(error).splitlines()[0])
-    return Finding(at.COLLECTOR, "good", say("没有问题", "in order"))
+        yield Finding(at.COLLECTOR, "bad", str(error).splitlines()[0])
+    else:
+        yield Finding(at.COLLECTOR, "good", say("没有问题", "in order"))
+    yield from _secrets(folder, made, config)
+
+
+def _secrets(folder: Path, made: SiteMade, config: CollectorConfig | None) -> Iterator[Finding]:
+    """What the site was made with, and what `check` looks at beside it; the collector's own is told with its user."""
+    ours = {str(folder / name): name for name in made.secrets}
+    looked_at = [(name, Secret(file=path), explain_remaking) for path, name in ours.items()]
+    if config is not None:
+        looked_at += [(key, one, explain_writing) for key, one in config.secrets() if one.file not in ours]
+    found = [
+        Finding(what, "bad", text)
+        for what, secret, mend in looked_at
+        if what != at.COLLECTOR_PASSWORD
+        for text in find_troubles(secret, mend=mend)
+    ]
+    well = say(f"{len(looked_at)} 份都在，不是谁都能读", f"{len(looked_at)}, all there, none open to everybody")
+    yield from found or [Finding("secrets", "good", well)]
 
 
 def _user(folder: Path, user: str, secret: str) -> Finding:
-    try:
-        password = read_secret(folder / secret)
-    except InfravitalsError as error:
-        return Finding(user, "bad", str(error))
+    path = folder / secret
+    for text in find_troubles(Secret(file=str(path)), mend=explain_remaking):
+        return Finding(user, "bad", text)
+    password = read_text(path).strip()
     if any(line.startswith(f"{user}:") and is_password_of(line, password) for line in read_lines(folder)):
         return Finding(user, "good", say("可登录消息服务器", "may log in to the broker"))
     return Finding(

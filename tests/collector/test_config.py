@@ -145,3 +145,12 @@ def test_check_reads_the_secrets_of_broker_and_store(tmp_path: Path, capsys: pyt
     token.write_text("a token of the test's own")
     assert main(words) == 0
     assert "a token" not in "".join(capsys.readouterr())
+
+
+def test_check_reads_the_page_s_secret_without_which_serve_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, LEAST + "page: {metrics_token: {file: token}}\n")
+    assert main(["check", "-c", str(path), "--lang", "en"]) == 2
+    said = capsys.readouterr().err
+    assert f"cannot read the password file {tmp_path}/token" in said and "change page.metrics_token" in said

@@ -186,6 +186,20 @@ def test_refused_login_at_influxdb_is_mended_by_the_exact_command(tmp_path: Path
     assert init == (f"infravitals store init -c {guarded.collector} --admin-user <admin> --admin-password-file <file>")
 
 
+def test_the_page_s_token_and_key_are_secrets_too(tmp_path: Path) -> None:
+    guarded, page = Guarded(tmp_path), tmp_path / "page.pem"
+    page.write_text(guarded.authority.certificate.read_text())
+    for name, mode in (("page.key", 0o644), ("metrics-token", 0o600)):
+        (tmp_path / name).write_text("canary-1618")
+        (tmp_path / name).chmod(mode)
+    more = f"metrics_token: {{file: {tmp_path}/metrics-token}}, tls: {{certificate: {page}, key: {tmp_path}/page.key}}"
+    guarded.collector.write_text(guarded.collector.read_text().replace("page: {", f"page: {{{more}, "))
+    with guarded.broker:
+        found = [one for one in findings_of(guarded) if one.check == "secrets"]
+    states = {Path(word).name: one.state for one in found for word in one.text.split() if Path(word).is_file()}
+    assert states == {"collector.password": "good", "metrics-token": "good", "page.key": "bad"}
+
+
 def test_mistakes_of_the_site_folder_are_found(tmp_path: Path) -> None:
     guarded = Guarded(tmp_path)
     folder = tmp_path / "site"

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent import language
 from agent.documents import read_document
 from agent.wire import Address, Batch, decode_batch, encode_batch
 from collector.beside import embedded_place
@@ -39,6 +40,13 @@ LONGER = {
 """Criteria whose windows want more than the days that this test plays."""
 STORY = Story(END)
 SERIES = list(Signals(STORY).series())
+
+
+@pytest.fixture(autouse=True)
+def _usual_language() -> Iterator[None]:
+    """A command that was called in here leaves its language behind; those in processes of their own speak the usual one."""
+    yield
+    language.choose(None)
 
 
 def test_it_has_what_the_name_says() -> None:

@@ -20,8 +20,12 @@ from servers import free_port, program, until
 from agent import language
 from collector.beside import find_place
 from collector.cli import main
+from collector.config import read_config
+from collector.page_password import is_password
+from collector.setup.agents import add_agent, agent_names
 from collector.setup.backup import back_up, restore
 from collector.setup.making import make_site
+from collector.setup.placing import Placer
 from collector.setup.site import SiteMade
 from collector.setup.upkeep import examine
 
@@ -217,6 +221,92 @@ def test_site_is_whole_again_elsewhere(made: Path, tmp_path: Path, with_keys: bo
     assert str(made) not in (back / "mosquitto" / "mosquitto.conf").read_text()
     assert f"certfile {back}/mosquitto/certs/broker.pem" in (back / "mosquitto" / "mosquitto.conf").read_text()
     assert (back / "collector" / "credentials").stat().st_mode & 0o777 == 0o700
+
+
+def test_nothing_that_is_secret_or_lets_one_guess_is_in_a_backup_without_keys(made: Path, tmp_path: Path) -> None:
+    config = made / "collector" / "collector.yaml"
+    page = "scrypt$14$8$1$" + "QUJD" * 6 + "$" + "REVG" * 15
+    config.write_text(f"# before: {page}\n{config.read_text()}")
+    (made / "collector" / "collector.yaml~").write_text(config.read_text())
+    (made / "site" / "drill.key").write_text("canary-of-the-site-folder")
+    add_agent(Placer(made), SITE, "gateway-1")
+    secrets = {line.split(":$")[1] for line in (made / "mosquitto/infravitals.passwords").read_text().splitlines()}
+    secrets |= {path.read_text().strip() for path in made.rglob("credentials/*")}
+    secrets |= {path.read_text().strip() for path in made.rglob("*.password")} | {"canary-of-the-site-folder", page}
+    secrets |= {read_config(config).share_group, read_config(config).page.password_scrypt or ""}
+    assert len(secrets) == 16 and min(map(len, secrets)) > 20
+    run("backup", "-c", config, "--to", tmp_path / "whole.tar.gz", "--with-keys")
+    run("backup", "-c", config, "--to", tmp_path / "saved.tar.gz")
+    whole, held = (gzip.decompress((tmp_path / name).read_bytes()) for name in ("whole.tar.gz", "saved.tar.gz"))
+    assert [text for text in secrets if text.encode() not in whole] == []
+    assert [text for text in secrets if text.encode() in held] == []
+    assert b"collector.yaml~" in held and b"PRIVATE KEY" not in held
+
+
+def test_restore_says_what_is_to_be_made_anew_and_nothing_starts_before(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_agent(Placer(made), SITE, "gateway-1")
+    old = read_config(made / "collector" / "collector.yaml")
+    run("backup", "-c", made / "collector" / "collector.yaml", "--to", tmp_path / "saved.tar.gz")
+    shutil.rmtree(made)
+    said = run("restore", tmp_path / "saved.tar.gz", "--dir", made)
+    for name in ("ca/ca.key", "agents/gateway-1.tar", "collector/page.password", "mosquitto/infravitals.passwords"):
+        assert f"{name}, " in said
+    assert "collector/collector.yaml: share_group, collector/collector.yaml: page.password_scrypt\n" in said
+    assert main(["check", "-c", str(made / "collector/collector.yaml"), "--lang", "en"]) == 2
+    told = capsys.readouterr().err
+    assert "share-group-left-out-of-the-backup" in told and "'password_scrypt' is the hash that" in told
+    commands = [line.split() for line in said.splitlines() if line.startswith("  infravitals ")]
+    assert [" ".join(words[1:3]) for words in commands] == ["site init", "site add-agent"]
+    for words in commands:
+        run(*words[1:])
+    assert [one for one in examine(made, SITE, datetime.now(UTC)) if one.state == "bad"] == []
+    assert agent_names(made) == ["gateway-1", "his-db-1"]
+    new = read_config(made / "collector" / "collector.yaml")
+    assert new.share_group.startswith("infravitals-") and new.share_group != old.share_group
+    password = (made / "collector" / "page.password").read_text().strip()
+    assert is_password(new.page.password_scrypt or "", password)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "share_group: zq-1618-group",
+        'share_group: "zq-1618\\u002Dgroup"',
+        "share_group:\n  zq-1618-group",
+        "'share_group'  :  'zq-1618-group' # mine",
+    ],
+)
+def test_group_is_left_out_however_it_is_written(tmp_path: Path, line: str) -> None:
+    config = tmp_path / "collector.yaml"
+    config.write_text(f"site: north\nbroker: {{host: h}}\n{line}\ndata_directory: data\n")
+    (tmp_path / "data").mkdir()
+    assert read_config(config).share_group == "zq-1618-group"
+    run("backup", "-c", config, "--to", tmp_path / "saved.tar.gz")
+    assert b"1618" not in gzip.decompress((tmp_path / "saved.tar.gz").read_bytes())
+    said = run("restore", tmp_path / "saved.tar.gz", "--dir", tmp_path / "back")
+    assert "to be made anew: collector/collector.yaml: share_group\n" in said and "site init" not in said
+
+
+def test_group_that_everybody_has_stays(tmp_path: Path) -> None:
+    config = tmp_path / "collector.yaml"
+    config.write_text("site: north\nbroker: {host: h}\nshare_group: infravitals\ndata_directory: data\n")
+    (tmp_path / "data").mkdir()
+    run("backup", "-c", config, "--to", tmp_path / "saved.tar.gz")
+    assert "anew" not in run("restore", tmp_path / "saved.tar.gz", "--dir", tmp_path / "back")
+    assert read_config(tmp_path / "back/collector/collector.yaml").share_group == "infravitals"
+
+
+def test_secret_that_cannot_be_taken_out_makes_no_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "collector.yaml"
+    config.write_text("site: north\nbroker: {host: h}\nshare_group: >-\n  zq-1618-group\ndata_directory: data\n")
+    (tmp_path / "data").mkdir()
+    assert read_config(config).share_group == "zq-1618-group"
+    assert main(["backup", "-c", str(config), "--to", str(tmp_path / "a.tar.gz"), "--lang", "en"]) == 1
+    told = capsys.readouterr().err
+    assert f"cannot take share_group out of {config}; write each on one line, or say --with-keys" in told
+    assert not (tmp_path / "a.tar.gz").exists() and "1618" not in told and not list(tmp_path.rglob(".part-*"))
 
 
 def test_progress_rises_to_the_whole(gathered: Path, tmp_path: Path) -> None:

@@ -260,8 +260,8 @@ def test_new_password_of_the_page_is_made_where_the_old_one_was_taken_away(tmp_p
     old = (tmp_path / "collector" / "page.password").read_text().strip()
     (tmp_path / "collector" / "page.password").unlink()
     assert make_site(tmp_path, SITE, "his-db-1", NOW, quiet).made == [
-        "collector/page.password",
         "collector/collector.yaml",
+        "collector/page.password",
     ]
     kept = read_config(tmp_path / "collector" / "collector.yaml").page.password_scrypt or ""
     new = (tmp_path / "collector" / "page.password").read_text().strip()
@@ -269,6 +269,16 @@ def test_new_password_of_the_page_is_made_where_the_old_one_was_taken_away(tmp_p
     assert is_password(kept, new) and not is_password(kept, old)
     changed = {name for name, digest in digests(tmp_path).items() if before[name] != digest}
     assert changed == {"collector/page.password", "collector/collector.yaml"}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_new_password_of_the_page_opens_it_also_after_a_kill(tmp_path: Path, number: int) -> None:
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    (tmp_path / "collector" / "page.password").unlink()
+    killed_after(tmp_path, number)
+    make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
+    kept = read_config(tmp_path / "collector" / "collector.yaml").page.password_scrypt or ""
+    assert is_password(kept, (tmp_path / "collector" / "page.password").read_text().strip())
 
 
 def test_file_of_the_site_that_was_spoilt_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,3 +332,46 @@ def test_secret_that_was_taken_away_is_named_by_check(tmp_path: Path, capsys: py
     assert (
         "cannot read the password file" in told and "credentials/broker-password" in told and "broker.password" in told
     )
+
+
+def test_status_looks_at_every_secret_that_is_made_and_at_every_one_that_check_looks_at(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    make_site(folder, SITE, "his-db-1", NOW, quiet)
+    checked = {secret.file for _, secret in read_config(folder / "collector/collector.yaml").secrets()}
+    made = {name for name in secrets_of(folder) if not name.startswith("agents/")}
+    assert {str(folder / name) for name in made} > checked and len(checked) == 3
+    for name in secrets_of(folder):
+        path = folder / name
+        whole = path.read_text()
+        path.chmod(0o604)
+        [told] = bad_findings(folder)
+        assert f"every user of this machine may read {path}; run chmod o= {path}" in told
+        path.chmod(0o600)
+        path.write_text("changeme\n")
+        [told] = bad_findings(folder)
+        assert "is an example's word" in told and "take the file away and run site init again" in told
+        path.unlink()
+        [told] = bad_findings(folder)
+        assert "cannot read the password file" in told and "; run site init again" in told
+        path.write_text(whole)
+        path.chmod(0o600)
+    assert bad_findings(folder) == []
+
+
+def test_status_looks_at_a_secret_that_was_put_elsewhere_and_at_keys(tmp_path: Path) -> None:
+    folder, token = tmp_path / "site", tmp_path / "token"
+    make_site(folder, SITE, "his-db-1", NOW, quiet)
+    path = folder / "collector/collector.yaml"
+    path.write_text(path.read_text().replace("{credential: metrics-token}", f"{{file: {token}}}"))
+    [told] = bad_findings(folder)
+    assert told.startswith(f"page.metrics_token: cannot read the password file {token}: ")
+    assert f"install -m 600 /dev/stdin {token}" in told
+    token.write_text("d41d8cd98f00b204e980\n")
+    token.chmod(0o600)
+    assert bad_findings(folder) == []
+    for certificate, key in (("ca/ca.pem", "ca/ca.key"), ("collector/page.pem", "collector/page.key")):
+        (folder / key).chmod(0o644)
+        assert bad_findings(folder) == [
+            f"{certificate}: every user of this machine may read {folder / key}; run chmod o= {folder / key}"
+        ]
+        (folder / key).chmod(0o600)
