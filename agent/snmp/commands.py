@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from agent.broker import Secret
-from agent.catalogue import load
+from agent.catalogue import explain_host_name, is_host_name, load
 from agent.commandline import OK
 from agent.config import read_config
 from agent.documents import FileMistakes, Mistake, nearest, write_document
@@ -77,7 +77,10 @@ def _where(text: str, default_port: int = SNMP_PORT) -> tuple[str, int]:
         host, port = text, ""
     if port and not (port.isdigit() and int(port) < 65536):
         raise WrongCall(say(f"'{port}' 不是端口", f"'{port}' is no port"))
-    return host.strip("[]"), int(port) if port else default_port
+    host = host.strip("[]")
+    if not is_host_name(host):
+        raise WrongCall(explain_host_name("HOST", host))
+    return host, int(port) if port else default_port
 
 
 def _session(parsed: argparse.Namespace) -> Session:

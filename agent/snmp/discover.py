@@ -146,7 +146,7 @@ async def _addresses_of(host: str) -> set[str]:
     """None for a name that nobody knows today: its poll says so."""
     try:
         known = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError):
+    except OSError:
         return set()
     return {str(entry[4][0]) for entry in known}
 
