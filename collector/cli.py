@@ -19,6 +19,7 @@ from agent.commandline import (
     end_well,
     find_language,
     version_words,
+    whole_number,
 )
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError, UnfitSecret, WrongCall
@@ -92,7 +93,7 @@ def build_parser() -> Parser:
     _add_as_of(score)
     score.add_argument(
         "--revision",
-        type=int,
+        type=whole_number(1, 10**9),
         metavar=say("修订", "N"),
         help=say("不重新评分，给出已存的某次修订", "give a stored revision instead of scoring anew"),
     )
@@ -163,8 +164,9 @@ def _add_up(parser: Parser) -> None:
     )
     parser.add_argument(
         "--port",
-        type=_port,
+        type=whole_number(1, 65535),
         default=8650,
+        metavar=say("端口", "PORT"),
         help=say("网页端口(默认 8650，只在本机)", "the page's port on loopback (8650)"),
     )
     parser.add_argument(
@@ -312,23 +314,15 @@ def _site(text: str) -> str:
     from collector.simulated import PREFIX, is_simulated
 
     if not is_id(text):
-        raise argparse.ArgumentTypeError(explain_id("--site", text))
+        raise argparse.ArgumentTypeError(explain_id("", text))
     if is_simulated(text):
         raise argparse.ArgumentTypeError(
             say(
-                f"--site：'{PREFIX}' 开头的名称留给模拟数据（infravitals demo），请换一个",
-                f"--site: names that begin with '{PREFIX}' are for simulated data (infravitals demo); choose another",
+                f"'{PREFIX}' 开头的名称留给模拟数据（infravitals demo），请换一个",
+                f"names that begin with '{PREFIX}' are for simulated data (infravitals demo); choose another",
             )
         )
     return text
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(
-            say(f"端口应为 1 到 65535，实际是 '{text}'", f"a port is 1 to 65535, found '{text}'")
-        )
-    return int(text)
 
 
 def _no_command(options: argparse.Namespace) -> int:

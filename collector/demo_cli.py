@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from agent.commandline import OK, Parser
+from agent.commandline import OK, Parser, whole_number
 from agent.language import say
 
 Handler = Callable[[argparse.Namespace], int]
@@ -41,14 +41,16 @@ def add_command(add: Adder) -> None:
     )  # fmt: skip
     demo.add_argument(
         "--port",
-        type=int,
+        type=whole_number(1, 65535),
         default=8650,
+        metavar=say("端口", "PORT"),
         help=say("网页端口（默认 8650，只在本机）", "the page's port on loopback (8650)"),
     )
     demo.add_argument(
         "--days",
-        type=_days,
+        type=whole_number(35, 365),
         default=365,
+        metavar=say("天数", "DAYS"),
         help=say("多少天的历史（35 到 365，默认 365）", "how many days of history (35 to 365; 365)"),
     )
     demo.add_argument(
@@ -60,14 +62,6 @@ def add_command(add: Adder) -> None:
         "examples:\n  infravitals demo                      a minute later, a simulated hospital on http://127.0.0.1:8650\n"
         "  infravitals score --data-dir demo     its scores of now\n  infravitals history --data-dir demo   its year",
     )
-
-
-def _days(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 35 <= int(text) <= 365:
-        raise argparse.ArgumentTypeError(
-            say(f"天数应为 35 到 365，实际是 '{text}'", f"days are 35 to 365, found '{text}'")
-        )
-    return int(text)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.commandline import OK, TROUBLE, Parser, add_format
+from agent.commandline import OK, TROUBLE, Parser, add_format, whole_number
 from agent.language import say
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
@@ -104,8 +104,10 @@ def _add_init(init: Parser) -> None:
         ("--grafana-port", 3000, "Grafana", "Grafana's"),
         ("--page-port", 8650, "网页", "the page's"),
     ):
-        about = say(f"{zh}的端口(默认 {default})", f"{en} port ({default})")
-        init.add_argument(key, type=_port, metavar=say("端口", "PORT"), help=about)
+        about = say(
+            f"{zh} 的端口(默认 {default})" if zh.isascii() else f"{zh}的端口(默认 {default})", f"{en} port ({default})"
+        )
+        init.add_argument(key, type=whole_number(1, 65535), metavar=say("端口", "PORT"), help=about)
     add_format(init, ("text", "json"))
 
 
@@ -322,7 +324,7 @@ def _id(text: str) -> str:
     from agent.catalogue import explain_id, is_id
 
     if not is_id(text):
-        raise argparse.ArgumentTypeError(explain_id(say("名称", "NAME"), text))
+        raise argparse.ArgumentTypeError(explain_id("", text))
     return text
 
 
@@ -332,11 +334,3 @@ def _host(text: str) -> str:
     if not is_host(text):
         raise argparse.ArgumentTypeError(say(f"'{text}' 不是主机名或地址", f"'{text}' is no host name or address"))
     return text
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(
-            say(f"端口应为 1 到 65535，实际是 '{text}'", f"a port is 1 to 65535, found '{text}'")
-        )
-    return int(text)

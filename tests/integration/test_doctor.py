@@ -20,7 +20,7 @@ from servers import Influx, until
 from agent.checkup import Finding, is_well
 from agent.language import choose
 from agent.points import Point
-from collector.beside import place_of
+from collector.beside import embedded_place, place_of, remember_site
 from collector.cli import main
 from collector.config import read_config
 from collector.doctor import check_http_date, examine
@@ -184,6 +184,16 @@ def test_refused_login_at_influxdb_is_mended_by_the_exact_command(tmp_path: Path
         """ -execute 'SET PASSWORD FOR "writer" = '"'"'<password>'"'"''"""
     )
     assert init == (f"infravitals store init -c {guarded.collector} --admin-user <admin> --admin-password-file <file>")
+
+
+def test_beside_an_up_that_does_not_run_the_mend_is_to_start_it_as_it_is_called_here(tmp_path: Path) -> None:
+    place = embedded_place(tmp_path / "data", "hospital")
+    remember_site(place)
+    with place.store() as store:
+        store.write([applied()])
+    found = examine(place, None, Commands("/opt/venv/bin/infravitals", place.words, place.register))
+    start = f"/opt/venv/bin/infravitals up --data-dir {tmp_path}/data"
+    assert (named(found, "server").mend, named(found, "agents").mend) == (start, start)
 
 
 def test_mistakes_of_the_site_folder_are_found(tmp_path: Path) -> None:
