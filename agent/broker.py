@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from agent.catalogue import explain_host_name, is_host_name
 from agent.errors import LinkError, MissingSecret, UnfitSecret
 from agent.foreign_words import explain_pem, explain_system
 from agent.language import say
@@ -141,6 +142,8 @@ class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     "host is a name or an address alone; no mqtt://, and the user goes to username and password",
                 )
             )
+        if not is_host_name(self.host):
+            raise ValueError(explain_host_name("host", self.host))
 
     def begin(self) -> None:
         """What is looked at once, at the start of a program. Raises UnfitSecret."""

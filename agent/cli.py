@@ -104,7 +104,7 @@ def _epilog() -> str:
   infravitals-agent check -c agent.yaml        检查配置
   infravitals-agent try host_disk              看一个采集源采到什么
   infravitals-agent run -c agent.yaml          开始采集
-  infravitals-agent doctor -c agent.yaml       数据没到?查原因
+  infravitals-agent doctor -c agent.yaml       数据没到？查原因
 
 退出码：0 正常；1 遇到问题；2 文件或命令行有误""",
         """examples:

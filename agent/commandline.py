@@ -3,6 +3,7 @@
 import argparse
 import errno
 import io
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,9 @@ from agent.language import say
 OK, TROUBLE, WRONG = 0, 1, 2
 """Exit codes: done; the world is in trouble; a file or the command line is wrong."""
 
+MOST_DIGITS = 18
+"""Of a whole number on the command line."""
+
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 _COMPLAINTS = (
@@ -24,6 +28,8 @@ _COMPLAINTS = (
     (r"one of the arguments (.*) is required", "须写其中之一：{}"),
     (r"argument (.*): not allowed with argument (.*)", "参数 {} 不能与 {} 同写"),
     (r"argument (.*): expected one argument", "参数 {}：后面要跟一个值"),
+    (r"argument (.*): invalid int value: (.*)", "参数 {}：应为整数，实际是 {}"),
+    (r"argument (.*): invalid float value: (.*)", "参数 {}：应为数，实际是 {}"),
     (r"argument (.*): invalid (.*) value: (.*)", "参数 {}：应为 {}，实际是 {}"),
     (r"argument (.*?): (.*)", "参数 {}：{}"),
     (r"ambiguous option: (.*) could match (.*)", "选项 {} 不明确，可能是 {}"),
@@ -59,6 +65,42 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG, say(f"{self.prog}：{message}(见 --help)\n", f"{self.prog}: {message}; see --help\n"))
 
 
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """What reads a whole number within these bounds from the command line."""
+
+    def read(text: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(
+            say(
+                f"应为 {least} 到 {most} 的整数，实际是 '{text}'",
+                f"expected a whole number of {least} to {most}, found '{text}'",
+            )
+        )
+
+    return read
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """What reads a number within these bounds from the command line; `nan` is within none."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if least <= value <= most:
+            return value
+        raise argparse.ArgumentTypeError(
+            say(
+                f"应为 {least:g} 到 {most:g} 的数，实际是 '{text}'",
+                f"expected a number of {least:g} to {most:g}, found '{text}'",
+            )
+        )
+
+    return read
+
+
 def end_well(command: Callable[[], int]) -> int:
     """Run a command; what a terminal or a pipe does to us is an exit code and at most one sentence, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
@@ -89,22 +131,6 @@ def find_language(arguments: Sequence[str]) -> language.Language | None:
         if argument.startswith("--lang") and word in ("zh", "en"):
             return "zh" if word == "zh" else "en"
     return None
-
-
-def number_within(least: int, most: int, zh: str, en: str) -> Callable[[str], int]:
-    """Reads such a number off the command line; zh, en: how the complaint about another one begins."""
-
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(
-                say(f"{zh} {least} 到 {most}，实际是 '{text}'", f"{en} {least} to {most}, found '{text}'")
-            )
-        return int(text)
-
-    return read
-
-
-read_port = number_within(1, 65535, "端口应为", "a port is")
 
 
 class _Version(argparse.Action):

@@ -345,10 +345,11 @@ def _explain(error: msgspec.ValidationError, path: Path_, value: Any, kind: Any)
     text = str(error).split(" - at `", 1)[0]
     match = _EXPECTED.match(text)
     wanted = _describe(kind)
-    if wanted is None and match and not isinstance(value, dict):
+    is_other = not isinstance(value, dict) or text.endswith("got `object`")  # else it is told of what is inside
+    if wanted is None and match and is_other:
         kinds = [say(*_WORDS.get(word.strip(), (word, word))) for word in match[1].split("|")]
         wanted = say(" 或 ", " or ").join(kinds) + explain_bounds(match[2])
-    found = _show(value)
+    found = say("键值对", "keys and values") if isinstance(value, dict) else _show(value)
     return where + (say(f"应为 {wanted}，实际是 {found}", f"expected {wanted}, found {found}") if wanted else text)
 
 

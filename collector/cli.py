@@ -18,6 +18,7 @@ from agent.commandline import (
     end_well,
     find_language,
     version_words,
+    whole_number,
 )
 from agent.documents import FileMistakes
 from agent.errors import InfravitalsError, UnfitSecret, WrongCall
@@ -87,7 +88,7 @@ def build_parser() -> Parser:
     _add_as_of(score)
     score.add_argument(
         "--revision",
-        type=int,
+        type=whole_number(1, 10**9),
         metavar=say("修订", "N"),
         help=say("不重新评分，给出已存的某次修订", "give a stored revision instead of scoring anew"),
     )
@@ -258,12 +259,12 @@ def _site(text: str) -> str:
     from collector.simulated import PREFIX, is_simulated
 
     if not is_id(text):
-        raise argparse.ArgumentTypeError(explain_id("--site", text))
+        raise argparse.ArgumentTypeError(explain_id("", text))
     if is_simulated(text):
         raise argparse.ArgumentTypeError(
             say(
-                f"--site：'{PREFIX}' 开头的名称留给模拟数据（infravitals demo），请换一个",
-                f"--site: names that begin with '{PREFIX}' are for simulated data (infravitals demo); choose another",
+                f"'{PREFIX}' 开头的名称留给模拟数据（infravitals demo），请换一个",
+                f"names that begin with '{PREFIX}' are for simulated data (infravitals demo); choose another",
             )
         )
     return text

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from agent.broker import Broker, Secret, Tls
-from agent.catalogue import explain_id, is_id
+from agent.catalogue import explain_id, is_host_name, is_id
 from agent.documents import Document, FileMistakes, Mistake, find_mistakes, nearest, read_document
 from agent.language import say
 from agent.logs import LogConfig
@@ -38,7 +38,7 @@ def is_host(text: str) -> bool:
             ipaddress.ip_address(text)
         except ValueError:
             return False
-    return re.fullmatch(r"[A-Za-z0-9.:_-]{1,253}", text) is not None
+    return is_host_name(text) and re.fullmatch(r"[A-Za-z0-9.:_-]{1,253}", text) is not None
 
 
 class PageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.commandline import OK, Parser, number_within, read_port
+from agent.commandline import OK, Parser, whole_number
 from agent.language import say
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
@@ -35,8 +35,9 @@ def add_command(add: "Add") -> None:
     add_page_port(demo)
     demo.add_argument(
         "--days",
-        type=number_within(35, 365, "天数应为", "days are"),
+        type=whole_number(35, 365),
         default=365,
+        metavar=say("天数", "DAYS"),
         help=say("多少天的历史（35 到 365，默认 365）", "how many days of history (35 to 365; 365)"),
     )
     demo.add_argument(
@@ -54,8 +55,9 @@ def add_page_port(parser: Parser) -> None:
     """`--port` of a command that shows the page on loopback."""
     parser.add_argument(
         "--port",
-        type=read_port,
+        type=whole_number(1, 65535),
         default=8650,
+        metavar=say("端口", "PORT"),
         help=say("网页端口(默认 8650，只在本机)", "the page's port on loopback (8650)"),
     )
 

@@ -144,14 +144,19 @@ def _check_folder(place: Place, commands: Commands) -> Iterator[Finding]:
     yield Finding("site folder", "good", text)
 
 
+def _is_alone(place: Place) -> bool:
+    """Whether all of it is one `infravitals up`, its agent too."""
+    return not place.words.startswith("-c")
+
+
 def _check_data(place: Place, commands: Commands) -> Iterator[Finding]:
-    start = f"infravitals serve {place.words}" if place.words.startswith("-c") else f"infravitals up {place.words}"
+    start = commands.spell("up" if _is_alone(place) else "serve")
     running = ask_hello(place)
     path = getattr(place.store_config, "path", None)
     if running is not None:
         yield Finding("server", "good", say(f"在运行：{running}", f"running: {running}"))
     else:
-        state: State = "bad" if place.words.startswith("-c") else "note"
+        state: State = "note" if _is_alone(place) else "bad"
         yield Finding("server", state, say("采集中心没有在运行", "no collector runs on this data"), start)
         if isinstance(path, str) and not Path(path).exists():
             text = say(f"还没有数据：{path} 不存在", f"there are no data yet: {path} does not exist")
@@ -213,7 +218,7 @@ def _check_agents(place: Place, commands: Commands) -> Iterator[Finding]:
     due = [one for one in agents if now - one.last_received < RETIRED_MS]
     silent = [one.agent for one in due if not one.is_alive]
     waiting = [one.agent for one in due if (one.spool_oldest_age_seconds or 0.0) > LONGEST_WAIT_SECONDS]
-    there = "infravitals-agent doctor -c agent.yaml"
+    there = commands.spell("up") if _is_alone(place) else "infravitals-agent doctor -c agent.yaml"
     if not agents:
         yield Finding("agents", "note", say("还没有采集代理送来数据", "no agent has sent anything yet"), there)
     elif silent:
@@ -244,13 +249,17 @@ def _check_blind(place: Place, commands: Commands) -> Finding:
     measured = [row for row in found.criteria if row.kind == "measured"]
     blind = [row for row in measured if row.status == "no_data"]
     by_id = {row.id: row for row in found.criteria}
-    first = [f"{name}: {by_id[name].todo}" for name in found.following if by_id[name].kind == "measured"][:BLIND_SHOWN]
+    first = [
+        say(f"{name}：{by_id[name].todo}", f"{name}: {by_id[name].todo}")
+        for name in found.following
+        if by_id[name].kind == "measured"
+    ][:BLIND_SHOWN]
     text = say(
         f"{len(measured)} 条实测准则中 {len(blind)} 条没有数据",
         f"{len(blind)} of {len(measured)} measured criteria have no data",
     )
     if first:
-        text += say("；最值得先接入：", "; to enrol first: ") + "; ".join(first)
+        text += say("；最值得先接入：", "; to enrol first: ") + say("；", "; ").join(first)
     return Finding("blind", "note" if blind else "good", text, commands.spell("rules coverage") if blind else "")
 
 

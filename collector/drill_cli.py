@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.commandline import OK, TROUBLE, WRONG, Parser, add_format
+from agent.commandline import OK, TROUBLE, WRONG, Parser, add_format, number
 from agent.errors import WrongCall
 from agent.language import say
 
@@ -68,7 +68,13 @@ def add_commands(add: "Add") -> None:
     watch.add_argument(
         "--by", action="append", default=[], metavar=say("姓名", "NAME"), help=say("谁在动手", "who acts")
     )
-    watch.add_argument("--seconds", type=float, default=900.0, help=say("最长观察多久", "how long at most"))
+    watch.add_argument(
+        "--seconds",
+        type=number(1, 86_400),
+        default=900.0,
+        metavar=say("秒", "SECONDS"),
+        help=say("最长观察多久(默认 900)", "how long at most (900)"),
+    )
     add_format(watch, ("text", "json"))
     listed = sub("list", _list, "列出做过的演练", "list the drills that were")
     add_format(listed, ("table", "json"))

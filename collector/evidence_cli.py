@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.commandline import OK, WRONG, Parser, add_format
+from agent.commandline import OK, WRONG, Parser, add_format, whole_number
 from agent.language import say
 
 AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str, str], Parser]
@@ -25,7 +25,10 @@ def add_commands(add: AddCommand, add_place: AddOptions, add_as_of: AddOptions, 
     add_place(explain)
     add_as_of(explain)
     explain.add_argument(
-        "--revision", type=int, metavar=say("修订", "N"), help=say("某次修订(默认最新)", "a revision (the newest)")
+        "--revision",
+        type=whole_number(1, 10**9),
+        metavar=say("修订", "N"),
+        help=say("某次修订(默认最新)", "a revision (the newest)"),
     )
     add_format(explain, ("text", "json"))
     explain.epilog = say(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.commandline import OK, TROUBLE, Parser, add_format, read_port
+from agent.commandline import OK, TROUBLE, Parser, add_format, whole_number
 from agent.language import say
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
@@ -109,8 +109,10 @@ def _add_init(init: Parser) -> None:
         ("--grafana-port", 3000, "Grafana", "Grafana's"),
         ("--page-port", 8650, "网页", "the page's"),
     ):
-        about = say(f"{zh}的端口(默认 {default})", f"{en} port ({default})")
-        init.add_argument(key, type=read_port, metavar=say("端口", "PORT"), help=about)
+        about = say(
+            f"{zh} 的端口(默认 {default})" if zh.isascii() else f"{zh}的端口(默认 {default})", f"{en} port ({default})"
+        )
+        init.add_argument(key, type=whole_number(1, 65535), metavar=say("端口", "PORT"), help=about)
     add_format(init, ("text", "json"))
 
 
@@ -327,7 +329,7 @@ def _id(text: str) -> str:
     from agent.catalogue import explain_id, is_id
 
     if not is_id(text):
-        raise argparse.ArgumentTypeError(explain_id(say("名称", "NAME"), text))
+        raise argparse.ArgumentTypeError(explain_id("", text))
     return text
 
 

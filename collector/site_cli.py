@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agent.commandline import WRONG, Parser, add_format, number_within
+from agent.commandline import WRONG, Parser, add_format, whole_number
 from agent.language import say
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
@@ -156,7 +156,7 @@ def _add_attest(add: Add) -> None:
     _add_times(new)
     shown = add("list", _do("attestations"), "何时到期、还缺什么", "what expires when, and what is missing")
     about = ("只看不算数的和这些天内到期的", "what does not count, or expires in so many days")
-    _option(shown, "--due", ("天数", "DAYS"), about, type=number_within(0, 99_999, "天数应为", "days are"))
+    _option(shown, "--due", ("天数", "DAYS"), about, type=whole_number(0, 99_999))
     add_format(shown, ("table", "json", "yaml"))
     renew = add("renew", _do("renew"), "续期：另加一项，原有的保留", "renew: one more, the old one stays")
     _option(renew, "criterion", CRITERION, ("准则", "the criterion"))
@@ -223,7 +223,7 @@ def _id(text: str) -> str:
     from agent.catalogue import explain_id, is_id
 
     if not is_id(text):
-        raise argparse.ArgumentTypeError(explain_id("ID", text))
+        raise argparse.ArgumentTypeError(explain_id("", text))
     return text
 
 

@@ -87,10 +87,15 @@ class Where(NamedTuple):
     def site_folder(self) -> Path:
         """The site folder. Raises NoSiteFolder."""
         if self.folder is None:
+            zh, en = "没有站点目录", "there is no site folder"
+            if self.place is not None:
+                words = _spell_draft(self.place)
+                zh += f"；先写登记初稿：{words}"
+                en += f"; a first register is written by: {words}"
             raise NoSiteFolder(
                 say(
-                    "没有站点目录；请用 --site-folder 指明，或在 collector.yaml 中写 site_folder",
-                    "there is no site folder; name it by --site-folder, or by site_folder in collector.yaml",
+                    f"{zh}；或用 --site-folder 指明，或在 collector.yaml 中写 site_folder",
+                    f"{en}; or name one by --site-folder, or by site_folder in collector.yaml",
                 )
             )
         return self.folder
@@ -106,6 +111,12 @@ class Where(NamedTuple):
     def editor(self, book: Rulebook) -> SiteEditor:
         """An editor of the site folder."""
         return SiteEditor(self.site_folder(), lambda folder: check_against_rules(folder, book), self.zone)
+
+
+def _spell_draft(place: beside.Place) -> str:
+    from collector.snapshot import Commands, program_word  # much that only who lacks a folder needs
+
+    return Commands(program_word(sys.argv[0]), place.words, place.register).spell_draft()
 
 
 def _find(options: argparse.Namespace) -> Where:

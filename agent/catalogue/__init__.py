@@ -218,9 +218,26 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def explain_id(key: str, name: str) -> str:
-    """Why `name` cannot be the name of a site, an agent or an asset."""
+def is_host_name(text: str) -> bool:
+    """Whether the system can be asked for a host of this name, or it is an address; who asks for another gets no answer but an error."""
+    try:
+        text.encode("idna")
+    except UnicodeError:  # a part of it is empty or has more than 63 characters
+        return False
+    return bool(text) and not any(character.isspace() or character in "/@\0" for character in text)
+
+
+def explain_host_name(key: str, text: str) -> str:
+    """Why no host can have this name."""
     return say(
-        f"'{key}'：'{name}' 不能作名称：只用小写字母、数字和连字符，以字母或数字开头，最长 63 个字符",
-        f"'{key}': '{name}' cannot be a name: small letters, digits and hyphens, at most 63, a letter or digit first",
+        f"'{key}'：'{text}' 不是主机名或地址：点与点之间要有 1 到 63 个字符，不含空格与斜线",
+        f"'{key}': '{text}' is no host name or address: 1 to 63 characters between its dots, no space and no slash",
+    )
+
+
+def explain_id(key: str, name: str) -> str:
+    """Why `name` cannot be the name of a site, an agent or an asset; key: where it stands, empty where that is said already."""
+    return say(f"'{key}'：", f"'{key}': ") * bool(key) + say(
+        f"'{name}' 不能作名称：只用小写字母、数字和连字符，以字母或数字开头，最长 63 个字符",
+        f"'{name}' cannot be a name: small letters, digits and hyphens, at most 63, a letter or digit first",
     )

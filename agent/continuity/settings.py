@@ -28,7 +28,11 @@ TableName = Annotated[
 ]
 Address = Annotated[
     str,
-    msgspec.Meta(pattern=r"^[A-Za-z0-9._:\[\]-]+:[0-9]{1,5}$", description="主机:端口 / host:port"),
+    msgspec.Meta(
+        pattern=r"^(?!\.|.*\.\.|.*[A-Za-z0-9_-]{64})[A-Za-z0-9._:\[\]-]+:"
+        r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$",
+        description="主机:端口，端口 1 到 65535 / host:port, the port 1 to 65535",
+    ),
 ]
 Addresses = Annotated[
     tuple[Address, ...],

@@ -4,13 +4,13 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from agent.broker import Secret
-from agent.catalogue import load
+from agent.catalogue import explain_host_name, is_host_name, load
 from agent.commandline import OK
 from agent.config import read_config
 from agent.documents import FileMistakes, Mistake, nearest, write_document
@@ -22,7 +22,16 @@ from agent.readings import Settler
 from agent.snmp.client import Patience, Session
 from agent.snmp.credentials import Credential, Opened
 from agent.snmp.device import Device, merge
-from agent.snmp.discover import SNMP_PORT, Found, Search, choose_addresses, draft_register, draft_targets
+from agent.snmp.discover import (
+    SNMP_PORT,
+    Found,
+    Search,
+    choose_addresses,
+    draft_register,
+    draft_targets,
+    name_new,
+    note_enrolled,
+)
 from agent.snmp.options import DEFAULT_COMMUNITY
 from agent.snmp.profile import Profile, emitted, load_profiles, read_profile
 from agent.snmp.record import record_walk
@@ -69,7 +78,10 @@ def _where(text: str, default_port: int = SNMP_PORT) -> tuple[str, int]:
         host, port = text, ""
     if port and not (port.isdigit() and int(port) < 65536):
         raise WrongCall(say(f"'{port}' 不是端口", f"'{port}' is no port"))
-    return host.strip("[]"), int(port) if port else default_port
+    host = host.strip("[]")
+    if not is_host_name(host):
+        raise WrongCall(explain_host_name("HOST", host))
+    return host, int(port) if port else default_port
 
 
 def _session(parsed: argparse.Namespace) -> Session:
@@ -289,27 +301,36 @@ def discover(parsed: argparse.Namespace) -> int:
         f"{len(addresses)} addresses, port {asked}, {seconds:.0f} s at most",
     )
     print(text, file=sys.stderr)
-    found = asyncio.run(search.run(addresses))
+    found = asyncio.run(_search(search, addresses, config))
     if not found:
         text = say(
             f"没有设备在 {asked} 端口应答；请核对凭据、端口(--port)与设备的访问控制",
             f"no device answers on port {asked}; check the credentials, the port (--port) and who may ask the devices",
         )
         raise SourceError(text)
-    _report(parsed, found, agent)
+    new = name_new(found, [target.asset for target in config.targets])
+    if parsed.output and new:
+        _write(parsed.output, write_document(draft_register(new, agent)), is_new=True)
+    if parsed.format == "json":
+        _print_json({"found": found, "targets": draft_targets(new)})
+    else:
+        _report(found, new, agent, has_register=bool(parsed.output))
+    if not new:
+        text = say("应答的设备都已接入，没有新的", "every device that answers is enrolled already; nothing is drafted")
+        print(text, file=sys.stderr)
     return OK
 
 
-def _report(parsed: argparse.Namespace, found: list[Found], agent: str) -> None:
-    register = write_document(draft_register(found, agent))
-    if parsed.output:
-        _write(parsed.output, register, is_new=True)
-    if parsed.format == "json":
-        _print_json({"found": found, "targets": draft_targets(found)})
-        return
+async def _search(search: Search, addresses: Sequence[str], config: Config) -> list[Found]:
+    enrolled = {(target.host, target.port): target.asset for target in config.targets}
+    return await note_enrolled(await search.run(addresses), enrolled)
+
+
+def _report(found: Sequence[Found], new: Mapping[str, Found], agent: str, *, has_register: bool) -> None:
     rows = [
         (
             f"{one.host}:{one.port}",
+            one.target or say("新", "new"),
             one.credential,
             one.name,
             one.asset_class or "?",
@@ -320,6 +341,7 @@ def _report(parsed: argparse.Namespace, found: list[Found], agent: str) -> None:
     ]
     headers = (
         "HOST:PORT",
+        say("已接入为", "ENROLLED AS"),
         say("凭据", "CREDENTIAL"),
         say("名称", "NAME"),
         say("类别", "CLASS"),
@@ -327,9 +349,10 @@ def _report(parsed: argparse.Namespace, found: list[Found], agent: str) -> None:
         say("描述", "DESCRIPTION"),
     )
     print(render_table(headers, rows))
-    if not parsed.output:
-        print(f"\n# register.yaml\n{register}")
-    print(f"\n# agent.yaml\n{write_document({'targets': draft_targets(found)})}", end="")
+    if new and not has_register:
+        print(f"\n# register.yaml\n{write_document(draft_register(new, agent))}", end="")
+    if new:
+        print(f"\n# agent.yaml\n{write_document({'targets': draft_targets(new)})}", end="")
 
 
 def _print_json(value: object) -> None:

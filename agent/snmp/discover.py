@@ -3,9 +3,10 @@
 import asyncio
 import ipaddress
 import re
+import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 from agent.errors import WrongCall
 from agent.language import say
@@ -27,7 +28,7 @@ MOST_WAITING = 64
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One device that answered. credential: the name under which it let us in."""
+    """One device that answered. credential: the name under which it let us in. target: the asset that it is a target of already."""
 
     host: str
     port: int
@@ -36,6 +37,7 @@ class Found:
     name: str
     description: str
     asset_class: str | None
+    target: str | None = None
 
 
 def choose_addresses(wanted: Iterable[Network], allowed: Sequence[Network]) -> list[str]:
@@ -129,6 +131,26 @@ class Search:
         await self._sleep(self._free_at - now)
 
 
+async def note_enrolled(found: Iterable[Found], targets: Mapping[tuple[str, int], str]) -> list[Found]:
+    """The devices, each with the asset whose target it is. targets: (host, port) -> asset; names of hosts are looked up."""
+    looked_up = await asyncio.gather(*(_addresses_of(host) for host, _ in targets))
+    assets = {
+        (address, port): asset
+        for ((_, port), asset), addresses in zip(targets.items(), looked_up, strict=True)
+        for address in addresses
+    }
+    return [replace(one, target=assets.get((one.host, one.port))) for one in found]
+
+
+async def _addresses_of(host: str) -> set[str]:
+    """None for a name that nobody knows today: its poll says so."""
+    try:
+        known = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    except OSError:
+        return set()
+    return {str(entry[4][0]) for entry in known}
+
+
 def guess_class(object_id: str, profiles: Mapping[str, Profile]) -> str | None:
     """What the profile of its maker calls such a device: the one that names most of its object id."""
     fitting = [
@@ -141,28 +163,42 @@ def guess_class(object_id: str, profiles: Mapping[str, Profile]) -> str | None:
     return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
 
-def draft_register(found: Iterable[Found], agent: str) -> dict[str, object]:
-    """A register with an entry for each device; ids are made from the names that devices give themselves."""
-    assets: dict[str, dict[str, object]] = {}
-    for one in found:
-        entry: dict[str, object] = {"class": one.asset_class} if one.asset_class else {}
-        assets[_asset_id(one, assets)] = {**entry, "reporters": [agent]}
-    return {"assets": assets}
+def draft_register(new: Mapping[str, Found], agent: str) -> dict[str, object]:
+    """A register with an entry for each device."""
+    return {
+        "assets": {
+            asset: {**({"class": one.asset_class} if one.asset_class else {}), "reporters": [agent]}
+            for asset, one in new.items()
+        }
+    }
 
 
-def draft_targets(found: Iterable[Found]) -> list[dict[str, object]]:
+def draft_targets(new: Mapping[str, Found]) -> list[dict[str, object]]:
     """The same devices as targets of `snmp_device`."""
-    taken: dict[str, dict[str, object]] = {}
-    targets: list[dict[str, object]] = []
+    return [
+        {
+            "asset": asset,
+            "host": one.host,
+            **({} if one.port == SNMP_PORT else {"port": one.port}),
+            "credential": one.credential,
+        }
+        for asset, one in new.items()
+    ]
+
+
+def name_new(found: Iterable[Found], taken: Iterable[str]) -> dict[str, Found]:
+    """asset id -> device, of those that are no targets yet; ids are made from the names that devices give themselves.
+
+    taken: ids that other devices bear.
+    """
+    others, new = set(taken), dict[str, Found]()
     for one in found:
-        asset = _asset_id(one, taken)
-        taken[asset] = {}
-        port = {} if one.port == SNMP_PORT else {"port": one.port}
-        targets.append({"asset": asset, "host": one.host, **port, "credential": one.credential})
-    return targets
+        if one.target is None:
+            new[_asset_id(one, others | new.keys())] = one
+    return new
 
 
-def _asset_id(found: Found, taken: Mapping[str, object]) -> str:
+def _asset_id(found: Found, taken: Set[str]) -> str:
     plain = re.sub(r"[^a-z0-9]+", "-", found.name.lower().partition(".")[0]).strip("-")[:48]
     name = plain or f"device-{re.sub('[^0-9a-f]+', '-', found.host)}"
     number = 1

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from agent.commandline import Parser, add_format
+from agent.commandline import Parser, add_format, number, whole_number
 from agent.language import say
 from agent.snmp.credentials import Auth, Priv
 
@@ -69,10 +69,18 @@ def add_commands(parser: Parser) -> None:
         metavar=say("地址段", "RANGE"),
         help=say("不写则为全部允许的", "all allowed ones unless given"),
     )
-    discover.add_argument("-c", "--config", type=Path, required=True, metavar=say("文件", "FILE"))
+    discover.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        required=True,
+        metavar=say("文件", "FILE"),
+        help=say("配置文件 agent.yaml", "the configuration agent.yaml"),
+    )
     discover.add_argument(
         "--port",
-        type=int,
+        type=whole_number(1, 65535),
+        metavar=say("端口", "PORT"),
         action="append",
         help=say(
             "可多次给出；不写则为 161 与配置中各目标的端口",
@@ -106,8 +114,20 @@ def _add_target(parser: Parser) -> None:
         metavar=say("文件", "FILE"),
         help=say("从 agent.yaml 取地址与凭据", "take address and credential from agent.yaml"),
     )
-    parser.add_argument("--timeout", type=float, default=1.0, metavar=say("秒", "SECONDS"))
-    parser.add_argument("--retries", type=int, default=2)
+    parser.add_argument(
+        "--timeout",
+        type=number(0.05, 60),
+        default=1.0,
+        metavar=say("秒", "SECONDS"),
+        help=say("第一次等多久，之后每次加倍(默认 1)", "how long the first attempt waits, doubled each time (1)"),
+    )
+    parser.add_argument(
+        "--retries",
+        type=whole_number(0, 10),
+        default=2,
+        metavar=say("次数", "N"),
+        help=say("再试几次(默认 2)", "further attempts (2)"),
+    )
     _add_credential(parser)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import SplitResult, urlsplit
 
+from agent.catalogue import is_host_name
 from agent.errors import SourceError
 from agent.foreign_words import explain
 from agent.language import say
@@ -66,12 +67,15 @@ def tls_of(url: SplitResult, ca: str | None) -> ssl.SSLContext | None:
 
 def read_url(text: str) -> SplitResult:
     """An http or https URL without a user. Raises ValueError."""
-    url = urlsplit(text)
-    if url.scheme not in ("http", "https") or not url.hostname or url.username or not text.isascii():
+    try:
+        url = urlsplit(text)
+        is_fine = bool(url.hostname) and is_host_name(str(url.hostname)) and url.port != 0
+    except ValueError:  # a bracket that does not close, a port beyond 65535
+        is_fine = False
+    if not is_fine or url.scheme not in ("http", "https") or url.username or not text.isascii():
         raise ValueError(
             say(
                 f"'{text}' 应为不含用户名的 http 或 https 网址", f"'{text}' must be an http or https URL without a user"
             )
         )
-    _ = url.port
     return url

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
-from agent.catalogue import explain_id, is_id
+from agent.catalogue import explain_host_name, explain_id, is_host_name, is_id
 from agent.documents import nearest
 from agent.language import say
 from agent.snmp.credentials import Credential
@@ -36,6 +36,10 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     port: Port = 161
     credential: str | None = None
     profiles: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not is_host_name(self.host):
+            raise ValueError(explain_host_name("host", self.host))
 
 
 class Discover(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Protocol
 
 import msgspec
 
-from agent.catalogue import explain_id, is_id
+from agent.catalogue import explain_host_name, explain_id, is_host_name, is_id
 from agent.foreign_words import explain_system
 from agent.language import say
 from agent.snmp import ber
@@ -48,6 +48,10 @@ class Sender(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     asset: str
     host: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+
+    def __post_init__(self) -> None:
+        if not is_host_name(self.host):
+            raise ValueError(explain_host_name("host", self.host))
 
 
 class Config(SourceConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -21,7 +21,7 @@ import msgspec
 
 from agent.errors import InfravitalsError, WrongCall
 from agent.language import say
-from collector.beside import REMEMBERED, Place, ask_save
+from collector.beside import REMEMBERED, NoData, Place, ask_save
 from collector.config import CollectorConfig
 from collector.quarantine import Quarantine
 from collector.setup import site as at
@@ -52,6 +52,10 @@ Progress = Callable[[int, int], None]
 
 class BackupError(InfravitalsError):
     """An archive is damaged, cut off, or none of ours."""
+
+
+class NoArchive(BackupError, WrongCall):
+    """What is named is no archive of ours, or is not there."""
 
 
 class InTheWay(BackupError, WrongCall):
@@ -87,9 +91,19 @@ class Manifest(msgspec.Struct, frozen=True):
 def back_up(
     place: Place, config: CollectorConfig | None, target: Path, *, with_keys: bool, progress: Progress
 ) -> Manifest:
-    """Write the archive `target`, for its owner alone, whole or not at all. Raises InTheWay, CannotLeaveOut, StoreError or CannotPlace."""
+    """Write the archive `target`, for its owner alone, whole or not at all.
+
+    Raises InTheWay, NoData, CannotLeaveOut, StoreError or CannotPlace.
+    """
     if target.exists():
         raise InTheWay(say(f"{target} 已存在，不会覆盖", f"{target} is there already and is not written over"))
+    if not place.data_directory.is_dir():
+        raise NoData(
+            say(
+                f"没有目录 {place.data_directory}，采集中心还没有运行过；请先启动它，或核对 data_directory",
+                f"there is no folder {place.data_directory}: the collector never ran; start it first, or look at data_directory",
+            )
+        )
     sweep(place.data_directory)
     staged = place.data_directory / f"{PART}backup-{secrets.token_hex(4)}"
     try:
@@ -252,7 +266,7 @@ def _opened(source: Path) -> Iterator[tarfile.TarFile]:
     try:
         with source.open("rb") as raw:
             if raw.read(2) != GZIP:
-                raise BackupError(_foreign(source))
+                raise NoArchive(_foreign(source))
             raw.seek(0)
             with tarfile.open(fileobj=raw, mode="r:gz") as archive:
                 yield archive
@@ -261,7 +275,9 @@ def _opened(source: Path) -> Iterator[tarfile.TarFile]:
     except OSError as error:
         if error.errno is None:  # gzip's own complaint: what it checks at the end does not agree
             raise BackupError(_cut_off(source)) from error
-        if error.filename == str(source) or error.errno in (errno.ENOENT, errno.EACCES, errno.EISDIR):
+        if error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR):
+            raise NoArchive(str(unreadable(source, error))) from error
+        if error.filename == str(source) or error.errno == errno.EACCES:
             raise unreadable(source, error) from error
         raise
 
@@ -286,7 +302,7 @@ def _read_manifest(archive: tarfile.TarFile, source: Path) -> Manifest:
     first = archive.next()
     content = archive.extractfile(first) if first and first.isreg() and first.name == MANIFEST else None
     if content is None or first is None or first.size > MOST_MANIFEST_BYTES:
-        raise BackupError(_foreign(source))
+        raise NoArchive(_foreign(source))
     try:
         manifest = msgspec.json.decode(content.read(), type=Manifest)
     except msgspec.DecodeError as error:

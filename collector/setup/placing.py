@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.errors import InfravitalsError
+from agent.errors import InfravitalsError, WrongCall
 from agent.foreign_words import explain_system
 from agent.language import say
 
@@ -19,6 +19,10 @@ PART = ".part-"
 
 class CannotPlace(InfravitalsError):
     """A folder or file cannot be written or read."""
+
+
+class NoFolder(CannotPlace, WrongCall):
+    """A file is where a folder was named."""
 
 
 class Placer:
@@ -73,6 +77,9 @@ class Placer:
                 self.make_folder(path.parent)
                 path.mkdir(mode=0o700)
                 self._give_away(path)
+        except (FileExistsError, NotADirectoryError) as error:
+            text = say(f"{path} 处是文件，不是目录；请换一个目录", f"{path} is a file, no folder; choose another")
+            raise NoFolder(text) from error
         except OSError as error:
             raise unwritable(path, error) from error
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.broker import Secret
-from agent.catalogue import Catalogue
+from agent.catalogue import Catalogue, is_host_name
 from agent.errors import LinkError, PointsRefused, StoreError
 from agent.language import say
 from collector.buckets import Buckets
@@ -68,6 +68,15 @@ KEPT_LINES = 500
 """Of one request: each may hold 60 KB."""
 
 
+def _is_url(text: str) -> bool:
+    """Whether there can be a server at this URL."""
+    try:
+        parts = urlsplit(text)
+        return _URL.fullmatch(text) is not None and is_host_name(parts.hostname or "") and parts.port != 0
+    except ValueError:  # a bracket that does not close, a port beyond 65535
+        return False
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The `influxdb` section of a collector's configuration.
 
@@ -90,7 +99,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
 
     def __post_init__(self) -> None:
-        if self.url is not None and not _URL.fullmatch(self.url):  # what was found is not shown: it may hold a password
+        if self.url is not None and not _is_url(self.url):  # what was found is not shown: it may hold a password
             raise ValueError(
                 say(
                     "url 应形如 https://主机:8086，不含用户名密码",

@@ -17,7 +17,7 @@ from servers import Mosquitto, free_port, until
 
 from agent import language
 from agent.cli import main
-from agent.commandline import Parser, find_language
+from agent.commandline import Parser, find_language, number, whole_number
 from agent.config import AgentFile, default_sources, read_config
 from agent.sample import describe_sources, explain_key, write_sample
 from agent.sources import load_source, names
@@ -316,6 +316,35 @@ def test_choice_that_was_not_made_is_said_in_chinese_too(
         with pytest.raises(SystemExit):
             parser.parse_args(arguments)
         assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--whole", "0"), "参数 --whole：应为 1 到 9 的整数，实际是 '0'"),
+        (("--whole", "1.0"), "实际是 '1.0'"),
+        (("--whole", "٣"), "实际是"),
+        (("--whole", "9" * 5000), "应为 1 到 9 的整数"),
+        (("--part", "nan"), "参数 --part：应为 0.5 到 60 的数，实际是 'nan'"),
+        (("--part", "-1"), "实际是 '-1'"),
+        (("--part", "x"), "实际是 'x'"),
+        (("--plain", "x"), "参数 --plain：应为整数，实际是 'x'"),
+        (("--loose", "x"), "参数 --loose：应为数，实际是 'x'"),
+    ],
+)
+def test_a_number_out_of_its_bounds_is_said_in_the_readers_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+) -> None:
+    monkeypatch.setenv("INFRAVITALS_LANG", "zh")
+    parser = Parser(prog="x")
+    parser.add_argument("--whole", type=whole_number(1, 9))
+    parser.add_argument("--part", type=number(0.5, 60))
+    parser.add_argument("--plain", type=int)
+    parser.add_argument("--loose", type=float)
+    assert vars(parser.parse_args(["--whole", "9", "--part", "0.5"]))["whole"] == 9
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args([*words])
+    assert (ended.value.code, sentence in capsys.readouterr().err) == (2, True)
 
 
 def test_language_is_found_anywhere_on_the_command_line() -> None:

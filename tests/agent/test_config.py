@@ -86,6 +86,51 @@ def test_all_mistakes_come_at_once_with_their_lines(tmp_path: Path) -> None:
     ]
 
 
+LONG = "x" * 64
+
+
+@pytest.mark.parametrize("host", ["a..b", ".local", f"{LONG}.local", "gate way"])
+def test_a_host_that_no_system_can_be_asked_for_is_a_mistake_of_its_line(tmp_path: Path, host: str) -> None:
+    """Left to the system it ends a whole round, or a path's tokens, with an error of the text codec."""
+    text = (
+        f"site: north\nagent: srv-1\nbroker:\n  host: '{host}'\nsources:\n"
+        f"  snmp_device: {{credentials: {{a: {{community: {{env: C}}}}}}, targets: [{{asset: a, host: '{host}'}}]}}\n"
+        f"  snmp_trap: {{targets: [{{asset: a, host: '{host}'}}]}}\n"
+        f"  continuity_probe: {{probes: {{p: {{service: s, kind: tcp, addresses: ['{host}:80']}}}}}}\n"
+        f"  path_probe: {{targets: [{{name: p, kind: http, url: 'http://{host}/'}}]}}\n"
+        f"  mysql_replication: {{pairs: {{p: {{addresses: ['{host}:3306'], database: d, user: u}}}}}}\n"
+    )
+    found = complaints(tmp_path, text)
+    assert [line.split(" ")[0] for line in found] == [f"agent.yaml:{number}:" for number in (3, 6, 7, 8, 9, 10)]
+    assert "is no host name or address" in found[1] and "host:port" in found[3]
+
+
+@pytest.mark.parametrize("host", ["h", "db_1.hospital.local.", "医院.local", "10.0.0.1", "fe80::1%eth0", "x" * 63])
+def test_a_host_that_may_be_there_is_taken(tmp_path: Path, host: str) -> None:
+    assert read(tmp_path, HEAD.replace("127.0.0.1", f"'{host}'") + "sources: {host_cpu: {}}\n").broker.host == host
+
+
+@pytest.mark.parametrize("url", ["http://h:99999/", "http://h:0/", "http://[::1/"])
+def test_an_url_with_an_impossible_port_or_bracket_is_told_in_our_words(tmp_path: Path, url: str) -> None:
+    section = f"sources:\n  path_probe: {{targets: [{{name: p, kind: http, url: '{url}'}}]}}\n"
+    (found,) = complaints(tmp_path, HEAD + section)
+    assert found == f"agent.yaml:6: 'targets': '{url}' must be an http or https URL without a user"
+
+
+@pytest.mark.parametrize("port", [0, 65536, 99999])
+def test_a_port_that_there_is_not_is_a_mistake_of_its_path(tmp_path: Path, port: int) -> None:
+    probe = f"{{service: s, kind: tcp, addresses: ['h:{port}']}}"
+    (found,) = complaints(tmp_path, f"{HEAD}sources:\n  continuity_probe: {{probes: {{p: {probe}}}}}\n")
+    assert found.startswith("agent.yaml:6: 'addresses'")
+
+
+def test_keys_where_a_list_belongs_are_told_in_the_readers_words(tmp_path: Path) -> None:
+    section = "sources:\n  snmp_trap:\n    credentials: {ward: {community: {env: C}}}\n"
+    assert complaints(tmp_path, HEAD + section) == [
+        "agent.yaml:7: 'credentials': expected a list, found keys and values"
+    ]
+
+
 def test_missing_keys_are_named(tmp_path: Path) -> None:
     assert complaints(tmp_path, "site: north\nsources:\n  host_cpu:\n") == [
         "agent.yaml:1: key 'agent' is missing",

@@ -79,6 +79,15 @@ shared_group: x
     assert "unknown key 'shared_group'; did you mean 'share_group'?" in found[7]
 
 
+@pytest.mark.parametrize("url", ["http://a..b:8086", "http://h:99999", "http://[::1", "http://h:0"])
+def test_a_host_or_port_that_cannot_be_is_a_mistake_of_the_store_and_the_broker(tmp_path: Path, url: str) -> None:
+    found = mistakes(
+        tmp_path, f"site: s\nbroker: {{host: a..b}}\nstore: {{kind: influxdb, url: '{url}', database: d, user: u}}\n"
+    )
+    assert [line.split(" ")[0] for line in found] == ["collector.yaml:2:", "collector.yaml:3:"]
+    assert "'a..b' is no host name or address" in found[0] and "https://host:8086" in found[1]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_loopback_is_a_host_of_the_page(tmp_path: Path, host: str) -> None:
     assert read_config(write(tmp_path, f"{LEAST}page: {{host: '{host}'}}\n")).page.host == host

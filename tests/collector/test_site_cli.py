@@ -447,6 +447,25 @@ def test_a_draft_says_what_makes_a_register_of_it(run: Run, data: Path, site: Pa
     assert len(run("register", "draft", "-c", config, "-o", site / "register.yaml")[1].splitlines()) == 1
 
 
+def test_where_there_is_no_site_folder_the_command_that_makes_one_is_told(run: Run, data: Path) -> None:
+    for words in (("register", "check"), ("attest", "list"), ("maintenance", "list")):
+        status, _, err = run(*words, "--data-dir", data)
+        assert (status, f"register draft --data-dir {data} -o {data}/site/register.yaml" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("up", "--site", "A.B"), "argument --site: 'A.B' cannot be a name: "),
+        (("up", "--site", "simulated-x"), "argument --site: names that begin with 'simulated-' "),
+        (("site", "init", "--dir", "x", "--name", "A.B"), "argument --name: 'A.B' cannot be a name: "),
+    ],
+)
+def test_a_name_that_cannot_be_is_said_once_with_its_option(run: Run, words: tuple[str, ...], sentence: str) -> None:
+    status, _, err = run(*words)
+    assert (status, sentence in err) == (2, True), err
+
+
 def test_a_draft_where_there_is_no_directory_is_2(run: Run, data: Path, site: Path) -> None:
     assert run("register", "draft", "--data-dir", data, "-o", site / "no" / "register.yaml")[0] == 2
 

@@ -20,7 +20,7 @@ from servers import Influx, until
 from agent.checkup import Finding, is_well
 from agent.language import choose
 from agent.points import Point
-from collector.beside import place_of
+from collector.beside import embedded_place, place_of, remember_site
 from collector.cli import main
 from collector.config import read_config
 from collector.doctor import check_http_date, examine
@@ -198,6 +198,16 @@ def test_the_page_s_token_and_key_are_secrets_too(tmp_path: Path) -> None:
         found = [one for one in findings_of(guarded) if one.check == "secrets"]
     states = {Path(word).name: one.state for one in found for word in one.text.split() if Path(word).is_file()}
     assert states == {"collector.password": "good", "metrics-token": "good", "page.key": "bad"}
+
+
+def test_beside_an_up_that_does_not_run_the_mend_is_to_start_it_as_it_is_called_here(tmp_path: Path) -> None:
+    place = embedded_place(tmp_path / "data", "hospital")
+    remember_site(place)
+    with place.store() as store:
+        store.write([applied()])
+    found = examine(place, None, Commands("/opt/venv/bin/infravitals", place.words, place.register))
+    start = f"/opt/venv/bin/infravitals up --data-dir {tmp_path}/data"
+    assert (named(found, "server").mend, named(found, "agents").mend) == (start, start)
 
 
 def test_mistakes_of_the_site_folder_are_found(tmp_path: Path) -> None:

@@ -49,6 +49,13 @@ sources:
     return path
 
 
+def move_target(config: Path, asset: str, host: str) -> None:
+    """Its one target is another asset, elsewhere."""
+    text = config.read_text()
+    assert "asset: ward-switch, host: 127.0.0.1," in text
+    config.write_text(text.replace("asset: ward-switch, host: 127.0.0.1,", f"asset: {asset}, host: {host},"))
+
+
 def test_try_shows_profiles_points_and_time(snmpd: Snmpd) -> None:
     done = run("try", f"127.0.0.1:{snmpd.port}", "--community", COMMUNITY)
     assert done.returncode == 0, done.stderr
@@ -203,6 +210,7 @@ tables:
 
 def test_discover_asks_only_what_is_allowed_and_writes_a_register(config: Path, snmpd: Snmpd, tmp_path: Path) -> None:
     draft = tmp_path / "register.yaml"
+    move_target(config, "attic-switch", "127.0.0.9")
     done = run("discover", "-c", config, "-o", draft, "--format", "json")  # on the ports of the targets too
     assert done.returncode == 0, done.stderr
     assert done.stderr == f"2 addresses, port 161, {snmpd.port}, 0 s at most\n"
@@ -223,6 +231,28 @@ def test_discover_asks_only_what_is_allowed_and_writes_a_register(config: Path, 
         2,
         "10.0.0.0/8 is outside of what snmp_device.discover.ranges allows",
     )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_discover_names_what_is_enrolled_already_and_drafts_no_twin(config: Path, tmp_path: Path, host: str) -> None:
+    draft = tmp_path / "register.yaml"
+    move_target(config, "ward-1", host)
+    done = run("discover", "-c", config, "-o", draft, "--format", "json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, [one["target"] for one in told["found"]], told["targets"]) == (0, ["ward-1"], [])
+    assert done.stderr.splitlines()[-1] == "every device that answers is enrolled already; nothing is drafted"
+    assert not draft.exists()
+    done = run("discover", "-c", config)
+    assert re.search(r"^127\.0\.0\.1:\d+ +ward-1 +ward +ward-switch ", done.stdout, re.MULTILINE)
+    assert "# agent.yaml" not in done.stdout and "# register.yaml" not in done.stdout
+
+
+def test_a_new_device_gets_a_name_that_no_target_bears(config: Path, snmpd: Snmpd) -> None:
+    move_target(config, "ward-switch", "no-such-host.invalid")
+    done = run("discover", "-c", config, "--format", "json")
+    assert [(one["asset"], one["host"]) for one in json.loads(done.stdout)["targets"]] == [
+        ("ward-switch-2", "127.0.0.1")
+    ]
 
 
 @pytest.mark.parametrize(

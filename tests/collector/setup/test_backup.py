@@ -147,6 +147,27 @@ def test_file_that_is_none_of_ours_is_told(archive: Path, capsys: pytest.Capture
     assert "cannot read" in refused(archive, capsys)
 
 
+def test_what_is_no_archive_is_a_wrong_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for source, why in (
+        (tmp_path / "nowhere", "No such file"),
+        (tmp_path, "Is a directory"),
+        (Path(__file__), "no backup"),
+    ):
+        assert main(["restore", str(source), "--dir", str(tmp_path / "back"), "--lang", "en"]) == 2
+        assert why in capsys.readouterr().err
+
+
+def test_a_site_that_never_ran_has_nothing_to_back_up_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, data = tmp_path / "collector.yaml", tmp_path / "data"
+    config.write_text(f"site: north\nbroker: {{host: h}}\ndata_directory: {data}\n")
+    assert main(["backup", "-c", str(config), "--to", str(tmp_path / "a.tar.gz"), "--lang", "en"]) == 2
+    said = capsys.readouterr().err
+    assert said == f"there is no folder {data}: the collector never ran; start it first, or look at data_directory\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["collector.yaml"]
+
+
 def test_archive_cannot_reach_out_of_its_folder(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with tarfile.open(archive) as old:
         manifest = json.loads(old.extractfile("manifest.json").read())  # type: ignore[union-attr]

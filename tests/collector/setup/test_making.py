@@ -129,6 +129,15 @@ def test_folder_that_is_somebody_elses_is_left_alone(tmp_path: Path) -> None:
     assert list(digests(tmp_path)) == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("below", ["", "/site"])
+def test_file_where_the_folder_should_be_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], below: str
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert main(["site", "init", "--dir", f"{tmp_path}/thesis.txt{below}", "--name", "north", "--lang", "en"]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}/thesis.txt is a file, no folder; choose another\n"
+
+
 def test_another_site_of_the_folder_is_refused(tmp_path: Path) -> None:
     make_site(tmp_path, SITE, "his-db-1", NOW, quiet)
     before = digests(tmp_path)
