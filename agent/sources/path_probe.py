@@ -154,7 +154,7 @@ class Source:
             if target.name in found
         ]
         if refusal:  # lines and segments may rest on echoes: nothing is said about them
-            raise Incomplete(str(refusal), readings) from refusal
+            raise Incomplete(str(refusal), readings, is_partly=True) from refusal
         live = {name for name, fields in found.items() if fields["is_reachable"]}
         made_of_them = (self._services(found), self._witnesses(found), self._lines(live), self._segments(live))
         return [*readings, *(reading for some in made_of_them for reading in some)]
