@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from agent.broker import Secret
-from agent.errors import LinkError, SourceError
+from agent.errors import LinkError, NotAsked, OwnMistake, SourceError
 from agent.language import say
 
 Row = tuple[object, ...]
@@ -57,7 +57,7 @@ class Account(msgspec.Struct, frozen=True):
         return self.tls or ("prefer" if self.ca is None else "verify")
 
     def read_authority(self) -> ssl.SSLContext | None:
-        """What the server's certificate is checked with; None where it is not. Raises SourceError for a file of no use."""
+        """What the server's certificate is checked with; None where it is not. Raises NotAsked for a file of no use."""
         if self.ca is None:
             return None
         try:
@@ -65,7 +65,7 @@ class Account(msgspec.Struct, frozen=True):
                 return ssl.create_default_context(cafile=self.ca)
         except (OSError, ValueError) as error:
             why = (error.reason if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None)) or error
-            raise SourceError(
+            raise NotAsked(
                 say(
                     f"无法使用 CA 文件 {self.ca}：{why}；{self.key}.ca 应为 PEM 格式的 CA 证书",
                     f"cannot use the CA file {self.ca}: {why}; {self.key}.ca must name a CA certificate in PEM",
@@ -73,13 +73,13 @@ class Account(msgspec.Struct, frozen=True):
             ) from error
 
     def read_password(self) -> str | None:
-        """The password, read at every dialling so that a changed file counts. Raises SourceError when it is not there."""
+        """The password, read at every dialling so that a changed file counts. Raises NotAsked when it is not there."""
         if self.password is None:
             return None
         try:
             return self.password.read(key=f"{self.key}.password")
         except LinkError as error:
-            raise SourceError(str(error)) from error
+            raise NotAsked(str(error)) from error
 
 
 def explain_certificate(host: str, why: str, account: Account) -> str:
@@ -141,6 +141,11 @@ async def dial_in_thread(threads: Executor, connect: Callable[[], C], close: Cal
     except asyncio.CancelledError:
         dialling.add_done_callback(let_go)
         raise
+
+
+def trouble(text: str, *, is_own: bool) -> SourceError:
+    """The error of a door. is_own: whether our account, right or table is wrong, which says nothing of the service."""
+    return OwnMistake(text) if is_own else SourceError(text)
 
 
 def explain_unreachable(why: str) -> str:

@@ -15,8 +15,9 @@ from agent.databases import (
     explain_certificate,
     explain_plain,
     explain_unreachable,
+    trouble,
 )
-from agent.errors import SourceError
+from agent.errors import NotAsked, SourceError
 from agent.language import say
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ MAX_THREADS = 24
 
 DENIED = (1044, 1045, 1142, 1143, 1227)
 NO_TABLE = 1146
+OWN = (*DENIED, NO_TABLE, 1049, 1054, 1130, 1251, 1698, 1820, 1862, 2059, 3118, 3159, 4151)
+"""Our right, table, database, column, host or way to log in is wrong, our account locked, its password expired; of the service
+that says nothing."""
+
 NO_TLS = 2026
 UNREACHABLE = (2002, 2003, 2006, 2013)
 
@@ -49,7 +54,7 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
     try:
         import pymysql
     except ModuleNotFoundError as error:
-        raise SourceError(
+        raise NotAsked(
             say("缺少 MySQL 客户端，请安装附加包 databases", "the MySQL client is missing: the extra `databases`")
         ) from error
 
@@ -83,7 +88,8 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
         connection = await dial_in_thread(_threads(), connect, _cut)
     except (pymysql.MySQLError, OSError, RuntimeError) as error:
         # RuntimeError: a way to log in that needs TLS or another package
-        raise SourceError(f"{host}:{port}: {_explain_dial(error, host, account)}") from error
+        is_own = isinstance(error, RuntimeError) or _code(error) in OWN
+        raise trouble(f"{host}:{port}: {_explain_dial(error, host, account)}", is_own=is_own) from error
     return _Session(connection, f"{host}:{port}", account)
 
 
@@ -117,11 +123,14 @@ class _Session:
             found = await asyncio.get_running_loop().run_in_executor(_threads(), self._query, sql, values)
         except pymysql.err.ProgrammingError as error:
             self._is_usable = True
-            raise SourceError(f"{self._where}: {_explain(error, self._account)}") from error
+            raise self._trouble(error) from error
         except (pymysql.MySQLError, OSError) as error:
-            raise SourceError(f"{self._where}: {_explain(error, self._account)}") from error
+            raise self._trouble(error) from error
         self._is_usable = True
         return found
+
+    def _trouble(self, error: Exception) -> SourceError:
+        return trouble(f"{self._where}: {_explain(error, self._account)}", is_own=_code(error) in OWN)
 
     def _query(self, sql: str, values: tuple[object, ...]) -> tuple[list[str], list[Row]]:
         with self._connection.cursor() as cursor:
@@ -155,8 +164,12 @@ def _explain_dial(error: Exception, host: str, account: Account) -> str:
     return _explain(error, account)
 
 
+def _code(error: Exception) -> int:
+    return error.args[0] if error.args and isinstance(error.args[0], int) else 0
+
+
 def _explain(error: Exception, account: Account) -> str:
-    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    code = _code(error)
     first = str(error.args[1] if len(error.args) > 1 else error).splitlines()[0][:200]
     if code in DENIED:
         return say(
