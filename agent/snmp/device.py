@@ -112,7 +112,7 @@ class Device:
         self._reading = ""
 
     async def look(self, target: str) -> list[Reading]:
-        """One round. Raises Incomplete with what was seen when a table failed, the time was up or the device fell silent on the way."""
+        """One round. Raises Incomplete: with what was seen when a table failed or the time was up, with the poll alone when the device fell silent."""
         effort = self.session.effort
         retries, rows = effort.retries, effort.rows
         effort.fastest_seconds = None
