@@ -187,10 +187,12 @@ class Stream:
 
     async def _find_loss(self, outage: Outage) -> Loss | None:
         tokens = [token for token in self._remembered if token.number < outage.first_good]
-        if self._reach is None or not self._reach.keeps_tokens or not tokens or outage.is_blurred:
-            return None  # of what was not acknowledged for our own mistake nothing can be missing
+        if self._reach is None or not self._reach.keeps_tokens or not tokens:
+            return None
         numbers = [token.number for token in tokens]
-        return measure_loss(tokens, await self._reach.read_back(min(numbers), max(numbers)))
+        loss = measure_loss(tokens, await self._reach.read_back(min(numbers), max(numbers)))
+        # a token that was not sent in earnest cannot go missing: that none is says nothing then
+        return loss if loss.lost or not outage.is_blurred else None
 
     def keep(self) -> None:
         """Remember where it stands; a disk that refuses costs the memory, not the measurement, and is told."""

@@ -223,8 +223,6 @@ class Conductor:
         await asyncio.sleep(DRAIN_SECONDS)
         good = [token for token in self._tokens if token.is_good]
         numbers = [token.number for token in good]
-        if any(token.is_unknown for token in self._tokens):
-            return None  # what was not sent in earnest cannot go missing
         if not numbers:
             return (), 0.0
         try:
@@ -238,6 +236,8 @@ class Conductor:
             )
             return None
         whole = measure_loss(good, present)
+        if not whole.lost and any(token.is_unknown for token in self._tokens):
+            return None  # a token that was not sent in earnest cannot go missing
         # one switch's loss, not the time from the first switch's to the second's
         spans = [finding.loss.span_seconds for finding in self._findings if finding.loss]
         return whole.lost, (max(spans, default=0.0) or whole.span_seconds) if whole.lost else 0.0

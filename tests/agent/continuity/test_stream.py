@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from agent.continuity.outages import Rule
 from agent.continuity.prober import Pace, Steady
@@ -55,19 +56,25 @@ def stream_of(reach: LateSurvivor, file: Path | None = None) -> Stream:
     return Stream("his", lambda: reach, Pace(3600.0, 10.0), Rule(1, 1), Steady(time.time, time.monotonic), file)
 
 
-async def test_what_was_lost_while_our_own_asking_was_wrong_nobody_knows() -> None:
-    """A token that was never sent in earnest is not missed afterwards: no loss is no finding then."""
+@pytest.mark.parametrize(("step", "lost"), [(1, [1]), (2, None)], ids=["lost", "not lost"])
+async def test_that_nothing_was_lost_is_not_known_where_our_own_asking_was_wrong(
+    step: int, lost: list[int] | None
+) -> None:
+    """A token that was never sent in earnest is not missed afterwards; one that was, and is not there, is lost all the same."""
     reach = LateSurvivor()
     reach.readings = 1
     stream = stream_of(reach)
     stream.start()
     await stream.wait_for_token(10)
-    for step, is_good, is_unknown in ((1, True, False), (2, False, True), (3, False, False), (4, True, False)):
-        number = reach.first + step
+    stream._watch.skip_to(reach.first + step)
+    for after, is_good, is_unknown in ((0, True, False), (1, False, True), (2, False, False), (3, True, False)):
+        number = reach.first + step + after
         stream.settle(Token(number, float(number), float(number), is_good, is_unknown=is_unknown))
     [finding] = await stream.take_findings()
     await stream.stop()
-    assert (finding.outage.failed, finding.outage.is_blurred, finding.loss) == (1, True, None)
+    assert (finding.outage.failed, finding.outage.is_blurred) == (1, True)
+    found = finding.loss and [number - reach.first for number in finding.loss.lost]
+    assert found == lost
 
 
 async def test_tokens_are_told_once_it_is_known_again_how_it_stands() -> None:
