@@ -7,6 +7,8 @@
     |   +-- NoData              this machine has nothing of the kind: no trouble at all
     |   |   +-- Off               a probe outside of its hours: nobody looked, as it was told
     |   +-- Incomplete          a round that failed after it had seen something (agent.sources)
+    |   +-- OwnMistake          what a probe asks with is wrong: of what it asks nobody knows anything
+    |   |   +-- NotAsked          and so wrong that nobody was asked
     |   +-- NoAnswer, Refused, EndlessWalk, AgentTrouble    an SNMP agent (agent.snmp.troubles)
     +-- LinkError               the broker or the other side is away: expected, go on
     |   +-- UnfitSecret         what stands in a secret's place is none: refuse to start, exit code 2
@@ -40,6 +42,14 @@ class NoData(SourceError):
 
 class Off(NoData):
     """A probe that keeps still outside of its hours; its rounds say so and are expected to give nothing."""
+
+
+class OwnMistake(SourceError):
+    """What we ask with is of no use, such as our password, a file or a right: that says nothing of whom we ask."""
+
+
+class NotAsked(OwnMistake):
+    """Nobody was asked, as with a file that cannot be read: whether anybody is there is not known either."""
 
 
 class LinkError(InfravitalsError):

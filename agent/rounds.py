@@ -266,7 +266,8 @@ def phase(watch: Watch) -> float:
 
 def beats_to_wait(outcome: Outcome, failures: int, interval_seconds: float) -> int:
     """How many beats until the next round: more with every failure in a row, and few looks where nothing is."""
-    if outcome.error is None or isinstance(outcome.error, Off):
+    error = outcome.error
+    if error is None or isinstance(error, Off) or (isinstance(error, Incomplete) and error.is_partly):
         return 1
     if isinstance(outcome.error, NoData):
         return math.ceil(NO_DATA_SECONDS / interval_seconds)

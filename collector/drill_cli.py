@@ -274,8 +274,8 @@ def _describe_hands(record: "Record") -> str:
 def _describe_loss(record: "Record") -> str:
     if record.lost is None or record.rpo_seconds is None:
         return say(
-            "RPO 未测：这条路径不保存令牌，或读不回来",
-            "RPO not measured: this path keeps no tokens, or they could not be read back",
+            "RPO 未测：这条路径不保存令牌，或读不回来，或探测自己有错、其间业务未知",
+            "RPO not measured: this path keeps no tokens, or they could not be read back, or a mistake of the probe's own hid some of it",
         )
     from agent.table import show_seconds
 

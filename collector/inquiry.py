@@ -61,13 +61,13 @@ class Moment:
             self._calendars[key] = None if calendar is None else spans_of(calendar, self.site.zone, start, end)
         return self._calendars[key]
 
-    def least(self, measurement: str, field_name: str, asset: str, source: str, each_ms: int) -> Least:
-        """How many samples a bucket of a field on this asset should hold at least, from when on."""
+    def least(self, measurement: str, field_name: str, asset: str, source: str, question: Question) -> Least:
+        """How many samples a bucket of a field on this asset should hold at least, from when on; question: which buckets."""
         declared = self.catalogue.measurements[measurement]
         sources = (source,) if source else declared.emitters(field_name)
         if is_simulated(self.site.id):  # one source there stands for all
             sources = (SIMULATED_SOURCE,)
-        return self.intervals.least(asset, sources, declared.interval_seconds, each_ms)
+        return self.intervals.least(asset, sources, declared.interval_seconds, question.each_ms, question.start)
 
 
 class Reading(NamedTuple):
@@ -264,7 +264,7 @@ class Inquiry:
         if plan.is_event:
             return ((0, 0),) if plan.watches else ((0, 1),)
         asset, source = self._tag(subject, "asset"), self._tag(subject, "source")
-        return self.moment.least(plan.measurement, plan.field, asset, source, plan.each_ms)
+        return self.moment.least(plan.measurement, plan.field, asset, source, self.question)
 
     def _tag(self, subject: Subject, tag: str) -> str:
         return subject.key[self.plan.per.index(tag)] if tag in self.plan.per else ""
@@ -322,8 +322,7 @@ class Inquiry:
             return {}
         named = [dict(zip(watch.tags, key, strict=True)) for key in found]
         expectations = [
-            Expectation(key, 0, self._watch_least(watch, tags, question.each_ms))
-            for key, tags in zip(found, named, strict=True)
+            Expectation(key, 0, self._watch_least(watch, tags)) for key, tags in zip(found, named, strict=True)
         ]
         held = Holder(question).hold(found, expectations)
         proven = held.held & meets_all(condition, held.values)
@@ -333,8 +332,8 @@ class Inquiry:
             proofs[common] = proofs[common] | flags if common in proofs else flags
         return proofs
 
-    def _watch_least(self, watch: Watch, tags: Mapping[str, str], each_ms: int) -> Least:
-        return self.moment.least(watch.measurement, watch.field, tags["asset"], tags.get("source", ""), each_ms)
+    def _watch_least(self, watch: Watch, tags: Mapping[str, str]) -> Least:
+        return self.moment.least(watch.measurement, watch.field, tags["asset"], tags.get("source", ""), self.question)
 
     def _watched_least(self, watched: Mapping[tuple[str, ...], Flags]) -> Callable[[Subject], Least]:
         """The usual least samples where somebody looked, and more than any bucket holds elsewhere."""

@@ -1,7 +1,8 @@
 """How often each asset's sources were gathered, and so how many samples a bucket should hold."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import cache
 
 import msgspec
 import numpy as np
@@ -13,13 +14,19 @@ from collector.stores import Instant
 OWN_MACHINE = "local"
 """The target of a source that looks at its own machine; no asset's name."""
 
-HOUR_SECONDS = HOUR_MS / 1000
-
 Runs = tuple[tuple[int, float], ...]
 """From which millisecond on a source was gathered how often (seconds), ascending."""
 
 Least = tuple[tuple[int, int], ...]
 """From which millisecond on a bucket should hold how many samples at least, ascending from 0."""
+
+Series = Mapping[tuple[str, ...], Buckets]
+"""By asset and source."""
+
+
+def _nothing(start: int, each_ms: int) -> Series:
+    del start, each_ms
+    return {}
 
 
 class Intervals:
@@ -31,13 +38,17 @@ class Intervals:
         starts: Sequence[int],
         first: int = 0,
         polled: Set[tuple[str, ...]] = frozenset(),
-        off: Mapping[tuple[str, ...], Buckets] | None = None,
+        off: Series | None = None,
+        off_finely: Callable[[int, int], Series] = _nothing,
     ) -> None:
-        """polled: those of `found` that a gateway tells of its targets. off: the share of every hour in which a probe kept still."""
+        """polled: those of `found` that a gateway tells of its targets. off: the share of every hour in which a probe kept still.
+
+        off_finely: the same of shorter buckets, from which millisecond on and how long each.
+        """
         self._found, self._starts, self._first, self._polled = found, starts, first, polled
-        self._off = off or {}
+        self._off, self._off_finely = off or {}, off_finely
         self._runs: dict[tuple[str, str], Runs] = {}
-        self._least: dict[tuple[str, tuple[str, ...], float, int], Least] = {}
+        self._least: dict[tuple[str, tuple[str, ...], float, int, int], Least] = {}
         self._least_of_runs: dict[tuple[Runs, int], Least] = {}
 
     @classmethod
@@ -61,28 +72,41 @@ class Intervals:
         )
         told = store.buckets(question, now)
         polled = {(target, source) for asset, source, target in told if target not in (asset, OWN_MACHINE)}
-        off = store.buckets(msgspec.structs.replace(question, field="is_off", bucket=mean), now)
-        return cls(_of_assets(told), question.starts(), polled=polled, off=_of_assets(off))
+        off = msgspec.structs.replace(question, field="is_off", bucket=mean)
+
+        @cache
+        def off_finely(start: int, each_ms: int) -> Series:
+            return _of_assets(store.buckets(msgspec.structs.replace(off, start=start, each_ms=each_ms), now))
+
+        shares = _of_assets(store.buckets(off, now))
+        return cls(_of_assets(told), question.starts(), polled=polled, off=shares, off_finely=off_finely)
 
     def since(self, start: int) -> "Intervals":
         """Those that `read` would give of a window that begins at `start`, no earlier than this one's."""
-        return Intervals(self._found, self._starts, bisect_right(self._starts, start) - 1, self._polled, self._off)
+        first = bisect_right(self._starts, start) - 1
+        return Intervals(self._found, self._starts, first, self._polled, self._off, self._off_finely)
 
-    def least(self, asset: str, sources: tuple[str, ...], otherwise: float, each_ms: int) -> Least:
+    def least(self, asset: str, sources: tuple[str, ...], otherwise: float, each_ms: int, start: int) -> Least:
         """How many samples a bucket of `each_ms` should hold at least, from when on; arguments as of `of`.
 
-        The same object wherever it is the same: assets by the thousand have it in common.
+        start: where the buckets in question begin. The same object wherever it is the same: assets by the thousand have it in
+        common.
         """
-        key = (asset, sources, otherwise, each_ms)
+        key = (asset, sources, otherwise, each_ms, start if each_ms < HOUR_MS else 0)
         if key not in self._least:
             runs = self.of(asset, sources, otherwise)
             if (runs, each_ms) not in self._least_of_runs:
                 least = tuple((start, least_samples(each_ms, seconds)) for start, seconds in runs)
                 self._least_of_runs[runs, each_ms] = ((0, least[0][1]), *least[1:])
             off = self._off_shares(asset, sources)
-            self._least[key] = (
-                self._least_of_runs[runs, each_ms] if off is None else self._least_of_hours(runs, off, each_ms)
-            )
+            if off is None:
+                self._least[key] = self._least_of_runs[runs, each_ms]
+            elif each_ms < HOUR_MS:
+                self._least[key] = _least_of(*self._still_finely(asset, sources, off, start, each_ms), runs, each_ms)
+            else:
+                hours = each_ms // HOUR_MS
+                still = np.convolve(off, np.ones(hours))[hours - 1 :]
+                self._least[key] = _least_of(self._starts, still, runs, each_ms)
         return self._least[key]
 
     def of(self, asset: str, sources: Sequence[str], otherwise: float) -> Runs:
@@ -103,41 +127,42 @@ class Intervals:
 
     def _off_shares(self, asset: str, sources: Sequence[str]) -> Floats | None:
         """The share of each hour in which all sources of this asset kept still as they were told; None without such hours."""
-        known = [(asset, source) for source in sources if (asset, source) in self._found]
+        known = self._known(asset, sources)
         if not known or any(key not in self._off for key in known):
             return None
         shares = np.ones(len(self._starts))
         for key in known:
-            shares = np.minimum(shares, self._off_share(key))
+            shares = np.minimum(shares, _off_share(self._off[key], self._seconds(key), HOUR_MS))
         return shares if shares.any() else None
 
-    def _off_share(self, key: tuple[str, ...]) -> Floats:
-        """The share of each hour in which one source said that it kept still. What it was silent about is no such time: it may be dead."""
-        off, told = self._off[key], self._found[key]
-        seconds = np.zeros(len(self._starts))
-        seconds[told.positions] = told.values
-        said = off.samples * seconds[off.positions] / HOUR_SECONDS
-        is_whole = off.samples >= [least_samples(HOUR_MS, each) for each in np.maximum(seconds[off.positions], 1e-9)]
-        own = np.zeros(len(self._starts))
-        own[off.positions] = off.values * np.where(is_whole, 1.0, np.minimum(said, 1.0))
-        return own
+    def _still_finely(
+        self, asset: str, sources: Sequence[str], hours: Floats, start: int, each_ms: int
+    ) -> tuple[Sequence[int], Floats]:
+        """Buckets shorter than an hour, and the share of each in which the probe kept still.
 
-    def _least_of_hours(self, runs: Runs, off: Floats, each_ms: int) -> Least:
-        """What a bucket should hold that begins in each hour: nothing is expected of the time in which the probe kept still.
-
-        Of a bucket shorter than the hour nobody knows on which side of the edge it lies: it may be empty.
+        hours: the share of each hour. Where that is all or nothing it is so of its buckets too; only of an hour at the edge each
+        bucket says which side it lies on.
         """
-        hours = max(1, each_ms // HOUR_MS)
-        still = np.convolve(off, np.ones(hours))[hours - 1 :]
-        least: list[tuple[int, int]] = []
-        for position, start in enumerate(self._starts):
-            seconds = runs[max(0, bisect_right(runs, (start, float("inf"))) - 1)][1]
-            open_ms = each_ms - round(float(still[position]) * min(each_ms, HOUR_MS))
-            is_cut = each_ms < HOUR_MS and off[position] > 0
-            samples = 0 if is_cut or open_ms < seconds * 1000 else least_samples(open_ms, seconds)
-            if not least or least[-1][1] != samples:
-                least.append((start if least else 0, samples))
-        return tuple(least)
+        starts = range(start, self._starts[-1] + HOUR_MS, each_ms)
+        at = np.maximum(np.searchsorted(self._starts, np.array(starts), "right") - 1, 0)
+        whole = hours[at]
+        shares = np.ones(len(starts))
+        for key in self._known(asset, sources):
+            off = self._off_finely(start, each_ms).get(key, NOTHING)
+            is_edge = (whole[off.positions] > 0) & (whole[off.positions] < 1)
+            off = Buckets(off.positions[is_edge], off.values[is_edge], off.samples[is_edge])
+            shares = np.minimum(shares, _off_share(off, self._seconds(key)[at], each_ms))
+        return starts, np.where((whole > 0) & (whole < 1), shares, whole)
+
+    def _known(self, asset: str, sources: Sequence[str]) -> list[tuple[str, ...]]:
+        """Those of the sources that said anything of this asset."""
+        return [(asset, source) for source in sources if (asset, source) in self._found]
+
+    def _seconds(self, key: tuple[str, ...]) -> Floats:
+        """How often a source was gathered in each hour; 0 where it said nothing."""
+        told, seconds = self._found[key], np.zeros(len(self._starts))
+        seconds[told.positions] = told.values
+        return seconds
 
     def _runs_of(self, asset: str, source: str) -> Runs:
         key = (asset, source)
@@ -172,3 +197,31 @@ def _longest(parts: Sequence[Buckets]) -> Buckets:
     np.maximum.at(values, places, np.concatenate([part.values for part in parts]))
     np.maximum.at(samples, places, np.concatenate([part.samples for part in parts]))
     return Buckets(positions, values, samples)
+
+
+def _off_share(off: Buckets, seconds: Floats, each_ms: int) -> Floats:
+    """The share of each bucket in which one source said that it kept still. What it was silent about is no such time: it may be dead.
+
+    seconds: how often it was gathered, bucket by bucket.
+    """
+    every = seconds[off.positions]
+    said = off.samples * every * 1000 / each_ms
+    is_whole = off.samples >= [least_samples(each_ms, one) for one in np.maximum(every, 1e-9)]
+    shares = np.zeros(len(seconds))
+    shares[off.positions] = off.values * np.where(is_whole, 1.0, np.minimum(said, 1.0))
+    return shares
+
+
+def _least_of(starts: Sequence[int], still: Floats, runs: Runs, each_ms: int) -> Least:
+    """What a bucket should hold that begins at each of `starts`: nothing is expected of the time in which the probe kept still.
+
+    still: how much of it that is, in hours, or in buckets that are shorter.
+    """
+    least: list[tuple[int, int]] = []
+    for start, share in zip(starts, still.tolist(), strict=True):
+        seconds = runs[max(0, bisect_right(runs, (start, float("inf"))) - 1)][1]
+        open_ms = each_ms - round(share * min(each_ms, HOUR_MS))
+        samples = 0 if open_ms < seconds * 1000 else least_samples(open_ms, seconds)
+        if not least or least[-1][1] != samples:
+            least.append((start if least else 0, samples))
+    return tuple(least)

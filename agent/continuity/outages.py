@@ -2,6 +2,8 @@
 
     up --a token fails--> failing --`failures` of them--> out --`sustained` good ones in a row--> up
 
+A token of which nobody knows anything begins no outage and ends none; it only interrupts what was in a row, and blurs what it
+lies in. In a drill it counts as failed.
 Tokens settle out of order (one that waits for its deadline settles after a later one that was answered), so they are
 kept until all before them are known. Each settles by its deadline, so nothing waits long. What was in flight when the
 prober ended never settles: `skip_to` says where the numbers go on.
@@ -15,10 +17,14 @@ from agent.continuity.tokens import Token
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """failures: so many failed tokens make an outage. sustained: so many good ones in a row end it."""
+    """failures: so many failed tokens make an outage. sustained: so many good ones in a row end it.
+
+    is_unknown_failed: that a token of which nobody knows anything is a failed one.
+    """
 
     failures: int = 2
     sustained: int = 3
+    is_unknown_failed: bool = False
 
 
 class Outage(msgspec.Struct, frozen=True):
@@ -26,6 +32,7 @@ class Outage(msgspec.Struct, frozen=True):
 
     failed: tokens that failed. served_before, served_after: who answered, "" where nobody says.
     last_good: the number of the last good token before it, None when none was seen; first_good: that of the first after it.
+    is_blurred: of some tokens between those two nobody knows anything: it may have begun before, and lost more than was seen.
     """
 
     began_at: float
@@ -35,6 +42,7 @@ class Outage(msgspec.Struct, frozen=True):
     served_after: str
     last_good: int | None
     first_good: int
+    is_blurred: bool = False
 
     @property
     def duration_seconds(self) -> float:
@@ -48,7 +56,7 @@ class Outage(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct):
-    """Where the machine stands; what a restart must not forget."""
+    """Where the machine stands; what a restart must not forget. is_blurred: since the last good token, or in the outage that is on."""
 
     expected: int = 0
     began_at: float | None = None
@@ -56,6 +64,7 @@ class State(msgspec.Struct):
     served_by: str = ""
     last_good: int | None = None
     is_good: bool | None = None
+    is_blurred: bool = False
 
 
 class OutageWatch:
@@ -95,8 +104,13 @@ class OutageWatch:
     def _advance(self) -> Iterator[Outage]:
         while token := self._waiting.pop(self.state.expected, None):
             self.state.expected += 1
-            self.state.is_good = token.is_good
-            if not token.is_good:
+            is_unknown = token.is_unknown and not self._rule.is_unknown_failed
+            self.state.is_good = None if is_unknown else token.is_good
+            self.state.is_blurred = self.state.is_blurred or token.is_unknown
+            if is_unknown:
+                self._good.clear()
+                self._moving.clear()
+            elif not token.is_good:
                 self._note_failure(token)
             elif outage := self._judge_good(token):
                 yield outage
@@ -133,10 +147,20 @@ class OutageWatch:
         self._moving.append(token)
         if len(self._moving) < self._rule.sustained:
             return None
-        first, last_good = self._moving[0], self.state.last_good
+        first, state = self._moving[0], self.state
+        move = Outage(
+            last.settled_at,
+            first.settled_at,
+            0,
+            before,
+            token.served_by,
+            state.last_good,
+            first.number,
+            state.is_blurred,
+        )
         self._moving.clear()
         self._remember(token)
-        return Outage(last.settled_at, first.settled_at, 0, before, token.served_by, last_good, first.number)
+        return move
 
     def _end_outage(self, began_at: float) -> Outage | None:
         first = self._good[0]
@@ -144,12 +168,15 @@ class OutageWatch:
         is_moved = bool(self.state.served_by and after and self.state.served_by != after)
         if self.state.failed < self._rule.failures and not is_moved:
             return None
-        ended_at = min(token.settled_at for token in self._good)
+        if is_moved and self.state.is_blurred and self._last is not None:
+            began_at = min(began_at, self._last.settled_at)  # when it left is not known: at the worst right then
+        ended_at, state = min(token.settled_at for token in self._good), self.state
         return Outage(
-            began_at, ended_at, self.state.failed, self.state.served_by, after, self.state.last_good, first.number
+            began_at, ended_at, state.failed, state.served_by, after, state.last_good, first.number, state.is_blurred
         )
 
     def _remember(self, token: Token) -> None:
         self._last = token
+        self.state.is_blurred = False
         self.state.last_good = token.number
         self.state.served_by = token.served_by or self.state.served_by

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.continuity.reach import Reach
 from agent.continuity.tokens import Token
-from agent.errors import SourceError
+from agent.errors import OwnMistake, SourceError
 from agent.foreign_words import explain
 from agent.language import say
 
@@ -99,6 +99,8 @@ class Prober:
         error = task.exception()
         if error is None:
             return Token(number, sent_at, now, True, task.result())
+        if isinstance(error, OwnMistake):
+            return Token(number, sent_at, now, False, reason=str(error), is_unknown=True)
         if isinstance(error, SourceError | OSError | EOFError | asyncio.LimitOverrunError):
             return Token(number, sent_at, now, False, reason=_explain(error))
         raise error

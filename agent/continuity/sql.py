@@ -5,12 +5,15 @@ by `sample`; nothing else in the database is touched.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
+
 from agent.continuity.tokens import plain_name
 from agent.databases import Account, Dial, Session
-from agent.errors import SourceError
+from agent.errors import NotAsked, OwnMistake, SourceError
 from agent.foreign_words import explain
 from agent.language import say
 
@@ -25,6 +28,7 @@ DRILL_KEPT_SECONDS = 604_800.0
 
 PRUNE_EVERY = 200
 READ_SECONDS = 3.0
+CLOSE_SECONDS = 0.3
 MAX_IDLE = 2
 
 _log = logging.getLogger(__name__)
@@ -99,7 +103,8 @@ class SqlTokens:
         """Close what is idle; what is in use closes at its end."""
         self._is_closed = True
         if (pruning := self._pruning) is not None:
-            await asyncio.sleep(0)  # one that is cancelled before it begins would never close its session
+            # one that is cancelled before it begins would never close its session; most are over in no time
+            await asyncio.wait({pruning}, timeout=CLOSE_SECONDS)
             pruning.cancel()
             await asyncio.wait({pruning})
         idle, self._idle = self._idle, []
@@ -107,24 +112,41 @@ class SqlTokens:
             await session.close()
 
     async def _open(self, timeout_seconds: float) -> tuple[Session, str]:
-        """A session at the first address that may be written to; a dead one may take its share of the time only."""
+        """A session at the first address that may be written to; a dead one may take its share of the time only.
+
+        Raises SourceError, and OwnMistake where any of them could not be asked for a mistake of ours.
+        """
         share = timeout_seconds / len(self._addresses)
-        troubles = []
+        troubles: list[str] = []
+        is_own = False
         for host, port in self._in_order():
             session: Session | None = None
             try:
                 async with asyncio.timeout(share):
-                    session = await self._dial(host, port, self._account, share)
+                    session = await self._dial_or_knock(host, port, share)
                     own = await self._identify(session)
                 self._current = (host, port)
                 return session, f"{host}:{port}" if len(self._addresses) > 1 else plain_name(own)
             except (SourceError, OSError, TimeoutError) as error:
+                is_own = is_own or isinstance(error, OwnMistake)
                 troubles.append(explain(error) or say(f"{host}:{port} 没有应答", f"{host}:{port} does not answer"))
                 await _discard(session)
             except BaseException:
                 await _discard(session)
                 raise
-        raise SourceError(say("；", "; ").join(troubles))
+        # whom our own mistake kept us from asking may well serve: then nobody knows
+        raise (OwnMistake if is_own else SourceError)(say("；", "; ").join(troubles))
+
+    async def _dial_or_knock(self, host: str, port: int, share: float) -> Session:
+        """A session. Raises SourceError; where we have nothing to log in with, OwnMistake only if somebody is there all the same."""
+        try:
+            return await self._dial(host, port, self._account, share)
+        except NotAsked:
+            # to the end of a login, without a secret: MySQL shuts out who breaks off before
+            bare = msgspec.structs.replace(self._account, password=None, tls=None, ca=None)
+            with contextlib.suppress(OwnMistake):
+                await _discard(await self._dial(host, port, bare, share))
+            raise
 
     def _in_order(self) -> list[tuple[str, int]]:
         """The addresses, the one that took the last token first: a client stays where it is served."""

@@ -65,7 +65,8 @@ class _Memory(msgspec.Struct):
 class Stream:
     """Starts its prober in `start`, hands over in `take_tally` and `take_findings`. file: where it remembers, None: nowhere.
 
-    reason: why the bad token that settled last was bad, "" before the first.
+    reason: why the bad token that settled last was bad, "" before the first. mistake: what is wrong with our own asking, "" while
+    nothing is.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Stream:
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._is_forgetful = False
-        self.reason = ""
+        self.reason = self.mistake = ""
 
     @property
     def is_out(self) -> bool:
@@ -105,7 +106,7 @@ class Stream:
 
     @property
     def is_up(self) -> bool | None:
-        """Whether the newest token in order is good; None before the first."""
+        """Whether the newest token in order is good; None before the first, and where nobody knows."""
         return self._watch.state.is_good
 
     @property
@@ -131,9 +132,10 @@ class Stream:
         """Take one settled token into account; `observe`, where it is set, sees each."""
         if self.observe is not None:
             self.observe(token)
-        self._tally.sent += 1
-        if not token.is_good:
-            self.reason = token.reason
+        self.mistake = token.reason if token.is_unknown else ""
+        if not token.is_unknown:
+            self._tally.sent += 1
+            self.reason = self.reason if token.is_good else token.reason
         if token.is_good:
             self._tally.good += 1
             self._tally.latency_seconds += token.settled_at - token.sent_at
@@ -154,9 +156,11 @@ class Stream:
                 await self._settled.wait()
 
     def take_tally(self) -> Tally:
-        """What settled since the last call. What broke the prober flies from here."""
+        """What settled since the last call; nothing while nobody knows how it stands, which is told later. What broke the prober flies from here."""
         if self._task is not None and self._task.done() and not self._task.cancelled():
             self._task.result()
+        if self.is_up is None:
+            return Tally()
         tally, self._tally = self._tally, Tally()
         return tally
 
@@ -186,7 +190,9 @@ class Stream:
         if self._reach is None or not self._reach.keeps_tokens or not tokens:
             return None
         numbers = [token.number for token in tokens]
-        return measure_loss(tokens, await self._reach.read_back(min(numbers), max(numbers)))
+        loss = measure_loss(tokens, await self._reach.read_back(min(numbers), max(numbers)))
+        # a token that was not sent in earnest cannot go missing: that none is says nothing then
+        return loss if loss.lost or not outage.is_blurred else None
 
     def keep(self) -> None:
         """Remember where it stands; a disk that refuses costs the memory, not the measurement, and is told."""

@@ -12,7 +12,8 @@ class Token(msgspec.Struct, frozen=True, gc=False):
     """One request. number: rises by one per token. sent_at, settled_at: seconds since the epoch.
 
     is_good: answered in time and as it should be. served_by: who answered, where the answer says so.
-    reason: why it is not good.
+    reason: why it is not good. is_unknown: what it was asked with is wrong (our password, file, right), so that it is neither
+    good nor failed: of the service nobody knows anything.
     """
 
     number: int
@@ -21,6 +22,7 @@ class Token(msgspec.Struct, frozen=True, gc=False):
     is_good: bool
     served_by: str = ""
     reason: str = ""
+    is_unknown: bool = False
 
 
 def plain_name(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from agent.broker import Secret
-from agent.errors import LinkError, SourceError
+from agent.errors import LinkError, NotAsked
 from agent.foreign_words import explain_pem
 from agent.language import say
 
@@ -63,7 +63,7 @@ class Account(msgspec.Struct, frozen=True):
         return self.tls or ("prefer" if self.ca is None else "verify")
 
     def read_authority(self) -> ssl.SSLContext | None:
-        """What the server's certificate is checked with; None where it is not. Raises SourceError for a file of no use."""
+        """What the server's certificate is checked with; None where it is not. Raises NotAsked for a file of no use."""
         if self.ca is None:
             return None
         try:
@@ -71,7 +71,7 @@ class Account(msgspec.Struct, frozen=True):
                 return ssl.create_default_context(cafile=self.ca)
         except (OSError, ValueError) as error:
             why = explain_pem(error)
-            raise SourceError(
+            raise NotAsked(
                 say(
                     f"无法使用 CA 文件 {self.ca}：{why}；{self.key}.ca 应为 PEM 格式的 CA 证书",
                     f"cannot use the CA file {self.ca}: {why}; {self.key}.ca must name a CA certificate in PEM",
@@ -79,13 +79,13 @@ class Account(msgspec.Struct, frozen=True):
             ) from error
 
     def read_password(self) -> str | None:
-        """The password, read at every dialling so that a changed file counts. Raises SourceError when it is not there."""
+        """The password, read at every dialling so that a changed file counts. Raises NotAsked when it is not there."""
         if self.password is None:
             return None
         try:
             return self.password.read(key=f"{self.key}.password")
         except LinkError as error:
-            raise SourceError(str(error)) from error
+            raise NotAsked(str(error)) from error
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from agent.databases.troubles import (
     explain_right,
     explain_unreachable,
     missing_client,
+    trouble,
 )
 from agent.errors import SourceError
 
@@ -26,6 +27,10 @@ MAX_THREADS = 24
 
 DENIED = (1044, 1045, 1142, 1143, 1227)
 NO_TABLE = 1146
+OWN = (*DENIED, NO_TABLE, 1049, 1054, 1130, 1251, 1698, 1820, 1862, 2059, 3118, 3159, 4151)
+"""Our right, table, database, column, host or way to log in is wrong, our account locked, its password expired; of the service
+that says nothing."""
+
 NO_TLS = 2026
 UNREACHABLE = (2002, 2003, 2006, 2013)
 
@@ -71,7 +76,8 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
         connection = await dial_in_thread(_threads(), connect, _cut)
     except (pymysql.MySQLError, OSError, RuntimeError) as error:
         # RuntimeError: a way to log in that needs TLS or another package
-        raise SourceError(f"{host}:{port}: {_explain_dial(error, host, account)}") from error
+        is_own = isinstance(error, RuntimeError) or _code(error) in OWN
+        raise trouble(f"{host}:{port}: {_explain_dial(error, host, account)}", is_own=is_own) from error
     return _Session(connection, f"{host}:{port}", account)
 
 
@@ -95,9 +101,12 @@ class _Session(Statements):
             found = await asyncio.get_running_loop().run_in_executor(_threads(), self._query, sql, values)
         except (pymysql.MySQLError, OSError) as error:
             self._is_usable = isinstance(error, pymysql.err.ProgrammingError)
-            raise SourceError(f"{self._where}: {_explain(error, self._account)}") from error
+            raise self._trouble(error) from error
         self._is_usable = True
         return found
+
+    def _trouble(self, error: Exception) -> SourceError:
+        return trouble(f"{self._where}: {_explain(error, self._account)}", is_own=_code(error) in OWN)
 
     def _query(self, sql: str, values: Sequence[object]) -> Found:
         with self._connection.cursor() as cursor:
@@ -130,8 +139,12 @@ def _explain_dial(error: Exception, host: str, account: Account) -> str:
     return _explain(error, account)
 
 
+def _code(error: Exception) -> int:
+    return error.args[0] if error.args and isinstance(error.args[0], int) else 0
+
+
 def _explain(error: Exception, account: Account) -> str:
-    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    code = _code(error)
     first = str(error.args[1] if len(error.args) > 1 else error).splitlines()[0][:200]
     if code in DENIED:
         return explain_right(account, first)

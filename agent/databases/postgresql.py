@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from agent.databases.troubles import (
     explain_right,
     explain_unreachable,
     missing_client,
+    trouble,
 )
 from agent.errors import SourceError
 from agent.language import say
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
 APPLICATION = "infravitals"
 _closing: set[asyncio.Task[None]] = set()
 """Connections whose last query has not let go yet; a task that nobody holds may be collected."""
+
+OWN_STATES = ("28000", "28P01", "3D000", "42501", "42703", "42P01")
+"""Login, password, database, right, column, table, as in the manual's appendix A."""
+
+OWN_WORDS = (
+    "authentication failed|认证.*失败|no password supplied|pg_hba\\.conf|(role|database) .* does not exist|(角色|数据库) .* 不存在"
+    "|is not permitted to log in|不允许角色|permission denied for database|权限不够|requires a valid client certificate"
+)
 
 SSL_MODES = {"verify": "verify-full", "require": "require", "off": "disable", "prefer": "prefer"}
 
@@ -50,7 +60,7 @@ async def dial(host: str, port: int, account: Account, timeout_seconds: float) -
             prepare_threshold=None,  # a pooler in between knows no prepared statements
         )
     except psycopg.Error as error:
-        raise SourceError(f"{host}:{port}: {_explain_dial(error, host, account)}") from error
+        raise trouble(f"{host}:{port}: {_explain_dial(error, host, account)}", is_own=_is_own(error)) from error
     return _Session(connection, f"{host}:{port}", account)
 
 
@@ -86,7 +96,7 @@ class _Session(Statements):
             names = [column.name for column in cursor.description or ()]
             rows = await cursor.fetchall() if names else []
         except psycopg.Error as error:
-            raise SourceError(f"{self._where}: {_explain(error, self._account)}") from error
+            raise trouble(f"{self._where}: {_explain(error, self._account)}", is_own=_is_own(error)) from error
         if self._warnings:
             # as when the wait for a synchronous standby is cancelled: committed here, and only here
             raise SourceError(f"{self._where}: {self._warnings[0]}")
@@ -121,6 +131,14 @@ class _Session(Statements):
                 return
 
 
+def _is_own(error: "psycopg.Error") -> bool:
+    """Whether the server answered and only our account, right, database or table is wrong.
+
+    A refused login has no code, only words, which are those of the server's language.
+    """
+    return error.sqlstate in OWN_STATES or (not error.sqlstate and re.search(OWN_WORDS, str(error)) is not None)
+
+
 def _explain_dial(error: "psycopg.Error", host: str, account: Account) -> str:
     text = str(error)
     if "certificate verify failed" in text or "does not match host name" in text:
@@ -141,7 +159,7 @@ def _explain(error: "psycopg.Error", account: Account) -> str:
         return explain_right(account, first)
     if state == "42P01":
         return explain_no_table(first)
-    if "authentication failed" in first:
+    if re.search("authentication failed|认证.*失败", first):
         return say(
             f"账号 {account.user} 登录被拒绝；请核对用户名与 {account.key}.password",
             f"user {account.user} is refused, password authentication failed; check the user and {account.key}.password",

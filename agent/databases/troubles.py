@@ -1,15 +1,20 @@
 """What goes wrong between us and a database, a sentence each, for all doors: what was wrong, and what to do."""
 
 from agent.databases import Account
-from agent.errors import SourceError
+from agent.errors import NotAsked, OwnMistake, SourceError
 from agent.language import say
 
 
-def missing_client(database: str, extra: str) -> SourceError:
+def missing_client(database: str, extra: str) -> NotAsked:
     """For a door whose library is not installed."""
-    return SourceError(
+    return NotAsked(
         say(f"缺少 {database} 客户端，请安装附加包 {extra}", f"the {database} client is missing: the extra `{extra}`")
     )
+
+
+def trouble(text: str, *, is_own: bool) -> SourceError:
+    """The error of a door. is_own: whether our account, right or table is wrong, which says nothing of the service."""
+    return OwnMistake(text) if is_own else SourceError(text)
 
 
 def explain_certificate(host: str, why: str, account: Account) -> str:

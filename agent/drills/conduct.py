@@ -21,8 +21,9 @@ from agent.language import say
 from agent.sources import Surroundings
 from agent.table import NEVER_SECONDS, show_seconds
 
-RULE = Rule(failures=1, sustained=3)
-"""At a token every 100 ms a single failed one counts: the first failed token begins the recovery time."""
+RULE = Rule(failures=1, sustained=3, is_unknown_failed=True)
+"""At a token every 100 ms a single failed one counts: the first failed token begins the recovery time. What our own mistake kept
+us from seeing is no proof of anything: it counts as failed too."""
 
 LOOK_SECONDS = 0.1
 AUTOMATIC_WITHIN_SECONDS = 20.0
@@ -235,6 +236,8 @@ class Conductor:
             )
             return None
         whole = measure_loss(good, present)
+        if not whole.lost and any(token.is_unknown for token in self._tokens):
+            return None  # a token that was not sent in earnest cannot go missing
         # one switch's loss, not the time from the first switch's to the second's
         spans = [finding.loss.span_seconds for finding in self._findings if finding.loss]
         return whole.lost, (max(spans, default=0.0) or whole.span_seconds) if whole.lost else 0.0
@@ -256,6 +259,7 @@ class Conductor:
     ) -> Record:
         outages = replay(self._tokens, RULE)
         is_recovered = bool(self._tokens) and all(token.is_good for token in self._tokens[-RULE.sustained :])
+        is_seen = not any(token.is_unknown for token in self._tokens)
         rto = max((outage.duration_seconds for outage in outages), default=None) if is_recovered else NEVER_SECONDS
         moves = [outage for outage in outages if outage.is_moved]
         is_home = len(moves) > 1 and moves[0].served_before == moves[-1].served_after
@@ -275,7 +279,7 @@ class Conductor:
             rto_seconds=rto,
             rpo_seconds=None if lost is None else lost[1],
             lost=None if lost is None else lost[0],
-            is_passed=is_recovered and is_home and not self._is_aborted,
+            is_passed=is_recovered and is_home and is_seen and not self._is_aborted,
             is_aborted=self._is_aborted,
             is_automatic=judge_hands(outages, self._back_at, is_hands_off=self._plan.hook.hands_off),
             remark=self._plan.reason,

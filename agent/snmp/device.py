@@ -19,7 +19,7 @@ from agent.snmp.parts import Parts
 from agent.snmp.profile import Column, Profile, Shape, Table
 from agent.snmp.shapes import Look, Memory, Seen, shape_group, shape_roles, shape_rows
 from agent.snmp.trend import Trends
-from agent.snmp.troubles import AgentTrouble, EndlessWalk, NoAnswer, Refused
+from agent.snmp.troubles import AgentTrouble, EndlessWalk, NoAnswer, Refused, explain_late
 from agent.sources import Incomplete, Reading
 
 OBJECT_ID = "1.3.6.1.2.1.1.2.0"
@@ -56,9 +56,14 @@ class _Kept:
 
 @dataclass(slots=True)
 class _Round:
-    """What one round has read so far. troubles: one sentence for each column that failed while the device answers."""
+    """What one round has read so far. troubles: one sentence for each column that failed while the device answers.
 
-    at_seconds: float
+    found: what the tables gave that were read whole; waiting: the others, by their key.
+    """
+
+    at_seconds: float = 0.0
+    found: list[Reading] = field(default_factory=list)
+    waiting: dict[str, Table] = field(default_factory=dict)
     walked: dict[str, Walked] = field(default_factory=dict)
     scalars: dict[str, Value] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
@@ -107,32 +112,32 @@ class Device:
         self._reading = ""
 
     async def look(self, target: str) -> list[Reading]:
-        """One round. Raises Incomplete with what was seen when a table failed or the device fell silent on the way."""
+        """One round. Raises Incomplete: with what was seen when a table failed or the time was up, with the poll alone when the device fell silent."""
         effort = self.session.effort
         retries, rows = effort.retries, effort.rows
         effort.fastest_seconds = None
-        found: list[Reading] = []
+        this = _Round()
         try:
             async with asyncio.timeout(self._budget_seconds):
-                found += await self._gather()
+                await self._gather(this)
             self._check_engine(target)
         except TimeoutError as trouble:
             is_answering = effort.fastest_seconds is not None
-            text = say(
-                f"{self.session.where}：{self._budget_seconds:g} 秒内没有读完，读到 {self._reading or '-'}",
-                f"{self.session.where}: not read within {self._budget_seconds:g} s, it was at {self._reading or '-'}",
+            missing = [key for key, table in this.waiting.items() if not table.is_scalar]
+            late = explain_late(self.session.where, self._budget_seconds, self._reading, missing)
+            found = (
+                this.found + self._known_scalars(this) + self._poll(target, retries, rows, is_answering=is_answering)
             )
-            raise Incomplete(text, self._poll(target, retries, rows, is_answering=is_answering)) from trouble
-        except Incomplete as trouble:
-            found += trouble.readings
-            found += self._poll(target, retries, rows)
             self._save()
-            raise Incomplete(str(trouble), merge(found)) from trouble
+            raise Incomplete(say("；", "; ").join((late, *this.troubles)), merge(found)) from trouble
+        except Incomplete as trouble:
+            self._save()
+            raise Incomplete(str(trouble), merge(this.found + self._poll(target, retries, rows))) from trouble
         except SourceError as trouble:
             # who lets nobody in is no more watched than who is silent
             is_shut = isinstance(trouble, (NoAnswer, Refused))
             raise Incomplete(str(trouble), self._poll(target, retries, rows, is_answering=not is_shut)) from trouble
-        readings = merge(found + self._poll(target, retries, rows))
+        readings = merge(this.found + self._poll(target, retries, rows))
         controllers = _count_controllers(readings)
         readings = [self._complete(one, controllers) if one.name == "storage_pool" else one for one in readings]
         self._save()
@@ -187,27 +192,32 @@ class Device:
             found.append(Reading("management_access", {"is_answering": True}, {"protocol": protocol}))
         return found
 
-    async def _gather(self) -> list[Reading]:
+    async def _gather(self, this: _Round) -> None:
         self._reading = ""
         await self.session.open()
         clocks = await self.session.get((*CLOCKS, OBJECT_ID))
-        found = self._read_clocks(clocks)
+        this.found += self._read_clocks(clocks)
         await self._choose(str(clocks.get(OBJECT_ID, "")))
-        this = _Round(self._clock())
+        this.at_seconds = self._clock()
         await self._read_scalars(this)
-        for profile in self.chosen:
-            for name, table in profile.file.tables.items():
-                found += await self._read(this, table, f"{profile.name}/{name}")
+        tables = {f"{profile.name}/{name}": one for profile in self.chosen for name, one in profile.file.tables.items()}
+        # one that the device does not know, and never knew, is left alone for a while
+        this.waiting = {key: table for key, table in tables.items() if key not in self._unknown}
+        for key, table in list(this.waiting.items()):
+            self._reading = key
+            seen = self._scalar_rows(this, table) if table.is_scalar else await self._read_table(this, table)
+            this.found += self._tell(this, seen, key)
+            del this.waiting[key]
         if this.troubles:
-            raise Incomplete(say("；", "; ").join(dict.fromkeys(this.troubles)), found)
-        return found
+            raise Incomplete(say("；", "; ").join(dict.fromkeys(this.troubles)), this.found)
 
-    async def _read(self, this: _Round, table: Table, key: str) -> list[Reading]:
-        """What one table gives. One that the device does not know, and never knew, is left alone for a while."""
-        if key in self._unknown:
-            return []
-        self._reading = key
-        seen = self._scalar_rows(this, table) if table.is_scalar else await self._read_table(this, table)
+    def _known_scalars(self, this: _Round) -> list[Reading]:
+        """What the variables give that were read before the time was up: they are asked for all at once, and some not again for long."""
+        scalars = [(key, table) for key, table in this.waiting.items() if table.is_scalar]
+        return [one for key, table in scalars for one in self._tell(this, self._scalar_rows(this, table), key)]
+
+    def _tell(self, this: _Round, seen: Seen, key: str) -> list[Reading]:
+        """What one table gives."""
         if not seen.rows and not seen.is_whole:
             return []
         found = list(self._shape(seen, key, this.at_seconds))

@@ -1,10 +1,14 @@
 """What goes wrong between us and an agent: one kind and one sentence each, with the target, what was tried and what to do."""
 
+from collections.abc import Sequence
 from enum import Enum
 
 from agent.errors import SourceError
 from agent.foreign_words import explain_system
 from agent.language import say
+
+MOST_NAMED = 8
+"""So many tables that were not read are named; how many they are is told always."""
 
 
 class NoAnswer(SourceError):
@@ -106,3 +110,15 @@ def explain_endless(where: str, column: str, rows: int) -> str:
         f"{where}：表列 {column} 在 {rows} 行后不再前进，已停止遍历",
         f"{where}: the walk of {column} does not advance after {rows} rows and was stopped",
     )
+
+
+def explain_late(where: str, budget_seconds: float, at: str, missing: Sequence[str]) -> str:
+    """A round whose time was up at table `at` ("" before the first). missing: the tables that were not read whole."""
+    text = say(
+        f"{where}：{budget_seconds:g} 秒内没有读完，读到 {at or '-'}",
+        f"{where}: not read within {budget_seconds:g} s, it was at {at or '-'}",
+    )
+    if not missing:
+        return text
+    names = ", ".join(missing[:MOST_NAMED]) + (" …" if len(missing) > MOST_NAMED else "")
+    return text + say(f"；缺 {len(missing)} 张表：{names}", f"; {len(missing)} tables are missing: {names}")

@@ -76,11 +76,15 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
 
 class Incomplete(SourceError):
-    """A round that failed after it had seen something: the runner keeps `readings` and counts the failure."""
+    """A round that failed after it had seen something: the runner keeps `readings` and counts the failure.
 
-    def __init__(self, text: str, readings: Iterable[Reading]) -> None:
+    is_partly: that the readings are of others, which are well and wait for the next round no longer than ever.
+    """
+
+    def __init__(self, text: str, readings: Iterable[Reading], *, is_partly: bool = False) -> None:
         super().__init__(text)
         self.readings = tuple(readings)
+        self.is_partly = is_partly and bool(self.readings)
 
 
 @dataclass(frozen=True, slots=True)

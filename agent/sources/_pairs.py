@@ -228,7 +228,7 @@ class PairsSource(ABC, Generic[S]):
             raise SourceError(say("；", "; ").join(troubles))
         readings = [reading for each in found if not isinstance(each, SourceError) for reading in each]
         if troubles:
-            raise Incomplete(say("；", "; ").join(troubles), readings)
+            raise Incomplete(say("；", "; ").join(troubles), readings, is_partly=True)
         remarks = [self._troubles[one] for one in sorted(self._troubles)]
         first = readings[0]
         return [msgspec.structs.replace(first, remark="\n".join(filter(None, (first.remark, *remarks)))), *readings[1:]]

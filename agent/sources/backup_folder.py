@@ -104,7 +104,7 @@ class Source:
         if waiting and (self._counting is None or self._counting.done()):
             self._counting = asyncio.create_task(self._count(waiting), name="sums of backups")
         if troubles:
-            raise Incomplete(say("；", "; ").join(troubles), readings)
+            raise Incomplete(say("；", "; ").join(troubles), readings, is_partly=True)
         if not readings:
             raise SourceError(say("配置的目录中没有任何备份", "there is no backup in any folder of the configuration"))
         return readings

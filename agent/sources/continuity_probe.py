@@ -25,10 +25,10 @@ from agent.continuity.prober import Pace, Steady
 from agent.continuity.settings import Id, Probe
 from agent.continuity.stream import Away, Finding, Stream
 from agent.drills.records import Record, is_in_drill, read_records
-from agent.errors import NoData
+from agent.errors import NoData, SourceError
 from agent.language import say
 from agent.points import Value
-from agent.sources import Reading, SourceConfig, Surroundings
+from agent.sources import Incomplete, Reading, SourceConfig, Surroundings
 
 FIRST_TOKEN_SECONDS = 3.0
 
@@ -66,20 +66,31 @@ class Source:
         self._drills = surroundings.state_directory and surroundings.state_directory / "drills"
         self._told: list[str] = []
         self._streams: dict[str, Stream] = {}
+        self._unusable: dict[str, str] = {}
 
     async def open(self) -> None:
-        """Start sending. Raises SourceError when a path cannot be used at all, such as a certificate that cannot be read."""
-        await self.close()
+        """Start sending where it was not begun yet. Raises SourceError when no path can be used at all, such as a certificate that cannot be read."""
+        self._unusable = {}
         pace = Pace(self._config.period_seconds, self._config.timeout_seconds)
         rule = Rule(self._config.failures, self._config.sustained)
         for name, probe in self._config.probes.items():
+            if name in self._streams:
+                continue
             file = self._folder / f"{name}.json" if self._folder else None
             stream = Stream(name, partial(probe.make_reach, name), pace, rule, self._clock, file)
-            stream.start()
-            self._streams[name] = stream
+            try:
+                stream.start()
+                self._streams[name] = stream
+            except SourceError as error:
+                self._unusable[name] = str(error)
+        if self._unusable and not self._streams:
+            raise SourceError(self._tell_mistakes())
 
     async def collect(self) -> list[Reading]:
-        """One service_probe per probe, and what ended since the last round. Raises NoData without probes."""
+        """One service_probe per probe, and what ended since the last round.
+
+        Raises NoData without probes, Incomplete where our own asking is wrong: of that service nobody knows anything.
+        """
         if not self._streams:
             raise NoData(say("没有配置 probes", "no probes are configured"))
         await asyncio.gather(*(stream.wait_for_token(FIRST_TOKEN_SECONDS) for stream in self._streams.values()))
@@ -92,7 +103,13 @@ class Source:
         readings += self._read_drills()
         if not any(stream.is_timing for stream in self._streams.values()):
             self._clock.correct()
+        if mistakes := self._tell_mistakes():
+            raise Incomplete(mistakes, readings, is_partly=True)
         return readings
+
+    def _tell_mistakes(self) -> str:
+        mistakes = self._unusable | {name: one.mistake for name, one in self._streams.items() if one.mistake}
+        return say("；", "; ").join(say(f"{name}：{why}", f"{name}: {why}") for name, why in mistakes.items())
 
     def _is_in_drill(self, service: str, at: float) -> bool:
         return self._drills is not None and is_in_drill(self._drills, service, at)
@@ -117,7 +134,7 @@ class Source:
 
     def _read_tally(self, name: str, stream: Stream) -> list[Reading]:
         tally = stream.take_tally()
-        if not tally.sent or stream.is_up is None:
+        if not tally.sent or stream.is_up is None:  # before the first token, and while nobody knows
             return []
         fields: dict[str, Value] = {
             "is_up": stream.is_up,
@@ -134,7 +151,7 @@ class Source:
     def _read_finding(self, name: str, finding: Finding) -> list[Reading]:
         outage, loss, service = finding.outage, finding.loss, self._config.probes[name].service
         fields: dict[str, Value] = {"duration_seconds": outage.duration_seconds}
-        if outage.duration_seconds <= self._config.automatic_within_seconds:
+        if outage.duration_seconds <= self._config.automatic_within_seconds and not outage.is_blurred:
             fields["is_automatic"] = True
         if loss is not None:
             fields["lost_tokens_count"] = len(loss.lost)

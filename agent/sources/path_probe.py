@@ -156,7 +156,7 @@ class Source:
             if target.name in found
         ]
         if refusal:  # lines and segments may rest on echoes: nothing is said about them
-            raise Incomplete(str(refusal), readings) from refusal
+            raise Incomplete(str(refusal), readings, is_partly=True) from refusal
         live = {name for name, fields in found.items() if fields["is_reachable"]}
         return [
             *readings,

@@ -505,6 +505,10 @@ def test_schedule_stays_on_its_beats(now: float, beats: int, due: float) -> None
         (NoData("x"), 1, 60, 10),
         (NoData("x"), 1, 3600, 1),
         (ValueError("x"), 1, 15, 4),
+        (Incomplete("x", []), 3, 15, 4),
+        (Incomplete("x", [Reading("poll", {})]), 3, 15, 4),
+        (Incomplete("x", [], is_partly=True), 3, 15, 4),
+        (Incomplete("x", [Reading("poll", {})], is_partly=True), 50, 15, 1),
     ],
 )
 def test_back_off_counts_in_beats(error: Exception | None, failures: int, interval: float, beats: int) -> None:

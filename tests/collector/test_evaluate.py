@@ -228,14 +228,22 @@ ISOLATION, PATH_LOSS = "zone-isolation-proven", "telemed-loss"
 DAYS, FIRST_MINUTE, LAST_MINUTE = 8, 70, 300
 
 
-def probed(is_told: bool, missing_days: Sequence[int] = (), last_minute: int = LAST_MINUTE) -> list[Point]:
-    """A prober that is on from 01:10 to 05:00 of every day, once a minute; the days before AS_OF on which it is silent meanwhile."""
+def probed(
+    is_told: bool,
+    missing_days: Sequence[int] = (),
+    last_minute: int = LAST_MINUTE,
+    missing: range = range(FIRST_MINUTE, LAST_MINUTE),
+) -> list[Point]:
+    """A prober that is on from 01:10 to 05:00 of every day, once a minute; the days before AS_OF on which it is silent meanwhile.
+
+    missing: the minutes of such a day, where it is not silent all the time.
+    """
     cell = {"asset": "office-probe", "from_zone": "office", "to_zone": "medical"}
     points = []
     for minute in range(DAYS * 1440):
         at, of_day = AS_OF - DAYS * 24 * HOUR_MS + minute * 60_000, minute % 1440
         is_on = FIRST_MINUTE <= of_day < last_minute
-        if is_on and DAYS - minute // 1440 in missing_days:
+        if is_on and of_day in missing and DAYS - minute // 1440 in missing_days:
             continue
         for source in ("isolation_probe", "path_probe"):
             about = {"asset": "office-probe", "source": source, "target": "local"}
@@ -271,6 +279,32 @@ def test_probe_outside_of_its_hours_leaves_no_gap_and_a_dead_one_does(
     assert (loss.expected == loss.found) is is_whole, loss
 
 
+@pytest.mark.parametrize(
+    ("last_minute", "missing", "gap"),
+    [
+        (LAST_MINUTE, range(70, 120), 10),
+        (LAST_MINUTE, range(90, 120), 6),
+        (290, range(240, 290), 10),
+        (290, range(240, 260), 4),
+        (110, range(70, 110), 8),
+        (110, range(80, 100), 4),
+    ],
+    ids=["opening", "late in it", "closing", "early in it", "shorter than an hour", "in the midst of it"],
+)
+def test_probe_that_is_dead_in_the_hour_at_the_edge_leaves_a_gap(
+    store: Store, rules: Rules, last_minute: int, missing: range, gap: int
+) -> None:
+    """Of that hour a bucket of five minutes says for itself whether it lies within the probe's hours."""
+    lacking = []
+    for missing_days in ((), (3,)):
+        site = a_site()
+        points = probed(True, missing_days, last_minute, missing)
+        store.write([AppliedBatch(site.id, "office-probe", "", -1, site.id, AS_OF, AS_OF, points, 0, ())])
+        found = evaluate_criteria(store, rules, site, AS_OF, [PATH_LOSS])[PATH_LOSS]
+        lacking.append(found.expected - found.found)
+    assert lacking == [0, gap]
+
+
 def test_probe_that_is_dead_within_hours_shorter_than_one_is_a_gap_too(store: Store) -> None:
     """On from 01:10 to 01:50, and dead meanwhile: all that it says of the hour and of the day is that it was off."""
     expected = []
@@ -280,7 +314,7 @@ def test_probe_that_is_dead_within_hours_shorter_than_one_is_a_gap_too(store: St
         store.write([AppliedBatch(site.id, "office-probe", "", -1, site.id, AS_OF, AS_OF, points, 0, ())])
         found = Intervals.read(store, site.id, AS_OF - DAYS * 24 * HOUR_MS, AS_OF)
         for each_ms, offset_ms in ((HOUR_MS, HOUR_MS), (24 * HOUR_MS, 0)):
-            least = found.least("office-probe", ("path_probe",), 60.0, each_ms)
+            least = found.least("office-probe", ("path_probe",), 60.0, each_ms, AS_OF - DAYS * 24 * HOUR_MS)
             at = AS_OF - 3 * 24 * HOUR_MS + offset_ms
             expected.append([samples for start, samples in least if start <= at][-1])
     alive, dead = expected[:2], expected[2:]

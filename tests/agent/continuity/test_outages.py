@@ -59,6 +59,48 @@ def test_late_answer_ends_the_outage_when_it_came_and_not_when_it_was_sent() -> 
     assert outage.ended_at == 2.8
 
 
+def with_unknown(course: str) -> list[Token]:
+    """As `tokens`; `?` is one of which nobody knows anything."""
+    return [msgspec.structs.replace(each, is_unknown=course[each.number] == "?", is_good=course[each.number] not in ".?")
+            for each in tokens(course)]  # fmt: skip
+
+
+def test_token_of_which_nobody_knows_begins_no_outage_and_ends_none() -> None:
+    watch = OutageWatch(RULE)
+    assert [outage for each in with_unknown("aa?????") for outage in watch.take(each)] == []
+    assert not watch.is_out and watch.state.began_at is None
+    assert watch.state.is_good is None, "whether it is up nobody knows"
+    for course in ("aa..??", "aa..??aa?aa"):
+        watch = OutageWatch(RULE)
+        assert [outage for each in with_unknown(course) for outage in watch.take(each)] == []
+        assert watch.is_out, "an outage that is on does not end by our looking away"
+    watch = OutageWatch(RULE)
+    [outage] = [outage for each in with_unknown("aa..??aaa") for outage in watch.take(each)]
+    assert (outage.began_at, outage.ended_at, outage.failed, outage.is_blurred) == (2.0, 6.01, 2, True)
+
+
+def test_blurred_is_what_we_looked_away_from_and_a_move_in_it_counts_from_the_last_answer() -> None:
+    for course, began_at, failed in (("aaa??..aaa", 5.0, 2), ("aaa??..bbb", 2.01, 2), ("aaa????bbb", 2.01, 0)):
+        watch = OutageWatch(RULE)
+        [outage] = [outage for each in with_unknown(course) for outage in watch.take(each)]
+        assert (outage.began_at, outage.failed, outage.is_blurred) == (began_at, failed, True), course
+        [after] = [outage for each in tokens("." * 10 + "...ccc")[10:] for outage in watch.take(each)]
+        assert not after.is_blurred, "and the next is clear again"
+    watch = OutageWatch(RULE)
+    [outage] = [outage for each in with_unknown("a??aa...aaa") for outage in watch.take(each)]
+    assert not outage.is_blurred, "it was seen well right before"
+
+
+def test_in_a_drill_what_nobody_saw_is_failed() -> None:
+    strict = msgspec.structs.replace(RULE, is_unknown_failed=True)
+    watch = OutageWatch(strict)
+    [outage] = [outage for each in with_unknown("aa.????aaa") for outage in watch.take(each)]
+    assert (outage.began_at, outage.ended_at, outage.failed, outage.is_blurred) == (2.0, 7.01, 5, True)
+    watch = OutageWatch(strict)
+    assert not [outage for each in with_unknown("aa??????") for outage in watch.take(each)]
+    assert watch.is_out and watch.state.is_good is False
+
+
 def plainly(course: list[Token], rule: Rule) -> list[tuple[float, float, int]]:
     """The definition, read from the whole list at once: maximal stretches between runs of `sustained` good tokens."""
     found, index = [], 0

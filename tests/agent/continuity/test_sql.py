@@ -1,5 +1,6 @@
 """Tokens in a real PostgreSQL and a real MariaDB without the right or without the table: the sentence says what to run."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,14 +8,17 @@ import msgspec
 import pytest
 from hospital.mariadb import lone_server
 from hospital.postgres import postgres_pair
-from servers import until_async
+from servers import free_port, until_async
 
 from agent.continuity import sql
 from agent.continuity.settings import Probe
 from agent.continuity.sql import SqlTokens
+from agent.continuity.tokens import Token
 from agent.databases import Account, Session
-from agent.errors import SourceError
+from agent.errors import OwnMistake, SourceError
 from agent.language import speaking
+from agent.sources import Incomplete, Reading, Surroundings
+from agent.sources.continuity_probe import Config, Source
 
 
 @pytest.fixture(scope="module", params=["postgresql", "mysql"])
@@ -48,7 +52,7 @@ async def test_missing_right_and_missing_table_say_what_to_run(
     (tmp_path / "password").write_text("right\n")
     login = {"user": user, "password": {"file": str(tmp_path / "password")}, "table": table}
     reach = msgspec.convert({"service": "his", **server, **login}, Probe).make_reach("his-db")
-    with speaking("en"), pytest.raises(SourceError, match=sentence) as caught:
+    with speaking("en"), pytest.raises(OwnMistake, match=sentence) as caught:
         await reach.send(1, 0.0)
     assert "\n" not in str(caught.value)
     await reach.close()
@@ -151,3 +155,109 @@ async def test_right_to_delete_that_is_missing_is_told_once_and_is_no_outage(
     await reach.close()
     [told] = [record.getMessage() for record in caplog.records if "cannot be deleted" in record.getMessage()]
     assert "infravitals_token grows" in told and "prints the GRANT" in told
+
+
+MISTAKES = {
+    "password": ({}, "wrong\n", "(authentication failed|Access denied)"),
+    "no-file": ({"password": {"file": "/nowhere/password"}}, "right\n", "/nowhere/password"),
+    "ca": ({"ca": "/nowhere/ca.pem", "tls": "verify"}, "right\n", "cannot use the CA file /nowhere/ca.pem"),
+    "right": ({"user": "nobody_special"}, "right\n", "`infravitals-agent sample` prints the GRANT"),
+    "table": ({"table": "absent"}, "right\n", "absent"),
+    "database": ({"database": "absent"}, "right\n", "absent"),
+    "user": ({"user": "nobody"}, "right\n", "(authentication failed|does not exist|Access denied)"),
+}
+
+
+async def collect(source: Source) -> tuple[dict[str, Reading], str]:
+    """The service_probe of every probe that has one, and why the round failed, "" when it did not."""
+    trouble = ""
+    try:
+        readings = list(await source.collect())
+    except Incomplete as error:
+        readings, trouble = list(error.readings), str(error)
+    assert not [one for one in readings if one.name in ("outage", "drill")]
+    return {one.tags["probe"]: one for one in readings if one.name == "service_probe"}, trouble
+
+
+def probing(server: dict[str, object], folder: Path, more: dict[str, object]) -> Source:
+    """The database beside a port that nobody listens on."""
+    login = {"user": "infravitals", "password": {"file": str(folder / "password")}}
+    probes = {
+        "his-db": {"service": "his", **server, **login, **more},
+        "closed": {"service": "lis", "kind": "tcp", "addresses": [f"127.0.0.1:{free_port()}"]},
+    }
+    return Source(msgspec.convert({"probes": probes, "period_seconds": 0.1}, Config), Surroundings("his-probe"))
+
+
+@pytest.mark.parametrize(("more", "password", "sentence"), MISTAKES.values(), ids=MISTAKES)
+async def test_mistake_of_our_own_is_no_outage_and_leaves_the_other_probes_alone(
+    more: dict[str, object], password: str, sentence: str, server: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text(password)
+    source = probing(server, tmp_path, more)
+    with speaking("en"):
+        await source.open()
+        stream = source._streams["his-db"]
+        try:
+            await until_async(lambda: stream._watch.state.expected and stream.mistake)
+            found, trouble = await collect(source)
+            assert "his-db" not in found, "nobody knows"
+            assert found["closed"].fields["is_up"] is False, "a refused connection is the service's"
+            assert trouble.startswith("his-db: ")
+            assert re.search(sentence, trouble)
+            settled: list[Token] = []
+            stream.observe = settled.append
+            await until_async(lambda: len(settled) > 5)
+            assert all(token.is_unknown for token in settled)
+            assert not stream.is_out and not stream.is_timing
+        finally:
+            await source.close()
+
+
+async def test_password_that_is_mended_is_used_at_once_and_no_outage_is_told(
+    server: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("wrong\n")
+    source = probing(server, tmp_path, {})
+    await source.open()
+    try:
+        await until_async(lambda: source._streams["his-db"].mistake)
+        assert (await collect(source))[1]
+        (tmp_path / "password").write_text("right\n")
+        await source.open()  # as the runner does after a failed round; the tokens go on
+
+        async def is_up() -> bool:
+            found, trouble = await collect(source)
+            return not trouble and "his-db" in found and found["his-db"].fields["is_up"] is True
+
+        await until_async(is_up)
+    finally:
+        await source.close()
+
+
+@pytest.mark.parametrize("mistake", ["password", "no-file", "ca"])
+async def test_database_that_is_not_there_is_down_whatever_our_own_mistake(
+    mistake: str, server: dict[str, object], tmp_path: Path
+) -> None:
+    more, password, _ = MISTAKES[mistake]
+    (tmp_path / "password").write_text(password)
+    source = probing({**server, "addresses": [f"127.0.0.1:{free_port()}"]}, tmp_path, more)
+    await source.open()
+    try:
+        await until_async(lambda: source._streams["his-db"].is_out)
+        found, trouble = await collect(source)
+        assert found["his-db"].fields["is_up"] is False and not trouble
+    finally:
+        await source.close()
+
+
+async def test_password_file_that_is_gone_does_not_shut_us_out(server: dict[str, object], tmp_path: Path) -> None:
+    """MySQL counts clients that break off their login and blocks their address after `max_connect_errors` of them (100)."""
+    login = {"user": "infravitals", "password": {"file": str(tmp_path / "password")}}
+    reach = msgspec.convert({"service": "his", **server, **login}, Probe).make_reach("his-db")
+    for number in range(120):
+        with pytest.raises(OwnMistake, match="password"):
+            await reach.send(number, 0.0)
+    (tmp_path / "password").write_text("right\n")
+    await reach.send(120, 0.0)
+    await reach.close()

@@ -12,13 +12,15 @@ import msgspec
 import pytest
 
 from agent.continuity.outages import Outage
+from agent.continuity.reach import Reach
 from agent.continuity.settings import Probe
 from agent.drills.conduct import Conductor, judge_hands
 from agent.drills.plan import Plan, refuse_absent
-from agent.drills.records import Running, TokenLog, find_unfinished
-from agent.errors import SourceError, WrongCall
+from agent.drills.records import Running, TokenLog, find_doubts, find_unfinished
+from agent.errors import OwnMistake, SourceError, WrongCall
 from agent.language import speaking
 from agent.sources import Surroundings
+from agent.table import NEVER_SECONDS
 from collector.cli import main
 
 
@@ -63,6 +65,66 @@ async def test_disk_that_fills_breaks_the_drill_off_and_the_service_is_switched_
     assert returned.exists() and "\n" not in str(caught.value)
     assert find_unfinished(small_disk / "drills") == ["his-1"]
     assert not (small_disk / "drills" / "his-1.running").exists()
+
+
+class Database:
+    """A fake reach: loses nothing, is served by whom the file `served` names, and our own password is wrong while `blind` is there."""
+
+    keeps_tokens = True
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def send(self, number: int, sent_at: float) -> str:
+        if (self.folder / "blind").exists():
+            raise OwnMistake("our password is wrong")
+        return (self.folder / "served").read_text()
+
+    async def read_back(self, first: int, last: int) -> set[int]:
+        return set(range(first, last + 1))
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+class Drilled(Conductor):
+    """A drill of the fake database in its folder's parent."""
+
+    def _make_reach(self) -> Reach:
+        self._reach = Database(self._folder.parent)
+        return self._reach
+
+
+MOVE = "printf {0} > {1}/new && mv {1}/new {1}/served"
+BLIND_MOVE = "touch {1}/blind; sleep 0.5; " + MOVE + "; rm {1}/blind"
+
+
+@pytest.mark.parametrize(
+    ("switch", "back", "is_passed"),
+    [
+        (MOVE, MOVE, True),
+        (BLIND_MOVE, MOVE, False),
+        (MOVE, BLIND_MOVE, False),
+        (MOVE, MOVE + "; touch {1}/blind", False),
+    ],
+    ids=["seen", "blind-away", "blind-back", "blind-at-the-end"],
+)
+async def test_drill_that_our_own_mistake_kept_us_from_seeing_proves_nothing(
+    switch: str, back: str, is_passed: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "served").write_text("a")
+    acts = [[["sh", "-c", text.format(name, tmp_path)]] for text, name in ((switch, "b"), (back, "a"))]
+    plan = msgspec.structs.replace(make_plan(*acts), observe_seconds=4.0, calm_seconds=0.3, period_seconds=0.05)
+    probe = Probe(service="his", kind="tcp", addresses=("127.0.0.1:1",))
+    record = await Drilled(plan, probe, tmp_path / "drills", Surroundings("drill"), lambda _: None).run(plan.people)
+    assert record.is_passed is is_passed
+    assert find_doubts(tmp_path / "drills", record) == []
+    if is_passed:
+        assert record.rpo_seconds == 0.0
+        return
+    assert record.rpo_seconds is None and record.lost is None, "what was not sent cannot be missed"
+    assert record.rto_seconds is not None
+    assert record.rto_seconds >= (0.5 if "blind; sleep" in switch + back else NEVER_SECONDS)
 
 
 def test_id_is_free_again_when_there_was_no_room_to_begin(small_disk: Path) -> None:

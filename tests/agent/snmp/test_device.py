@@ -1,6 +1,7 @@
 """Rounds against replayed devices: interfaces whose counters wrap, restart or are cleared, rows that vanish, devices that fall silent."""
 
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -248,10 +249,89 @@ async def test_chassis_of_twenty_thousand_interfaces_is_read() -> None:
 
 
 async def test_round_that_takes_too_long_says_where_it_was(english: None) -> None:
+    said = r"127\.0\.0\.1:\d+: not read within 0\.05 s, it was at (-|\w+/\w+; \d+ tables are missing: \w+/\w+(, \w+/\w+)*)$"
     async with replayed(switch(ports=2000)) as bench:
         bench.device._budget_seconds = 0.05
-        with pytest.raises(Incomplete, match=r"127\.0\.0\.1:\d+: not read within 0\.05 s, it was at (-|\w+/\w+)$"):
+        with pytest.raises(Incomplete, match=said):
             await bench.device.look("it")
+
+
+class Stuck(Replayed):
+    """A device that hangs at everything below `mute`."""
+
+    mute = ""
+
+    def answer(self, data: bytes, community: bytes) -> bytes | None:
+        pdu = ber.read_pdu(data, ber.read_message(data).pdu)
+        asked = [ber.read_binding(data, one).oid for one in ber.read_children(data, pdu.variables)]
+        is_mute = self.mute and any(f"{oid}.".startswith(f"{self.mute}.") for oid in asked)
+        return None if is_mute else super().answer(data, community)
+
+
+ENTITY_CLASS, ENTITY_STATE = "1.3.6.1.2.1.47.1.1.1.1.5", "1.3.6.1.2.1.131.1.1.1.3"
+
+
+@pytest.fixture
+async def stuck() -> AsyncIterator[Bench]:
+    """A switch with two power supplies, which are read before its ports; a round that hangs ends by its time, not by silence."""
+    supplies = [Binding(f"{ENTITY_CLASS}.{one}", ber.INTEGER, 6) for one in (1, 2)]
+    supplies += [Binding(f"{ENTITY_STATE}.{one}", ber.INTEGER, 3) for one in (1, 2)]
+    device = Stuck([*switch(), *supplies])
+    transport = await serve_replay(device, "c")
+    bench = Bench(device, transport.get_extra_info("sockname")[1], None, None)
+    yield bench
+    bench.device.close()
+    transport.close()
+
+
+def hang(bench: Bench, mute: str) -> None:
+    """A question below `mute` waits longer than a round may take; "": every question is answered again."""
+    assert isinstance(bench.replayed, Stuck)
+    bench.replayed.mute = mute
+    bench.device.session.patience = Patience(60.0, 0) if mute else Patience(0.1, 1)
+    bench.device._budget_seconds = 2.0 if mute else 30.0
+
+
+async def test_time_that_is_up_costs_the_tables_that_were_not_read_and_loses_none_of_their_rows(
+    stuck: Bench, english: None
+) -> None:
+    everything = await stuck.round()
+    assert find(everything, "redundant_group", group="entity-psu") == {
+        "members_count": 2.0, "healthy_count": 2.0, "is_healthy": True,
+    }  # fmt: skip
+    assert find(everything, "net_interface", interface="GE1/0/2")["is_up"] is True
+    for column in (ENTITY_CLASS, ENTITY_STATE):
+        stuck.replayed.drop(f"{column}.2")
+    for column in (IF, IFX):
+        for number in range(1, 21):
+            stuck.replayed.drop(f"{column}.{number}.2")
+    hang(stuck, f"{IF}.7")
+    stuck.now += 60
+    with pytest.raises(
+        Incomplete, match=r"it was at interfaces/interfaces; \d+ tables are missing: interfaces/interfaces"
+    ) as late:
+        await stuck.device.look("it")
+    found = late.value.readings
+    assert find(found, "redundant_group", group="entity-psu") == {
+        "members_count": 2.0, "healthy_count": 1.0, "is_healthy": False,
+    }, "a table that was read whole counts, and so does its lost part"  # fmt: skip
+    assert not [one for one in found if one.name == "net_interface"], "half a table is none, and no empty one either"
+    poll = find(found, "poll", target="it")
+    assert poll["is_answering"] is True and poll["rows_count"] == 2.0, "a state of each"
+    hang(stuck, "")
+    now = await stuck.round()
+    assert find(now, "net_interface", interface="GE1/0/2") == {"is_up": False}, "read again, it is lost in truth"
+    assert find(now, "net_interface", interface="GE1/0/1")["is_up"] is True
+
+
+async def test_variables_that_were_read_before_the_time_was_up_are_told(stuck: Bench) -> None:
+    """They are asked for all at once, before any table, and those that change rarely not again for an hour."""
+    hang(stuck, f"{IF}.7")
+    first = await stuck.round()
+    assert {"host_uptime", "asset_info", "poll"} <= {one.name for one in first}
+    assert not [one for one in first if one.name == "net_interface"]
+    hang(stuck, "")
+    assert [one for one in await stuck.round() if one.name == "net_interface"]
 
 
 async def test_table_that_comes_later_is_found_soon_and_then_looked_for_seldom() -> None:

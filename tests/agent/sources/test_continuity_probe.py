@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from declared import undeclared
-from servers import free_port, until_async
+from servers import Authority, free_port, until_async
 
 from agent.documents import find_mistakes, read_document
 from agent.errors import NoData, SourceError
 from agent.language import speaking as speaking_language
-from agent.sources import Reading, Surroundings
+from agent.sources import Incomplete, Reading, Surroundings
 from agent.sources.continuity_probe import Config, Source
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -218,6 +218,33 @@ async def test_certificate_that_cannot_be_read_is_one_sentence() -> None:
     config = configured(1, kind="http", tls={"ca": "/nowhere/ca.pem"})
     with pytest.raises(SourceError, match=r"/nowhere/ca\.pem"):
         await Source(config, Surroundings("his-probe")).open()
+
+
+async def test_certificate_that_cannot_be_read_costs_its_own_probe_only(tmp_path: Path) -> None:
+    """Its tokens begin once the file is there; those of the other go on all the time."""
+    port, authority = free_port(), tmp_path / "ca.pem"
+    address = {"addresses": [f"127.0.0.1:{port}"], "service": "his"}
+    probes = {"web": {"kind": "http", "tls": {"ca": str(authority)}, **address}, "path": {"kind": "tcp", **address}}
+    source = Source(msgspec.convert({"probes": probes, "period_seconds": 0.1}, Config), Surroundings("his-probe"))
+    async with listening(port, speaking("")):
+        await source.open()
+        try:
+            with speaking_language("en"), pytest.raises(Incomplete, match=r"^web: .*ca\.pem") as caught:
+                await source.collect()
+            assert [(one.tags["probe"], one.fields["is_up"]) for one in caught.value.readings] == [("path", True)]
+            going_on = source._streams["path"]
+            authority.write_text(Authority(tmp_path / "authority", "x").certificate.read_text())
+            await source.open()
+            assert source._streams["path"] is going_on
+            told: set[str] = set()
+
+            async def are_both_told() -> bool:
+                told.update(one.tags["probe"] for one in await source.collect())
+                return told == {"web", "path"}
+
+            await until_async(are_both_told)
+        finally:
+            await source.close()
 
 
 def test_probe_with_parts_that_do_not_fit_is_refused() -> None:
