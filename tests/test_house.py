@@ -88,7 +88,7 @@ LINE = (
         "collector.history",
         "collector.network",
     },
-    {"collector.store_copy"},
+    {"collector.past", "collector.store_copy"},
     {"collector.snapshot"},
     {"collector.metrics"},
     {"collector.tables", "collector.explain", "collector.explain_network", "collector.compare"},
