@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from collector.web.guard import SESSION_SECONDS, WAIT_SECONDS, Guard
+from collector.web.spans import find_span
 from collector.web.view import View
 
 MOST_FORM_BYTES = 8192
@@ -36,7 +37,8 @@ class Login:
             return await follow(request)
         if path == "/metrics" or path.startswith("/api/"):
             return Response(b'{"error": "log in first"}', 401, self._headers, "application/json")
-        return RedirectResponse(f"/login?next={quote(path)}", 303, self._headers)
+        span = find_span(request.query_params.get("span"))
+        return RedirectResponse(f"/login?next={quote(path + span.query)}", 303, self._headers)
 
     async def show(self, request: Request) -> Response:
         """The form."""
