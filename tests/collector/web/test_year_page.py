@@ -319,8 +319,8 @@ def test_a_span_is_chosen_without_a_script_and_stays_in_the_url(browser: Browser
     assert page.locator(".spans [aria-current]").inner_text() == "a year"
     assert page.locator(".course .dot:not(.of-coverage)").count() == 10
     assert page.locator(".course").first.locator(".parts li").all_inner_texts()[2:4] == [
-        "coverage (%)",
-        "one with none beside it",
+        "coverage (%), a small grey dot where alone",
+        "a score with none beside it",
     ]
     page.get_by_role("link", name="中文").click()
     expect(page).to_have_url(f"{shown.url}history?span=365d&lang=zh")
