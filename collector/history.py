@@ -13,12 +13,16 @@ from collector.stores import DrawnAsset, Score, Store
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What a list of scorecards shows of each: the whole index and the two indicators with what is below them."""
+    """What a list of scorecards shows of each: the whole index and the two indicators with what is below them.
+
+    nodes: low and high. coverages: of the same nodes; empty in what older programs stored.
+    """
 
     low: float
     high: float
     coverage: float
     nodes: Mapping[str, tuple[float, float]]
+    coverages: Mapping[str, float] = {}
 
 
 class HistoryRow(msgspec.Struct, frozen=True):
@@ -47,8 +51,10 @@ def read_history(store: Store, site: str, since: int) -> Sequence[HistoryRow]:
 
 def summarize(card: Scorecard) -> str:
     """The Summary of a scorecard as the text that is stored beside it."""
-    shown = {node.id: (node.low, node.high) for node in card.nodes if node.level == 1 or _is_near(node.id)}
-    return msgspec.json.encode(Summary(card.total.low, card.total.high, card.total.coverage, shown)).decode()
+    near = [node for node in card.nodes if node.level == 1 or _is_near(node.id)]
+    nodes = {node.id: (node.low, node.high) for node in near}
+    coverages = {node.id: round(node.coverage, 4) for node in near}
+    return msgspec.json.encode(Summary(card.total.low, card.total.high, card.total.coverage, nodes, coverages)).decode()
 
 
 def scores_of(card: Scorecard) -> list[Score]:

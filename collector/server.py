@@ -23,6 +23,7 @@ from collector.history import assets_of, explain_revision, read_history, scores_
 from collector.inquiry import Site
 from collector.ledger import read_ledger
 from collector.network import read_network
+from collector.past import Past
 from collector.query import HOUR_MS
 from collector.reasons import Reason
 from collector.score import Scorecard
@@ -111,6 +112,7 @@ class Evaluator:
         self.snapshot: Snapshot | None = None
         self.has_snapshot = asyncio.Event()
         self._is_failing = False
+        self._past = Past()
         self._late_since = int(clock() * 1000) - REVISED_MS
 
     async def run(self) -> None:
@@ -163,6 +165,7 @@ class Evaluator:
             folder_trouble=self._folder_trouble(),
             network=read_network(store, self.site.id, now),
             continuity=read_continuity(store, self.site.folder, self.site.id, now),
+            past=self._past.read(store, self.site.id, self.site.zone, now),
         )
 
     async def _keep_hours(self) -> None:

@@ -14,6 +14,7 @@ from collector.health import AgentHealth
 from collector.history import HistoryRow
 from collector.ledger import Ledger
 from collector.network import NOTHING_SEEN, NetworkFacts
+from collector.past import DayCard
 from collector.reasons import Reason
 from collector.score import Scorecard
 from collector.site_folder import SiteFolder
@@ -53,7 +54,7 @@ class Snapshot:
     set_aside: by reason, what this collector ever refused. owners: asset -> the agent that first reported it. folder: what
     the site says of itself. coverage: what feeds what and what to enrol next. history: stored revisions, oldest first. ledger: what every agent made and what became of it. folder_trouble:
     the mistakes of the site folder while what it said before holds on, else empty. network: what the wire said last. continuity: services,
-    outages, switchovers, pairs.
+    outages, switchovers, pairs. past: of each day of a year the last stored scorecard, oldest first.
     store_trouble: why the store could not be read since, else empty.
     """
 
@@ -72,4 +73,5 @@ class Snapshot:
     folder_trouble: str = ""
     network: NetworkFacts = NOTHING_SEEN
     continuity: Continuity = NO_SERVICES
+    past: Sequence[DayCard] = ()
     store_trouble: str = ""

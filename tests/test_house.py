@@ -92,7 +92,7 @@ LINE = (
         "collector.history",
         "collector.network",
     },
-    {"collector.store_copy"},
+    {"collector.past", "collector.store_copy"},
     {"collector.snapshot"},
     {"collector.metrics"},
     {"collector.tables", "collector.terminal", "collector.explain", "collector.explain_network", "collector.compare"},

@@ -42,7 +42,7 @@ SHOTS = (
     Shot("indicator", "/node/hospital.data-availability.dual-active-backup", 900),
     Shot("explain", "/criterion/critical-service-availability", 900),
     Shot("network", "/network", 900),
-    Shot("history", "/history", 900),
+    Shot("history", "/history?span=365d", 900),
 )
 WIDTHS = (1280, 390)
 LANGUAGES = ("zh", "en")
@@ -73,7 +73,7 @@ def draw(browser: Browser, address: str, width: int, language: str, folder: Path
     page = context.new_page()
     page.goto(f"/?lang={language}")
     for shot in SHOTS:
-        page.goto(f"{shot.path}?lang={language}")
+        page.goto(shot.path)
         page.wait_for_load_state("networkidle")
         path = folder / f"{shot.name}-{language}-{width}.png"
         page.screenshot(path=path, clip={"x": 0, "y": 0, "width": width, "height": shot.height}, full_page=True)

@@ -304,6 +304,11 @@ class Store(Protocol):
     def scorecard_list(self, site: str, since: int, until: int) -> list[ScorecardRow]:
         """Every revision with `since` <= as_of < `until`, oldest first, without the bodies: cheap over years."""
 
+    def last_scorecards(self, site: str, edges: Sequence[int]) -> list[ScorecardRow]:
+        """Of each span from one edge (ms, rising) to before the next one the newest revision of its last scorecard, oldest
+        first, without the bodies: what lies between them stays in the database. A span without a scorecard gives nothing.
+        """
+
     def probe(self) -> None:
         """Write something that no other call sees, read it back and take it away, in the writing thread."""
 

@@ -35,6 +35,11 @@ def rows_between(site: str, since: int, until: int, connection: Connection) -> l
     return [ScorecardRow(*row) for row in connection.rows(_ROWS, [site, since, until])]
 
 
+def last_rows(site: str, edges: Sequence[int], connection: Connection) -> list[ScorecardRow]:
+    """Of each span from one edge to before the next the newest revision of its last card; only those rows are read whole."""
+    return [ScorecardRow(*row) for row in connection.rows(_LAST_ROWS, [list(edges), site, site])]
+
+
 def _cards(sql: str, parameters: Sequence[object], connection: Connection) -> list[StoredScorecard]:
     return [
         StoredScorecard(as_of, revision, digest, at, zlib.decompress(body) if is_packed else bytes(body), why, summary)
@@ -47,4 +52,13 @@ _CARDS = "SELECT as_of, revision, digest, written_at, body, is_packed, why, summ
 _ROWS = """
 SELECT as_of, revision, digest, written_at, why, summary FROM scorecard WHERE site = ? AND as_of >= ? AND as_of < ?
 ORDER BY as_of, revision
+"""
+_LAST_ROWS = """
+WITH edge AS (SELECT unnest(?::BIGINT[]) AS since),
+span AS (SELECT since, lead(since) OVER (ORDER BY since) AS until FROM edge),
+last AS (SELECT max(as_of) AS as_of FROM scorecard JOIN span ON as_of >= since AND as_of < until WHERE site = ? GROUP BY since)
+SELECT as_of, revision, digest, written_at, why, summary FROM scorecard
+WHERE site = ? AND as_of IN (SELECT as_of FROM last)
+QUALIFY row_number() OVER (PARTITION BY as_of ORDER BY revision DESC) = 1
+ORDER BY as_of
 """

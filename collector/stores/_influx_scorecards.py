@@ -5,6 +5,7 @@
 import base64
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from agent.errors import StoreError
 from agent.language import say
@@ -101,11 +102,26 @@ def card_at(site: str, as_of: int, revision: int | None, door: Door) -> StoredSc
 
 def rows_between(site: str, since: int, until: int, door: Door) -> list[ScorecardRow]:
     """Every revision with `since` <= as_of < `until`, oldest first."""
+    return _rows(site, [(since, until)], door)
+
+
+def last_rows(site: str, edges: Sequence[int], door: Door) -> list[ScorecardRow]:
+    """Of each span from one edge to before the next the newest revision of its last card."""
+    of_site = f'"site" = {tag_value_text(site)}'
+    asked = [
+        f'SELECT last("as_of") FROM "{SCORECARD}" WHERE {of_site} AND {_between(*span)}' for span in pairwise(edges)
+    ]
+    moments = [as_of for rows in door.ask(asked) for _, as_of in rows.values] if asked else []
+    found = {row.as_of: row for row in _rows(site, [(one, one + 1) for one in moments], door)}
+    return list(found.values())  # of one moment the newest revision comes last
+
+
+def _rows(site: str, spans: Sequence[tuple[int, int]], door: Door) -> list[ScorecardRow]:
+    """Every revision of the spans, oldest first. What was written at one moment at once is numbered here."""
     columns = '"as_of", "revision", "written_at", "digest", "why", "summary"'
-    statement = (
-        f'SELECT {columns} FROM "{SCORECARD}" WHERE "site" = {tag_value_text(site)} AND {_between(since, until)}'
-    )
-    found = sorted(tuple(values[1:]) for rows in door.ask([statement]) for values in rows.values)
+    of_site = f'"site" = {tag_value_text(site)}'
+    asked = [f'SELECT {columns} FROM "{SCORECARD}" WHERE {of_site} AND {_between(*span)}' for span in spans]
+    found = sorted(tuple(values[1:]) for rows in (door.ask(asked) if asked else ()) for values in rows.values)
     ordered: list[ScorecardRow] = []
     for as_of, _, written_at, digest, why, summary in found:
         revision = ordered[-1].revision + 1 if ordered and ordered[-1].as_of == as_of else 1

@@ -41,7 +41,7 @@ from collector.stores._duckdb_kept import LateMarks, late_hours, note_pruned, pr
 from collector.stores._duckdb_ledger import Ledger, prune_batches, totals
 from collector.stores._duckdb_questions import Statement, newest_rows, rows_since
 from collector.stores._duckdb_schema import prepare
-from collector.stores._duckdb_scorecards import card_at, cards_since, rows_between, save
+from collector.stores._duckdb_scorecards import card_at, cards_since, last_rows, rows_between, save
 from collector.stores._duckdb_series import SeriesMemory
 from collector.stores._duckdb_write import PointWriter
 from collector.stores._kept import Fresh
@@ -243,6 +243,10 @@ class Store:
     def scorecard_list(self, site: str, since: int, until: int) -> list[ScorecardRow]:
         """Every revision with `since` <= as_of < `until`, oldest first, without the bodies."""
         return self._read(lambda connection: rows_between(site, since, until, connection))
+
+    def last_scorecards(self, site: str, edges: Sequence[int]) -> list[ScorecardRow]:
+        """Of each span from one edge to before the next the newest revision of its last scorecard, without the bodies."""
+        return self._read(lambda connection: last_rows(site, edges, connection))
 
     def probe(self) -> None:
         """Write a table of its own, read it back and take it away."""

@@ -52,7 +52,7 @@ from collector.stores._influx_pack import Asked, Numbering, Packer, asked
 from collector.stores._influx_probe import probe
 from collector.stores._influx_questions import compile_buckets
 from collector.stores._influx_records import LAST_MS
-from collector.stores._influx_scorecards import card_at, cards_since, rows_between, save
+from collector.stores._influx_scorecards import card_at, cards_since, last_rows, rows_between, save
 from collector.stores._influx_series import SeriesLists, SeriesMemory, owners_of, seen_subjects
 from collector.stores._influx_setup import Admin, DatabaseReader
 from collector.stores._influx_setup import set_up as _set_up
@@ -394,6 +394,10 @@ class Store:
     def scorecard_list(self, site: str, since: int, until: int) -> list[ScorecardRow]:
         """Every revision with `since` <= as_of < `until`, oldest first, without the bodies."""
         return rows_between(site, since, until, self._open)
+
+    def last_scorecards(self, site: str, edges: Sequence[int]) -> list[ScorecardRow]:
+        """Of each span from one edge to before the next the newest revision of its last scorecard, without the bodies."""
+        return last_rows(site, edges, self._open)
 
     def probe(self) -> None:
         """Write a record of its own, read it back and take it away."""

@@ -30,6 +30,7 @@ from collector.web.ledger_view import ledger_view
 from collector.web.login import Login
 from collector.web.network_view import network_view
 from collector.web.node_view import node_view
+from collector.web.spans import Span, find_span
 from collector.web.start_view import start_view
 from collector.web.subject_view import subject_view
 from collector.web.view import NO_FRAME, View, frame_of
@@ -141,16 +142,18 @@ class _Pages:
         return self._show(request, attestations_view)
 
     async def history(self, request: Request) -> Response:
-        return self._show(request, history_view)
+        return self._show(request, lambda snapshot: history_view(snapshot, _span_of(request)))
 
     async def start(self, request: Request) -> Response:
         return self._show(request, start_view)
 
     async def node(self, request: Request) -> Response:
-        return self._show(request, lambda snapshot: node_view(snapshot, request.path_params["name"]))
+        name = request.path_params["name"]
+        return self._show(request, lambda snapshot: node_view(snapshot, name, _span_of(request)))
 
     async def criterion(self, request: Request) -> Response:
-        return self._show(request, lambda snapshot: criterion_view(snapshot, request.path_params["name"]))
+        name = request.path_params["name"]
+        return self._show(request, lambda snapshot: criterion_view(snapshot, name, _span_of(request)))
 
     async def subject(self, request: Request) -> Response:
         return self._show(request, lambda snapshot: subject_view(snapshot, request.path_params["name"]))
@@ -191,8 +194,13 @@ class _Pages:
         with speaking(language):
             frame = NO_FRAME if is_open else frame_of(snapshot, path, int(self._clock() * 1000))
             template = self._templates.get_template(view.template)
-            body = template.render(**view.values, frame=frame, say=say, language=language, can_leave=can_leave)
+            told = {"frame": frame, "say": say, "language": language, "can_leave": can_leave}
+            body = template.render(**view.values, **told, again=_span_of(request).query)
         response = HTMLResponse(body, status, HEADERS)
         if is_choice(request.query_params):
             response.set_cookie("lang", language, max_age=YEAR_SECONDS, samesite="strict", httponly=True)
         return response
+
+
+def _span_of(request: Request) -> Span:
+    return find_span(request.query_params.get("span"))

@@ -15,6 +15,8 @@ from collector.web.caps import cap_rows
 from collector.web.continuity_view import MEASUREMENTS
 from collector.web.figures import Tree, criterion_row
 from collector.web.questions import question_blocks
+from collector.web.spans import SPANS, Span, choices
+from collector.web.trend import trend_of_criterion
 from collector.web.view import Facts, View
 from collector.web.vouching import vouching_block
 
@@ -37,13 +39,19 @@ class SignalRow(NamedTuple):
     word: str
 
 
-def criterion_view(snapshot: Snapshot, name: str) -> View | None:
-    """One criterion; None when the index counts none of that name."""
+def criterion_view(snapshot: Snapshot, name: str, span: Span = SPANS[0]) -> View | None:
+    """One criterion, its course over the span; None when the index counts none of that name."""
     tree = Tree.of(snapshot.scorecard)
     for node in snapshot.scorecard.nodes:
         for result in node.criteria:
             if result.id == name:
-                return View("criterion.html", _values(snapshot, tree, node, result))
+                course = {
+                    "has_history": bool(snapshot.past),
+                    "trend": trend_of_criterion(snapshot, name, span),
+                    "spans": choices(span, "#trend"),
+                    "query": span.query,
+                }
+                return View("criterion.html", {**_values(snapshot, tree, node, result), **course})
     return None
 
 

@@ -8,23 +8,27 @@ from collector.evaluate import parse_time
 from collector.history import HistoryRow
 from collector.report import INDICATORS
 from collector.snapshot import Snapshot
+from collector.web.changes import month_rows
 from collector.web.figures import Bar, Tree
-from collector.web.plot import Plot, draw, moments_of
+from collector.web.spans import SPANS, Span, choices
 from collector.web.times import local_time
+from collector.web.trend import Trend, trend_of_node
 from collector.web.view import View
 
 REVISIONS_SHOWN = 50
 CARDS_SHOWN = 48
+MONTHS_SHOWN = 3
+"""The others are there for whoever opens them."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """One indicator over time; plot: None while there are not two scorecards."""
+    """One indicator over time."""
 
     id: str
     title: str
     now: str
-    plot: Plot | None
+    trend: Trend
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,22 @@ class CardRow:
     why: str
 
 
-def history_view(snapshot: Snapshot) -> View:
-    """Both indicators over time, the revisions with their reasons, the newest scorecards."""
+def history_view(snapshot: Snapshot, span: Span = SPANS[0]) -> View:
+    """Both indicators over the span, what changed by months, the revisions with their reasons, the newest scorecards."""
     newest = list(reversed(snapshot.history))
     revised = [row for row in newest if row.why]
     nodes = Tree.of(snapshot.scorecard).nodes
+    months = month_rows(snapshot, span)
+    newest_months = sorted({row.month for row in months})[-MONTHS_SHOWN:]
     titles = [str(nodes[name].title) for name in INDICATORS if name in nodes]
     return View(
         "history.html",
         {
-            "courses": [_course(snapshot, name) for name in INDICATORS if name in nodes],
+            "courses": [_course(snapshot, name, span) for name in INDICATORS if name in nodes],
+            "spans": choices(span),
+            "query": span.query,
+            "months": [row for row in months if row.month in newest_months],
+            "earlier_months": [row for row in months if row.month not in newest_months],
             "titles": titles,
             "zone": snapshot.zone.key,
             "revisions": [_card_row(snapshot, row) for row in revised[:REVISIONS_SHOWN]],
@@ -60,10 +70,10 @@ def history_view(snapshot: Snapshot) -> View:
     )
 
 
-def _course(snapshot: Snapshot, name: str) -> Course:
+def _course(snapshot: Snapshot, name: str, span: Span) -> Course:
     node = Tree.of(snapshot.scorecard).nodes[name]
-    plot = draw(moments_of(snapshot.history, name), snapshot.zone)
-    return Course(name, str(node.title), Bar(node.low, node.high, node.coverage).words, plot)
+    words = Bar(node.low, node.high, node.coverage).words
+    return Course(name, str(node.title), words, trend_of_node(snapshot, name, span))
 
 
 def _card_row(snapshot: Snapshot, row: HistoryRow) -> CardRow:

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from collector.web.asked import refuse_program
 from collector.web.guard import SESSION_SECONDS, WAIT_SECONDS, Guard
+from collector.web.spans import find_span
 from collector.web.view import View
 
 MOST_FORM_BYTES = 8192
@@ -42,7 +43,8 @@ class Login:
         if path == "/metrics" or path.startswith("/api/"):
             challenge = {"WWW-Authenticate": _BEARER if path == "/metrics" else _COOKIE}
             return refuse_program(request, 401, "请先登录", "log in first", self._headers | challenge)
-        return RedirectResponse(f"/login?next={quote(path)}", 303, self._headers)
+        span = find_span(request.query_params.get("span"))
+        return RedirectResponse(f"/login?next={quote(path + span.query)}", 303, self._headers)
 
     async def show(self, request: Request) -> Response:
         """The form."""

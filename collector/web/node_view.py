@@ -10,7 +10,8 @@ from collector.score import NodeResult
 from collector.snapshot import Snapshot
 from collector.web.caps import cap_rows
 from collector.web.figures import Tree, criterion_row, show_points
-from collector.web.plot import draw, moments_of
+from collector.web.spans import SPANS, Span, choices
+from collector.web.trend import has_course, trend_of_node
 from collector.web.view import Link, View
 
 RAISING_SHOWN = 5
@@ -39,8 +40,8 @@ class Raising:
     how: str
 
 
-def node_view(snapshot: Snapshot, name: str) -> View | None:
-    """One node; None when there is no such node."""
+def node_view(snapshot: Snapshot, name: str, span: Span = SPANS[0]) -> View | None:
+    """One node, its course over the span; None when there is no such node."""
     tree = Tree.of(snapshot.scorecard)
     node = tree.nodes.get(name)
     if node is None:
@@ -48,7 +49,6 @@ def node_view(snapshot: Snapshot, name: str) -> View | None:
     children = tree.children(name)
     counted = [result for result in node.criteria if result.weight > 0]
     parts: Sequence[Part] = [*children, *counted]
-    moments = moments_of(snapshot.history, name)
     return View(
         "node.html",
         {
@@ -63,8 +63,10 @@ def node_view(snapshot: Snapshot, name: str) -> View | None:
             "raising": _raising(snapshot, node, parts),
             "ceiling": "" if node.cap is None else f"{node.cap:g}",
             "is_capped": node.cap is not None and _total(parts, "low") > node.cap,
-            "has_history": bool(moments),
-            "trend": draw(moments, snapshot.zone),
+            "has_history": has_course(snapshot, name),
+            "trend": trend_of_node(snapshot, name, span),
+            "spans": choices(span, "#trend"),
+            "query": span.query,
         },
     )
 

@@ -5,7 +5,9 @@ const main = document.getElementById("main");
 const lost = document.getElementById("lost");
 
 async function fetchAgain() {
-  const query = new URLSearchParams({ lang: document.documentElement.lang.slice(0, 2), again: "" });
+  const query = new URLSearchParams(location.search);  // what was chosen on this page stays chosen
+  query.set("lang", document.documentElement.lang.slice(0, 2));
+  query.set("again", "");
   const answer = await fetch(`${location.pathname}?${query}`, { signal: AbortSignal.timeout(10000) }).catch(() => null);
   return answer && answer.status < 500 ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
 }

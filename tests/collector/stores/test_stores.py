@@ -307,6 +307,31 @@ def test_scorecard_says_why_it_exists_and_its_summary_is_listed_without_the_body
         assert store.scorecard_list("elsewhere", 0, START + DAY_MS) == []
 
 
+def test_last_scorecards_are_the_newest_revision_of_the_last_card_of_each_span(opener: Opener) -> None:
+    days = [START + day * DAY_MS for day in range(5)]
+    with opener(CATALOGUE) as store:
+        for hour in (0, 5, 23, 24, 47, 72):  # days 0 and 1 have several, day 2 none, day 3 one on its first edge
+            for digest in (f"{hour} first", f"{hour} second"):
+                store.save_scorecard("main", START + hour * HOUR_MS, digest, b"{}" * 999, START + 1, summary=digest)
+        store.save_scorecard("elsewhere", START + 80 * HOUR_MS, "other", b"{}", START + 1)
+        store.save_scorecard("main", START + 96 * HOUR_MS, "beyond the last edge", b"{}", START + 1)
+    with opener(CATALOGUE) as store:
+        found = store.last_scorecards("main", days)
+        listed = store.scorecard_list("main", START, START + 4 * DAY_MS)
+        assert [((row.as_of - START) // HOUR_MS, row.revision, row.summary) for row in found] == [
+            (23, 2, "23 second"),
+            (47, 2, "47 second"),
+            (72, 2, "72 second"),
+        ]
+        assert all(row in listed for row in found), "the same rows as the list has"
+        assert [row.as_of for row in store.last_scorecards("main", [days[0], START + 6 * HOUR_MS, days[4]])] == [
+            START + 5 * HOUR_MS,
+            START + 72 * HOUR_MS,
+        ], "spans need not be equal, as days are not where clocks are put on"
+        assert [store.last_scorecards("main", edges) for edges in ([], days[:1], days[2:4])] == [[], [], []]
+        assert store.last_scorecards("nowhere", days) == []
+
+
 def test_scorecard_at_is_the_newest_revision_or_the_one_asked_for(store: Store) -> None:
     for digest in ("d1", "d2"):
         store.save_scorecard("main", START, digest, digest.encode(), START + 1, why=f"why {digest}")

@@ -123,14 +123,14 @@ def test_the_list_of_scorecards_is_bounded_and_says_how_many_it_leaves_out(vouch
     shown = values("zh", history_view, vouched)
     assert (len(vouched.history), len(shown["cards"]), shown["more_cards"]) == (59, 48, 11)
     assert [course.id for course in shown["courses"]] == ["hospital.data-availability", "hospital.network-security"]
-    assert shown["courses"][0].plot.label == (
+    assert shown["courses"][0].trend.plot.label == (
         "得分区间：2026-03-28 21:00 为 10.0 到 90.0，2026-03-31 08:00 为 24.8 到 90.0"
     )
 
 
 def test_without_history_there_is_nothing_to_draw(empty_snapshot: Snapshot) -> None:
     shown = values("en", history_view, empty_snapshot)
-    assert [course.plot for course in shown["courses"]] == [None, None]
+    assert [course.trend.plot for course in shown["courses"]] == [None, None]
     assert (shown["revisions"], shown["cards"], len(shown["commands"])) == ([], [], 1)
 
 

@@ -210,10 +210,10 @@ def test_what_would_raise_a_score_is_never_more_than_its_cap_allows(vouched: Sna
 
 def test_a_trend_is_drawn_where_there_is_history_and_breaks_where_nothing_is_stored(vouched: Snapshot) -> None:
     shown = values("en", node_view, vouched, MANAGEMENT)
-    assert len(shown["trend"].lines) == 2
-    assert shown["trend"].times == ["03-28 21:00", "03-30 02:30", "03-31 08:00"]
+    assert len(shown["trend"].plot.lines) == 2
+    assert shown["trend"].plot.times == ["03-28 21:00", "03-30 02:30", "03-31 08:00"]
     other = values("en", node_view, vouched, FAILOVER)
-    assert (other["has_history"], other["trend"]) == (False, None)
+    assert (other["has_history"], other["trend"].plot) == (False, None)
 
 
 # -- a subject

@@ -93,6 +93,13 @@ def test_password_opens_the_page_and_leads_to_where_the_reader_wanted(reader: Re
     assert reader.ask("/tree") == (303, "/login?next=/tree")
 
 
+def test_a_span_that_stands_in_the_url_outlasts_the_password(reader: Reader) -> None:
+    assert reader.ask("/history?span=365d&lang=en") == (303, "/login?next=/history%3Fspan%3D365d")
+    assert reader.ask("/history?span=//evil.example") == (303, "/login?next=/history")
+    assert 'value="/history?span=365d"' in reader.ask("/login?next=/history%3Fspan%3D365d")[1]
+    assert reader.log_in(PASSWORD, next="/history?span=365d") == (303, "/history?span=365d")
+
+
 @pytest.mark.parametrize(
     "target", ["//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nSet-Cookie: x=1"]
 )
@@ -318,6 +325,7 @@ def test_reader_logs_in_with_a_browser(guarded: Any, width: int, language_wanted
         page.get_by_label({"zh": "密码", "en": "Password"}[language_wanted]).fill(PASSWORD)
         page.keyboard.press("Enter")
         expect(page).to_have_url(re.compile("/agents$"))
+        page.wait_for_load_state()  # the address is there before the stylesheet
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.screenshot(path=str(tmp_path / "inside.png"))
         page.get_by_role("button", name={"zh": "退出", "en": "Log out"}[language_wanted]).click()
