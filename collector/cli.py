@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[[argparse.Namespace], int]
 
-EARLIEST = 1_577_836_800_000
-"""2020-01-01: no point is older, so no score can be."""
+EARLIEST = 1_577_836_800_000 - 14 * 3_600_000
+"""2020-01-01 wherever it comes first: no point is older, so no score can be."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
