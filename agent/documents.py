@@ -111,22 +111,19 @@ def parse_document(text: str, file: str) -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise FileMistakes(
-            [
-                Mistake(
-                    file,
-                    line,
-                    say(f"不是合法的 YAML：{explain_yaml(error.problem)}", f"not valid YAML: {error.problem}"),
-                )
-            ]
-        ) from error
+        raise FileMistakes([Mistake(file, line, _no_yaml(error.problem))]) from error
     except YAMLError as error:
-        raise FileMistakes([Mistake(file, 1, say(f"不是合法的 YAML：{error}", f"not valid YAML: {error}"))]) from error
+        raise FileMistakes([Mistake(file, 1, _no_yaml(str(error)))]) from error
     reader = _Reader(file)
     value = reader.value(root, ()) if root is not None else None
     if reader.mistakes:
         raise FileMistakes(reader.mistakes)
     return Document(file, value, reader.lines)
+
+
+def _no_yaml(problem: str | None) -> str:
+    why = explain_yaml(problem)
+    return say(f"不是合法的 YAML：{why}", f"not valid YAML: {why}")
 
 
 def write_document(value: Any) -> str:

@@ -84,12 +84,23 @@ def explain_bounds(text: str) -> str:
 
 _YAML: Sequence[tuple[str, str]] = (
     (r"did not find expected node content", "此处应有内容"),
-    (r"did not find expected ('.*')", "缺少 {}"),
+    (r"did not find expected ',' or ('.')", "缺少逗号或 {}"),
+    (r"did not find expected '-' indicator", "缺少 '-'；列表与键值对不能在同一层混写"),
+    (r"did not find expected tag URI", "以 ! 开头的值要加引号"),
+    (r"did not find expected alphabetic or numeric character", "以 & 或 * 开头的值要加引号"),
+    (r"did not find (?:the )?expected ('.*')", "缺少 {}"),
     (r"did not find expected key", "此处应为键"),
     (r"did not find expected <document start>", "此处应为文件开头"),
     (r"could not find expected ('.*')", "缺少 {}"),
     (r"mapping values are not allowed (?:here|in this context)", "此处不能再有“键：值”，是否少了换行或引号"),
     (r"found character ('.*') that cannot start any token", "{} 不能出现在开头（缩进请用空格，不用制表符）"),
+    (
+        r"found character that cannot start any token",
+        "此处的字符不能出现在开头：缩进请用空格，不用制表符；以 @、` 或 % 开头的值要加引号",
+    ),
+    (r"block sequence entries are not allowed .*", "此处不能有列表项 '-'，是否少了换行"),
+    (r"but found another document", "一个文件只能有一份内容，请去掉中间的 ---"),
+    (r"unacceptable character (\S+): .*", "含有控制字符 {}，请删去"),
     (r"found a tab character .*", "缩进请用空格，不用制表符"),
     (r"found unexpected end of stream", "文件在引号或括号中结束"),
     (r"found unexpected (\S+)", "意外的 {}"),
@@ -109,4 +120,4 @@ def explain_yaml(problem: str | None) -> str:
     for pattern, chinese in _YAML:
         if match := re.fullmatch(pattern, problem, re.DOTALL):
             return say(chinese.format(*match.groups()), problem)
-    return problem
+    return say(f"读不下去（{problem}）", problem)

@@ -33,7 +33,11 @@ def try_source(name: str, path: Path | None) -> Trial:
     section, asset = _find_section(name, path)
     watches = section.watches(Surroundings(asset=asset))
     if not watches:
-        return Trial([], say(f"{name} 没有配置目标", f"{name} has no targets configured"))
+        text = say(
+            f"{name} 没有配置目标；infravitals-agent sample {name} 打印样例，写好后以 -c agent.yaml 试采",
+            f"{name} has no targets configured; infravitals-agent sample {name} prints how, then try it with -c agent.yaml",
+        )
+        return Trial([], text)
     gathered = asyncio.run(gather_once(watches))
     points: list[Point] = []
     remarks = []

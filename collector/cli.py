@@ -28,8 +28,8 @@ from collector.evidence_cli import add_commands
 
 Handler = Callable[[argparse.Namespace], int]
 
-EARLIEST = 1_577_836_800_000
-"""2020-01-01: no point is older, so no score can be."""
+EARLIEST = 1_577_836_800_000 - 14 * 3_600_000
+"""2020-01-01 wherever it comes first: no point is older, so no score can be."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

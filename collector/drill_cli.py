@@ -316,6 +316,8 @@ def _folder(options: argparse.Namespace) -> Path:
     from agent.config import read_config
 
     folder: Path | None = options.folder
+    if folder is not None and not folder.is_dir():
+        raise WrongCall(say(f"没有目录 {folder}", f"there is no folder {folder}"))
     return folder if folder is not None else read_config(options.config).state_directory / "drills"
 
 

@@ -103,8 +103,10 @@ class SiteEditor:
         """
         digest = find_digest(source)
         if not digest:
-            text = f"无法读取文件 {source}", f"cannot read the document {source}"
-            raise (CannotEdit if os.access(source, os.F_OK) else NotThere)(say(*text))
+            text = say(f"无法读取文件 {source}", f"cannot read the document {source}")
+            if source.is_dir():
+                raise NotThere(text + say("：这是一个目录", ": it is a folder"))
+            raise (CannotEdit if os.access(source, os.F_OK) else NotThere)(text)
         home = self.folder / DOCUMENTS
         target = home / source.name
         if target.exists() and find_digest(target) != digest:

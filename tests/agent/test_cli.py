@@ -215,6 +215,12 @@ def test_try_shows_a_table() -> None:
     assert "host_memory.used_ratio" in [row[0] for row in rows]
 
 
+def test_try_of_a_source_without_targets_says_how_to_name_some() -> None:
+    done = run("try", "snmp_device")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "infravitals-agent sample snmp_device prints how, then try it with -c agent.yaml" in done.stderr
+
+
 def test_try_gathers_twice_what_has_rates() -> None:
     done = run("try", "host_cpu", "--format", "json")
     [point] = json.loads(done.stdout)

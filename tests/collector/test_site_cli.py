@@ -389,14 +389,20 @@ def test_a_role_that_looks_like_a_typo_is_named_with_the_nearest(run: Run, site:
             ("attest", "add", "ev-dr-location", "--value", 1, *WHO, "--document", __file__, "--site-folder", "/nope"),
             "/nope",
         ),
+        (
+            ("attest", "add", "ev-dr-location", "--value", 1, *WHO, "--document", "/etc"),
+            "cannot read the document /etc: it is a folder",
+        ),
         (("rules", "test", "--cases", "/nope"), "/nope"),
+        (("drill", "list", "--folder", "/nope"), "there is no folder /nope"),
+        (("score", "--as-of", "2020-01-01T00:00:00+08:00", "--data-dir", "/nope"), "no data in /nope"),
         (("score", "--data-dir", "/nope"), "/nope"),
     ],
 )
 def test_what_the_command_line_names_wrongly_is_2(
     run: Run, site: Path, words: tuple[object, ...], sentence: str
 ) -> None:
-    where = () if "--site-folder" in words or words[0] in ("rules", "score") else ("--site-folder", site)
+    where = () if "--site-folder" in words or words[0] in ("rules", "score", "drill") else ("--site-folder", site)
     status, _, err = run(*words, *where)
     assert (status, sentence in err, len(err.splitlines())) == (2, True, 1)
 
