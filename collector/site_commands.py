@@ -192,8 +192,8 @@ def _next_step(place: beside.Place, options: argparse.Namespace, is_new_folder: 
         yield say(f"核对后请存为 {place.register}", f"once it is right keep it as {place.register}")
     elif options.config is not None and place.site_folder is None:
         yield say(
-            f"请在 {options.config} 中写 site_folder: {place.register.parent}，再重新启动采集中心",
-            f"write site_folder: {place.register.parent} into {options.config} and start the collector anew",
+            f"请在 {options.config} 中写 `site_folder: {place.register.parent}`，再重新启动采集中心",
+            f"write `site_folder: {place.register.parent}` into {options.config} and start the collector anew",
         )
     elif is_new_folder:
         yield say("运行中的采集中心重新启动后才读它", "a collector that runs reads it once it is started anew")

@@ -69,8 +69,8 @@ def _where(text: str, default_port: int = SNMP_PORT) -> tuple[str, int]:
     if text.isdigit():  # the system would take it for an address written as one number
         raise WrongCall(
             say(
-                f"'{text}' 不是主机名或地址，请写 HOST:{text}",
-                f"'{text}' is no host name or address; write HOST:{text}",
+                f"'{text}' 不是主机名或地址，请写 'HOST:{text}'",
+                f"'{text}' is no host name or address; write 'HOST:{text}'",
             )
         )
     host, colon, port = text.rpartition(":")

@@ -448,7 +448,7 @@ def test_a_draft_says_what_makes_a_register_of_it(run: Run, data: Path, site: Pa
     aside = run("register", "draft", "--data-dir", data, "-o", site / "mine.yaml")[1].splitlines()[1]
     told = run("register", "draft", "-c", config, "-o", data / "site" / "register.yaml")[1].splitlines()[1]
     assert aside == f"once it is right keep it as {data}/site/register.yaml"
-    assert told == f"write site_folder: {data}/site into {config} and start the collector anew"
+    assert told == f"write `site_folder: {data}/site` into {config} and start the collector anew"
     config.write_text(f"{config.read_text()}site_folder: {site}\n")
     assert len(run("register", "draft", "-c", config, "-o", site / "register.yaml")[1].splitlines()) == 1
 

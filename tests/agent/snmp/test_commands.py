@@ -126,7 +126,7 @@ def test_try_of_a_silent_device_says_so_and_ends_with_1() -> None:
     ("words", "text"),
     [
         (["try", "127.0.0.1:port"], "'port' is no port"),
-        (["try", "21161"], "'21161' is no host name or address; write HOST:21161"),
+        (["try", "21161"], "'21161' is no host name or address; write 'HOST:21161'"),
         (["try", "127.0.0.1", "--v3", "u", "--auth", "sha999"], "sha999"),
         (["try", "127.0.0.1", "--community", "c", "--profile", "nope"], "there is no profile 'nope'"),
         (["replay", "/nowhere.snmprec"], "cannot read"),
