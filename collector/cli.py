@@ -130,7 +130,7 @@ def _epilog() -> str:
   infravitals score --as-of 2026-03-31T00:00:00+08:00
   infravitals rules explain telemetry-completeness 这条准则怎么算、依据是什么
   infravitals serve -c collector.yaml              医院里的采集中心
-  infravitals register draft -o site/register.yaml 按已采到的数据写出资产登记初稿
+  infravitals register draft -o register.yaml      按已采到的数据写出资产登记初稿
   infravitals register check --site-folder site    检查站点目录
 
 退出码：0 正常；1 遇到问题或用例不符；2 文件或命令行有误""",
@@ -140,7 +140,7 @@ def _epilog() -> str:
   infravitals score --as-of 2026-03-31T00:00:00+08:00
   infravitals rules explain telemetry-completeness how a criterion is computed, and on what basis
   infravitals serve -c collector.yaml              the collector of a hospital
-  infravitals register draft -o site/register.yaml a first asset register from what was seen
+  infravitals register draft -o register.yaml      a first asset register from what was seen
   infravitals register check --site-folder site    check a site folder
 
 exit codes: 0 ok; 1 trouble, or a case that fails; 2 a file or the command line is wrong""",

@@ -27,12 +27,12 @@ def add_commands(add: Add, default_data: Path) -> None:
     _add_register(_below(register, default_data))
     register.epilog = say(
         """示例：
-  infravitals register draft -o site/register.yaml    按已采到的数据写出初稿，核对后使用
+  infravitals register draft -o register.yaml         按已采到的数据写出初稿，核对后使用
   infravitals register check --site-folder site       只检查文件
   infravitals register check -c collector.yaml        再与已采到的数据对照
   infravitals register show his-db-1 --as-of 2026-01-01""",
         """examples:
-  infravitals register draft -o site/register.yaml    a first one from what was seen; look at it before use
+  infravitals register draft -o register.yaml         a first one from what was seen; look at it before use
   infravitals register check --site-folder site       the files alone
   infravitals register check -c collector.yaml        and held against what was seen
   infravitals register show his-db-1 --as-of 2026-01-01""",
