@@ -43,9 +43,9 @@ DRAIN_SECONDS = 120.0
 LIVE_SECONDS = 60.0
 LINK_CAPACITY = 64
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of its own is made there
-MONTH = 28
-LAST_DAYS = 3
-"""So many days at the end have a scorecard each; before, every fourth week has one."""
+SCORED_DAYS = 42
+LAST_DAYS = 2
+"""So many days at the end have a scorecard each; before, every sixth week has one."""
 
 
 class Clock:
@@ -163,7 +163,8 @@ def pieces(story: Story, days: int) -> Iterator[tuple[int, int, bool]]:
     last = story.end - story.end % HOUR_MS
     fortnights = [one for one in range(364, LAST_DAYS, -14) if one < days]
     edges = [
-        (story.at(one), one % MONTH == 0 or one <= LAST_DAYS) for one in (days, *fortnights, *range(LAST_DAYS, -1, -1))
+        (story.at(one), one % SCORED_DAYS == 0 or one <= LAST_DAYS)
+        for one in (days, *fortnights, *range(LAST_DAYS, -1, -1))
     ]
     for (start, _), (end, is_scored) in pairwise(edges):
         yield start, end, is_scored
@@ -221,7 +222,8 @@ class Play:
                 await self._stage.report()
             self._clock.jump(end + LATENESS_MS + MINUTE_MS)  # an hour is scored when it is closed
             if is_scored:
-                await (evaluator.keep if is_last else evaluator.score_hour)(end)
+                # kept once, at the end: to keep each step and take it up again in the next cost more than to read raw points
+                await (evaluator.keep(end) if is_last else evaluator.score_hour(end, is_kept=False))
 
     async def live(self) -> None:
         """The hospital lives on from where its data ends, every LIVE_SECONDS, until cancelled."""
