@@ -37,8 +37,8 @@ Progress = Callable[[float], None]
 """Is told the share of the year that is done."""
 
 SPOOL_BYTES = 256 * 1024 * 1024
-MOST_POINTS = 20_000
-"""Of one batch."""
+MOST_POINTS = 1_000
+"""Put at once: about as many as the spool makes one batch of; of more it tries how many that are."""
 DRAIN_SECONDS = 120.0
 LIVE_SECONDS = 60.0
 LINK_CAPACITY = 64
@@ -190,8 +190,8 @@ def pieces(story: Story, days: int) -> Iterator[Piece]:
         (story.at(one), one % SCORED_DAYS == 0 or one <= LAST_DAYS)
         for one in (days, *fortnights, *range(LAST_DAYS, -1, -1))
     ]
-    for (start, _), (end, is_scored) in pairwise(edges):
-        yield Piece(start, end, is_scored)
+    for number, ((start, _), (end, is_scored)) in enumerate(pairwise(edges)):
+        yield Piece(start if number else start - 1, end, is_scored)  # the first one has the moment it begins at too
     if last > edges[-1][0]:
         yield Piece(edges[-1][0], last, True)
 
