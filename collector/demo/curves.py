@@ -78,7 +78,7 @@ def during(usual: Curve, then: Curve, *spans: tuple[int, int]) -> Curve:
     return lambda times, seed: np.where(inside(times, spans), then(times, seed), usual(times, seed))
 
 
-def age(every_ms: int, at_ms: int, least: float = 0.0, *skipped: tuple[int, int]) -> Curve:
+def age(every_ms: int, at_ms: int, *skipped: tuple[int, int]) -> Curve:
     """Seconds since what is done every so often, at a local time of day; in the spans it is not done."""
 
     def curve(times: Times, _: int) -> Numbers:
@@ -86,7 +86,7 @@ def age(every_ms: int, at_ms: int, least: float = 0.0, *skipped: tuple[int, int]
         for start, end in skipped:
             before = start - (start + ZONE_MS - at_ms) % every_ms
             last = np.where((last >= start) & (last < end), before, last)
-        return least + (times - last) / 1000.0
+        return (times - last) / 1000.0
 
     return curve
 

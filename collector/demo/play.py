@@ -27,7 +27,8 @@ from agent.run import Waiting
 from agent.spool import Spool
 from agent.wire import Address
 from collector.demo.curves import HOUR_MS
-from collector.demo.series import Series, Signals
+from collector.demo.sampled import Series
+from collector.demo.series import Signals
 from collector.demo.story import MINUTE_MS, Story
 from collector.intake import Intake
 from collector.server import Evaluator
