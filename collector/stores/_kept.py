@@ -299,23 +299,31 @@ def _renewed(question: Question, plan: _Plan, subjects: Subjects, source: Source
     return kept.where(~np.isin(kept.subjects, late)), again
 
 
+_NO_CONTENTS = (b"", b"", b"")
+
+
 def _encode(question: Question, rows: Rows, chunks: Sequence[Chunk], now: int) -> list[KeptChunk]:
     """What is to be kept of `rows`, chunk by chunk, packed."""
     if not chunks:
         return []
     digest, rows = digest_of(question), by_position(rows)
+    firsts = np.searchsorted(rows.positions, [chunk.first for chunk in chunks]).tolist()
+    afters = np.searchsorted(rows.positions, [chunk.first + chunk.buckets for chunk in chunks]).tolist()
     made = []
-    for chunk in chunks:
-        first, after = np.searchsorted(rows.positions, [chunk.first, chunk.first + chunk.buckets])
-        places = rows.subjects[first:after] * chunk.buckets + rows.positions[first:after] - chunk.first
-        contents = _pack(places), _pack(rows.samples[first:after]), rows.values[first:after].tobytes()
+    for chunk, first, after in zip(chunks, firsts, afters, strict=True):
+        contents = _NO_CONTENTS
+        if first < after:
+            places = rows.subjects[first:after] * chunk.buckets + rows.positions[first:after] - chunk.first
+            contents = _pack(places), _pack(rows.samples[first:after]), rows.values[first:after].tobytes()
         made.append(KeptChunk(digest, question.measurement, chunk.start, chunk.end, now, *contents))
     return made
 
 
 def _pack(numbers: Integers) -> bytes:
     """Numbers from 0 up in as few bytes each as the greatest of them needs."""
-    return numbers.astype(np.min_scalar_type(numbers.max(initial=0)).newbyteorder("<")).tobytes()
+    greatest = int(numbers.max(initial=0))
+    width = 1 if greatest < 2**8 else 2 if greatest < 2**16 else 4 if greatest < 2**32 else 8
+    return numbers.astype(f"<u{width}").tobytes()
 
 
 def unpacked(chunk: KeptChunk) -> KeptChunk:
