@@ -45,9 +45,11 @@ def add_command(add: "Add") -> None:
     )
     demo.epilog = say(
         "示例：\n  infravitals demo                      一分钟后在 http://127.0.0.1:8650 看到一家模拟医院\n"
-        "  infravitals score --data-dir demo     它现在的评分\n  infravitals history --data-dir demo   它的一年",
+        "  infravitals score --data-dir demo     它现在的评分\n  infravitals history --data-dir demo   它的一年\n"
+        "保留：一年的评分卡与事件；原始数据与真实站点一样只留目录规定的天数（多为 40 天），score --as-of 也只能重算到那时为止",
         "examples:\n  infravitals demo                      a minute later, a simulated hospital on http://127.0.0.1:8650\n"
-        "  infravitals score --data-dir demo     its scores of now\n  infravitals history --data-dir demo   its year",
+        "  infravitals score --data-dir demo     its scores of now\n  infravitals history --data-dir demo   its year\n"
+        "kept: the scorecards and events of the year; raw points as long as a real site keeps them (most 40 days), and score --as-of reaches no further back",
     )
 
 

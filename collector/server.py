@@ -191,11 +191,11 @@ class Evaluator:
             await self._threads.write(self._threads.store.prune, int(self._clock() * 1000))
         return revision
 
-    async def score_hour(self, hour: int) -> int:
-        """What `keep` does but for the points beyond their retention."""
+    async def score_hour(self, hour: int, *, is_kept: bool = True) -> int:
+        """What `keep` does but for the points beyond their retention; not is_kept: nor are the buckets kept that it read."""
         if not await self._threads.read(self._threads.store.totals):
             return 0
-        read_at = int(self._clock() * 1000)
+        read_at = int(self._clock() * 1000) if is_kept else None
         began = time.perf_counter()
         card = await self._threads.read(evaluate, self._threads.store, self._rules, self.site, hour, read_at)
         self._note_evaluation("scheduled", time.perf_counter() - began)

@@ -10,11 +10,11 @@ import time
 import uuid
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.errors import StoreError
 from agent.inprocess import InProcessLink
@@ -27,7 +27,8 @@ from agent.run import Waiting
 from agent.spool import Spool
 from agent.wire import Address
 from collector.demo.curves import HOUR_MS
-from collector.demo.series import Series, Signals
+from collector.demo.sampled import Series
+from collector.demo.series import Signals
 from collector.demo.story import MINUTE_MS, Story
 from collector.intake import Intake
 from collector.server import Evaluator
@@ -37,15 +38,17 @@ Progress = Callable[[float], None]
 """Is told the share of the year that is done."""
 
 SPOOL_BYTES = 256 * 1024 * 1024
-MOST_POINTS = 20_000
-"""Of one batch."""
+MOST_POINTS = 1_000
+"""Put at once: about as many as the spool makes one batch of; of more it tries how many that are."""
 DRAIN_SECONDS = 120.0
 LIVE_SECONDS = 60.0
 LINK_CAPACITY = 64
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of its own is made there
-MONTH = 28
-LAST_DAYS = 3
-"""So many days at the end have a scorecard each; before, every fourth week has one."""
+SCORED_DAYS = 42
+LAST_DAYS = 2
+"""So many days at the end have a scorecard each; before, every sixth week has one."""
+SCORED_AFTER_MS = LATENESS_MS + MINUTE_MS
+"""An hour is scored when it is closed."""
 
 
 class Clock:
@@ -84,36 +87,55 @@ class Stage:
 
     @asynccontextmanager
     async def open(self, agents: Sequence[str]) -> AsyncIterator[None]:
-        """All agents running."""
+        """All agents ready to keep and to send."""
         async with AsyncExitStack() as stack:
             home = _spool_home(self._intake.place.data_directory)
             directory = stack.enter_context(tempfile.TemporaryDirectory(dir=home, prefix="infravitals-demo-"))
             group = await stack.enter_async_context(asyncio.TaskGroup())
-            running = []
-            for agent in agents:
-                address = Address(self._intake.place.site.id, agent)
-                link = InProcessLink(address, LINK_CAPACITY)
-                spool = Spool(
-                    Path(directory) / f"{agent}.sqlite", max_bytes=SPOOL_BYTES, max_age_seconds=400 * 86_400.0,
-                    new_boot=lambda: f"simulated-{uuid.uuid4().hex[:16]}", clock=self._clock, passed=self._clock,
-                )  # fmt: skip
-                stack.callback(spool.close)
-                self._spools[agent], self._publishers[agent] = spool, Publisher(spool, link, address)
-                self._waiting[agent] = Waiting(spool.state)
-                running += [group.create_task(self._publishers[agent].run()), group.create_task(self._pump(link))]
+            pumps = [group.create_task(self._pump(self._prepare(Path(directory), agent, stack))) for agent in agents]
             try:
                 yield
             finally:
-                for task in running:
-                    task.cancel()
+                for pump in pumps:
+                    pump.cancel()
+
+    def _prepare(self, directory: Path, agent: str, stack: AsyncExitStack) -> InProcessLink:
+        address = Address(self._intake.place.site.id, agent)
+        link = InProcessLink(address, LINK_CAPACITY)
+        spool = Spool(
+            directory / f"{agent}.sqlite", max_bytes=SPOOL_BYTES, max_age_seconds=400 * 86_400.0,
+            new_boot=lambda: f"simulated-{uuid.uuid4().hex[:16]}", clock=self._clock, passed=self._clock,
+        )  # fmt: skip
+        stack.callback(spool.close)
+        self._spools[agent], self._publishers[agent] = spool, Publisher(spool, link, address)
+        self._waiting[agent] = Waiting(spool.state)
+        return link
 
     async def _pump(self, link: InProcessLink) -> None:
         async for delivery in link.deliveries():
             await self._arrived.put(delivery)
 
-    async def send(self, by_agent: dict[str, list[Point]]) -> None:
-        """Have every agent send its points, and wait until all have their receipts. Raises StoreError when they don't come."""
-        drained = await asyncio.gather(*(self._send(agent, points) for agent, points in by_agent.items()))
+    async def keep(self, by_agent: Mapping[str, Sequence[Point]]) -> None:
+        """Have every agent put its points into its spool."""
+
+        def put() -> None:
+            for agent, points in by_agent.items():
+                for start in range(0, len(points), MOST_POINTS):
+                    self._spools[agent].put(points[start : start + MOST_POINTS])
+
+        await in_thread(put, "spools")
+
+    async def send(self) -> None:
+        """Have every agent send what it kept, and wait until all have their receipts. Raises StoreError when they don't come.
+
+        They connect for it each time: what waited before is sent in its order, of what comes later the newest would go
+        first, and what comes out of order costs the store.
+        """
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(publisher.run()) for publisher in self._publishers.values()]
+            drained = await asyncio.gather(*(one.drain(DRAIN_SECONDS) for one in self._publishers.values()))
+            for task in running:
+                task.cancel()
         if not all(drained):
             raise StoreError(
                 say(
@@ -126,16 +148,8 @@ class Stage:
         """Have every agent say how much it made and what became of it, as the runner does."""
         at = int(self._clock() * 1000)
         fields = {agent: await waiting.fields() for agent, waiting in self._waiting.items()}
-        await self.send({agent: [Point("agent_health", {"asset": agent}, said, at)] for agent, said in fields.items()})
-
-    async def _send(self, agent: str, points: list[Point]) -> bool:
-        for start in range(0, len(points), MOST_POINTS):
-            await in_thread(partial(self._spools[agent].put, points[start : start + MOST_POINTS]), "spool")
-            self._publishers[agent].wake()
-            # one at a time: of several the newest would go first, and what comes out of order costs the store
-            if not await self._publishers[agent].drain(DRAIN_SECONDS):
-                return False
-        return True
+        await self.keep({agent: [Point("agent_health", {"asset": agent}, said, at)] for agent, said in fields.items()})
+        await self.send()
 
 
 class Player:
@@ -158,17 +172,29 @@ class Player:
         return {agent: points for agent, points in found.items() if points}
 
 
-def pieces(story: Story, days: int) -> Iterator[tuple[int, int, bool]]:
-    """The last `days` days cut up: start, end, whether a scorecard is made at the end. The last piece ends with the last full hour."""
+class Piece(NamedTuple):
+    """A part of the year: after `start` until and with `end`, milliseconds."""
+
+    start: int
+    end: int
+    is_scored: bool
+
+
+def pieces(story: Story, days: int) -> Iterator[Piece]:
+    """The last `days` days cut up, and where scorecards are made, at the end of a piece.
+
+    What is observed at the moment of a scorecard is part of it. The last piece ends with the last full hour.
+    """
     last = story.end - story.end % HOUR_MS
     fortnights = [one for one in range(364, LAST_DAYS, -14) if one < days]
     edges = [
-        (story.at(one), one % MONTH == 0 or one <= LAST_DAYS) for one in (days, *fortnights, *range(LAST_DAYS, -1, -1))
+        (story.at(one), one % SCORED_DAYS == 0 or one <= LAST_DAYS)
+        for one in (days, *fortnights, *range(LAST_DAYS, -1, -1))
     ]
-    for (start, _), (end, is_scored) in pairwise(edges):
-        yield start, end, is_scored
+    for number, ((start, _), (end, is_scored)) in enumerate(pairwise(edges)):
+        yield Piece(start if number else start - 1, end, is_scored)  # the first one has the moment it begins at too
     if last > edges[-1][0]:
-        yield edges[-1][0], last, True
+        yield Piece(edges[-1][0], last, True)
 
 
 def _spool_home(otherwise: Path) -> Path:
@@ -203,25 +229,40 @@ class Play:
         told(1.0)
 
     async def _pieces(self, told: Progress) -> None:
-        edges, points = self._edges, self._player.points
-        place, threads = self._intake.place, self._intake.threads
-        evaluator = Evaluator(
-            threads, self._intake.rules, place.site, self._intake.quarantine.counts, clock=self._clock
-        )
-        coming = asyncio.create_task(asyncio.to_thread(points, *edges[0][:2]))
-        for number, (start, end, is_scored) in enumerate(edges):
-            told((start - edges[0][0]) / (edges[-1][1] - edges[0][0]))
-            by_agent = await coming
-            is_last = number + 1 == len(edges)
-            if not is_last:  # made while this piece is on its way
-                coming = asyncio.create_task(asyncio.to_thread(points, *edges[number + 1][:2]))
-            self._clock.jump(end)
-            await self._stage.send(by_agent)
-            if is_last:
-                await self._stage.report()
-            self._clock.jump(end + LATENESS_MS + MINUTE_MS)  # an hour is scored when it is closed
-            if is_scored:
-                await (evaluator.keep if is_last else evaluator.score_hour)(end)
+        edges = self._edges
+        coming = self._make(edges[0])
+        async with asyncio.TaskGroup() as group:
+            scoring: asyncio.Task[None] | None = None
+            for number, (start, end, is_scored) in enumerate(edges):
+                told((start - edges[0][0]) / (edges[-1][1] - edges[0][0]))
+                by_agent = await coming
+                is_last = number + 1 == len(edges)
+                if not is_last:  # made while this piece is on its way
+                    coming = self._make(edges[number + 1])
+                await self._take(by_agent, end, is_last=is_last)
+                if is_scored:
+                    if scoring is not None:
+                        await scoring
+                    scoring = group.create_task(self._score(end, is_last=is_last))
+
+    def _make(self, piece: Piece) -> asyncio.Task[dict[str, list[Point]]]:
+        return asyncio.create_task(asyncio.to_thread(self._player.points, piece.start + 1, piece.end + 1))
+
+    async def _take(self, by_agent: Mapping[str, Sequence[Point]], end: int, *, is_last: bool) -> None:
+        """A piece into the store, received when it ends."""
+        self._clock.jump(end)
+        await self._stage.keep(by_agent)
+        await self._stage.send()
+        if is_last:
+            await self._stage.report()
+            self._clock.jump(end + SCORED_AFTER_MS)
+
+    async def _score(self, end: int, *, is_last: bool) -> None:
+        """The scorecard as of `end`. The next piece comes meanwhile: what is observed later changes no byte of it."""
+        threads, place, clock = self._intake.threads, self._intake.place, Clock(end + SCORED_AFTER_MS)
+        evaluator = Evaluator(threads, self._intake.rules, place.site, self._intake.quarantine.counts, clock=clock)
+        # kept once, at the end: to keep each step and take it up again in the next cost more than to read raw points
+        await (evaluator.keep(end) if is_last else evaluator.score_hour(end, is_kept=False))
 
     async def live(self) -> None:
         """The hospital lives on from where its data ends, every LIVE_SECONDS, until cancelled."""
@@ -230,7 +271,8 @@ class Play:
         async with self._stage.open(self._player.agents):
             while True:
                 now = int(time.time() * 1000)
-                await self._stage.send(await asyncio.to_thread(self._player.points, since, now))
+                await self._stage.keep(await asyncio.to_thread(self._player.points, since, now))
+                await self._stage.send()
                 since = now
                 await self._stage.report()
                 await asyncio.sleep(LIVE_SECONDS)

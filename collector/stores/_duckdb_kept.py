@@ -136,8 +136,11 @@ class LateMarks:
         self._series, self._fresh = series, fresh
         newest = (connection.rows(f"SELECT max(made_at) FROM {table}")[0][0] for table in KEPT_TABLES)  # noqa: S608
         self._kept_until = max(int(made_at or 0) for made_at in newest)
-        self._marked: dict[tuple[str, str, str, int], int] = {}
-        self._new: dict[tuple[str, str, str, int], int] = {}
+        self._firsts: dict[tuple[str, str, str], int] = {}
+        """Measurement, site and asset -> the series that stands for them in a mark."""
+        self._marked: dict[str, Integers] = {}
+        """Measurement -> the marks of this minute, ascending: series and hour in one number each."""
+        self._new: list[Integers] = []
         self._closed_until = 0
         self._received = 0
 
@@ -145,7 +148,9 @@ class LateMarks:
         """A write of what was received until then begins."""
         moment = max(received_at, self._kept_until)
         self._closed_until = (moment - LATENESS_MS) // HOUR_MS * HOUR_MS
-        self._received = (moment // MINUTE_MS + 1) * MINUTE_MS  # one row a minute at most
+        received = (moment // MINUTE_MS + 1) * MINUTE_MS  # one row a minute at most
+        if received != self._received:
+            self._received, self._marked = received, {}
 
     def watch(self, measurement: str, series: NDArray[np.int32], times: Integers) -> None:
         """Points of these series and times are about to be written."""
@@ -155,33 +160,35 @@ class LateMarks:
         if first * HOUR_MS >= self._closed_until:
             return
         is_late = times < self._closed_until
-        pairs = np.unique(np.stack([series[is_late], times[is_late] // HOUR_MS]), axis=1)
-        for number, hour in pairs.T.tolist():
-            key = (measurement, *self._series.whose[number], hour * HOUR_MS)
-            if self._marked.get(key, 0) < self._received:
-                self._marked[key] = self._new[key] = self._received
+        marks = np.unique(self._stand_ins(measurement, series[is_late]) << _HOUR_BITS | times[is_late] // HOUR_MS)
+        known = self._marked.get(measurement)
+        new = marks if known is None else np.setdiff1d(marks, known, assume_unique=True)
+        if len(new):
+            self._marked[measurement] = new if known is None else np.union1d(known, new)
+            self._new.append(new)
+
+    def _stand_ins(self, measurement: str, series: NDArray[np.int32]) -> Integers:
+        """For each of these series the first one of its asset: a backlog is many points of few series."""
+        found, at = np.unique(series, return_inverse=True)
+        firsts = [self._firsts.setdefault((measurement, *self._series.whose[one]), one) for one in found.tolist()]
+        stand_ins: Integers = np.array(firsts, np.int64)[at]
+        return stand_ins
 
     def write(self, connection: Connection) -> None:
-        """Writes the new marks; inside the caller's transaction."""
+        """Writes the new marks; inside the caller's transaction, when the series are written."""
         if not self._new:
             return
-        measurements, sites, assets, hours = zip(*self._new, strict=True)
-        columns = {
-            name: np.array(part, object) for name, part in zip(_TEXTS, (measurements, sites, assets), strict=True)
-        }
-        received = np.array(list(self._new.values()), np.int64)
-        connection.insert("late", columns | {"hour": np.array(hours, np.int64), "received": received})
-        self._new = {}
+        marks = np.concatenate(self._new)
+        hours = (marks & ((1 << _HOUR_BITS) - 1)) * HOUR_MS
+        columns = {"id": marks >> _HOUR_BITS, "hour": hours, "received": np.full(len(marks), self._received)}
+        connection.insert_from(_MARKS, "late", columns)
+        self._new = []
 
     def keep(self, chunks: Sequence[KeptChunk], connection: Connection) -> None:
         """Writes these chunks in place of older ones, in a transaction of its own."""
         with connection.transaction():
             put_chunks(chunks, connection)
         self._kept_until = max(self._kept_until, *(chunk.made_at for chunk in chunks))
-
-    def forget(self, before: int) -> None:
-        """The marks received before `before` are pruned."""
-        self._marked = {key: received for key, received in self._marked.items() if received >= before}
 
 
 def put_chunks(chunks: Iterable[KeptChunk], connection: Connection) -> None:
@@ -230,7 +237,9 @@ def prune_kept(now: int, connection: Connection) -> int:
     return int(gone)
 
 
-_TEXTS = ("measurement", "site", "asset")
+_MARKS = "SELECT measurement, site, asset, hour, received FROM incoming JOIN series USING (id)"
+_HOUR_BITS = 42
+"""Of a mark, for the hour: more than there are in 64 bits of milliseconds."""
 _CHUNK = ("question", "measurement", "start", "finish", "made_at", "places", "samples", "values")
 _KEPT = """
 SELECT question, measurement, start, finish, made_at, places, samples, "values" FROM {}

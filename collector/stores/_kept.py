@@ -8,6 +8,7 @@ again, of the asset that was late alone. Whatever raw points no longer can tell 
 import hashlib
 import logging
 import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -133,20 +134,41 @@ def read_buckets(
     subjects = source.subjects(wide)
     if subjects is None:
         return {}, []
-    plan = _plan(wide, subjects, source)
+    kept = {(one.start, one.end): one for one in source.kept(digest_of(wide), wide.start, wide.end)}
+    if kept or now is not None:
+        parts, made = _read_both(wide, now, _plan(wide, subjects, kept, source), subjects, source)
+    else:  # nothing to choose from: no need to look at every hour
+        parts, made = [_raw_alone(wide, subjects, source)], []
+    back = (question.start - wide.start) // question.each_ms
+    moved = [_moved(part, back) for part in parts if len(part.subjects)]
+    return Found(subjects.tags, moved, question.bucket_count()), made
+
+
+def _raw_alone(question: Question, subjects: Subjects, source: Source) -> Rows:
+    """The buckets of the window in which anything can be, from raw points."""
+    starts = question.starts()
+    first = max(0, bisect_right(starts, subjects.first_seen) - 1)
+    after = bisect_left(starts, subjects.until)
+    if first >= after:
+        return NO_ROWS
+    return source.raw(question, [(starts[first], starts[after] if after < len(starts) else question.end)])
+
+
+def _read_both(
+    wide: Question, now: int | None, plan: "_Plan", subjects: Subjects, source: Source
+) -> tuple[list[Rows], list[KeptChunk]]:
+    """The buckets from what is kept and from raw points, and what may be kept of the latter."""
     fresh = _raw(wide, plan.missing, source)
     untouched, again = _renewed(wide, plan, subjects, source)
     usable = _decode(plan.usable)
     raw, from_kept = fresh.samples.sum() + again.samples.sum(), len(usable.values) + len(untouched.values)
-    log.debug("%s.%s: %d raw samples, %d kept buckets", question.measurement, question.field, raw, from_kept)
+    log.debug("%s.%s: %d raw samples, %d kept buckets", wide.measurement, wide.field, raw, from_kept)
     made: list[KeptChunk] = []
     if now is not None:
         keepable = [one for one in plan.missing if one.is_whole and one.is_closed(now) and one.start >= plan.raw_from]
         renewable = [chunk for chunk, _ in plan.stale if chunk.is_closed(now)]
         made = _encode(wide, fresh, keepable, now) + _encode(wide, join([untouched, again]), renewable, now)
-    back = (question.start - wide.start) // question.each_ms
-    parts = [_moved(part, back) for part in (usable, untouched, again, fresh) if len(part.subjects)]
-    return Found(subjects.tags, parts, question.bucket_count()), made
+    return [usable, untouched, again, fresh], made
 
 
 def _widened(question: Question) -> Question:
@@ -200,13 +222,12 @@ class _Plan(NamedTuple):
     raw_from: int
 
 
-def _plan(question: Question, subjects: Subjects, source: Source) -> _Plan:
+def _plan(question: Question, subjects: Subjects, kept: Mapping[Span, KeptChunk], source: Source) -> _Plan:
     usable: list[Pair] = []
     stale: list[Pair] = []
     missing: list[Chunk] = []
     assets: set[str] = set()
     raw_from = source.raw_from(question.measurement)
-    kept = {(one.start, one.end): one for one in source.kept(digest_of(question), question.start, question.end)}
     marks = _marks(source.late(question, kept.values())) if kept else {}
     for chunk in _chunks(question, subjects):
         found = kept.get((chunk.start, chunk.end))
@@ -282,23 +303,31 @@ def _renewed(question: Question, plan: _Plan, subjects: Subjects, source: Source
     return kept.where(~np.isin(kept.subjects, late)), again
 
 
+_NO_CONTENTS = (b"", b"", b"")
+
+
 def _encode(question: Question, rows: Rows, chunks: Sequence[Chunk], now: int) -> list[KeptChunk]:
     """What is to be kept of `rows`, chunk by chunk, packed."""
     if not chunks:
         return []
     digest, rows = digest_of(question), by_position(rows)
+    firsts = np.searchsorted(rows.positions, [chunk.first for chunk in chunks]).tolist()
+    afters = np.searchsorted(rows.positions, [chunk.first + chunk.buckets for chunk in chunks]).tolist()
     made = []
-    for chunk in chunks:
-        first, after = np.searchsorted(rows.positions, [chunk.first, chunk.first + chunk.buckets])
-        places = rows.subjects[first:after] * chunk.buckets + rows.positions[first:after] - chunk.first
-        contents = _pack(places), _pack(rows.samples[first:after]), rows.values[first:after].tobytes()
+    for chunk, first, after in zip(chunks, firsts, afters, strict=True):
+        contents = _NO_CONTENTS
+        if first < after:
+            places = rows.subjects[first:after] * chunk.buckets + rows.positions[first:after] - chunk.first
+            contents = _pack(places), _pack(rows.samples[first:after]), rows.values[first:after].tobytes()
         made.append(KeptChunk(digest, question.measurement, chunk.start, chunk.end, now, *contents))
     return made
 
 
 def _pack(numbers: Integers) -> bytes:
     """Numbers from 0 up in as few bytes each as the greatest of them needs."""
-    return numbers.astype(np.min_scalar_type(numbers.max(initial=0)).newbyteorder("<")).tobytes()
+    greatest = int(numbers.max(initial=0))
+    width = 1 if greatest < 2**8 else 2 if greatest < 2**16 else 4 if greatest < 2**32 else 8
+    return numbers.astype(f"<u{width}").tobytes()
 
 
 def unpacked(chunk: KeptChunk) -> KeptChunk:

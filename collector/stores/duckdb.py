@@ -282,7 +282,6 @@ class Store:
                 gone += prune_kept(now, session.connection)
                 for name, measurement in self._catalogue.measurements.items():
                     gone += _prune_points(name, now - measurement.retention_days * DAY_MS, session.connection)
-            session.late.forget(now)
             session.series.settle_marks(session.connection)
             return gone
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from agent import language
 from agent.documents import read_document
 from agent.wire import Address, Batch, decode_batch, encode_batch
-from collector.beside import embedded_place
+from collector.beside import embedded_place, read_site
 from collector.check import Checker
 from collector.cli import main
 from collector.demo.curves import DAY_MS, HOUR_MS
@@ -24,6 +24,7 @@ from collector.demo.hospital import things
 from collector.demo.play import Player
 from collector.demo.series import Signals
 from collector.demo.story import Story
+from collector.evaluate import evaluate
 from collector.register import Registered
 from collector.ruleset import load_rules
 from collector.score import Scorecard
@@ -182,6 +183,16 @@ def test_its_scorecard_says_that_it_is_simulated_and_is_whole_without_that(
 def test_scorecards_of_its_past_are_there(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["history", "--data-dir", str(made), "--format", "json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) >= 4
+
+
+def test_what_came_while_a_day_was_scored_changed_no_byte_of_it(made: Path, store: Store) -> None:
+    """The next days are taken in beside the scoring: scored again, with all of them there, it is the same."""
+    rules = load_rules().rules
+    place, _ = read_site(embedded_place(made, None)._replace(site_folder=made / "site"), rules)
+    stored = store.scorecards(place.site.id, 0)
+    assert [evaluate(store, rules, place.site, card.as_of).identity() for card in stored] == [
+        card.digest for card in stored
+    ]
 
 
 def test_once_made_it_is_not_made_again(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
