@@ -220,11 +220,14 @@ def is_id(text: str) -> bool:
 
 def is_host_name(text: str) -> bool:
     """Whether the system can be asked for a host of this name, or it is an address; who asks for another gets no answer but an error."""
-    try:
-        text.encode("idna")
-    except UnicodeError:  # a part of it is empty or has more than 63 characters
+    if any(character.isspace() or character in "/@\0" for character in text):
         return False
-    return bool(text) and not any(character.isspace() or character in "/@\0" for character in text)
+    if text.isascii():
+        return bool(text) and all(1 <= len(part) <= 63 for part in text.removesuffix(".").split("."))
+    try:  # only such a name is worth the codec, which has to be found on the disk
+        return bool(text.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def explain_host_name(key: str, text: str) -> str:
