@@ -76,7 +76,7 @@ def _mend_on_site(user: str) -> str:
     """The way of a site that `site init` made: a user is `site/agent`, the collector's has no agent."""
     agent = shlex.quote(user.rpartition("/")[2])
     command = (
-        f"infravitals site remove-agent {agent} --dir <…> && infravitals site add-agent {agent} --dir <…>"
+        f"infravitals site remove-agent {agent} --dir <…>; infravitals site add-agent {agent} --dir <…>"
         if "/" in user
         else "infravitals site init --dir <…> --name <…>"
     )

@@ -62,7 +62,7 @@ GIVEN: Mapping[str, str] = {"sources.yaml": "sources:\n  host_cpu: {interval_sec
 """Files that a reader has of his own."""
 
 MAY_FIND_TROUBLE = ("doctor", "ledger", "rules test", "site remove-agent")
-"""Commands that end with 1 when they find something, as that no broker runs here to be told; that is an answer."""
+"""Commands that end with 1 when they find something; that is an answer. Here no broker runs that could shut an agent out."""
 
 VARIABLES: Mapping[str, str] = {"$at": "2026-03-31T00:00:00Z", "$name": "lis-db-1"}
 """What variables of the examples may hold, where their commands are only read."""

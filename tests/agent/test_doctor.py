@@ -101,7 +101,7 @@ def test_wrong_password_foreign_authority_and_a_broker_that_is_away_are_each_one
         (found,) = findings_of(guarded, "broker")
         assert found.state == "bad" and "the login was refused (user hospital/his-db-1)" in found.text
         assert found.mend == (
-            "infravitals site remove-agent his-db-1 --dir <…> && infravitals site add-agent his-db-1 --dir <…>"
+            "infravitals site remove-agent his-db-1 --dir <…>; infravitals site add-agent his-db-1 --dir <…>"
             "  # where site init made the site\n"
             "mosquitto_passwd /etc/mosquitto/infravitals.passwords hospital/his-db-1 && systemctl reload mosquitto"
             "  # where the broker was set up by hand"
