@@ -197,8 +197,9 @@ async def test_no_more_than_the_bound_is_in_flight(ends: Ends, spool: Spool) -> 
         spool.put([point(number)])
     sender = publisher(spool, ends.link, max_in_flight=3, resend_seconds=0.02)
     async with ends.collect() as arriving, in_background(sender.run()):
-        seen = [(await following(arriving)).seq for _ in range(9)]  # three rounds of the same three
-    assert seen == [0, 1, 2] * 3
+        seen = [(await following(arriving)).seq for _ in range(30)]  # the same three again and again
+    assert seen[:3] == [0, 1, 2]
+    assert set(seen[3:]) == {0, 1, 2}, "on a busy machine one of them may be due again before another"
 
 
 async def test_drain_gives_up_at_its_deadline_when_no_collector_is_there(ends: Ends, spool: Spool) -> None:
