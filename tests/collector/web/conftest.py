@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import http.client
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -449,6 +450,23 @@ class Serving:
 @pytest.fixture(scope="session")
 def serving() -> Callable[..., Serving]:
     return Serving
+
+
+@pytest.fixture(scope="session")
+def fetched() -> Callable[[Snapshot, str], str]:
+    """The body of a page of a snapshot, from a real server; path: with its query."""
+
+    def fetch(snapshot: Snapshot, path: str) -> str:
+        with Serving(snapshot).running() as server:
+            connection = http.client.HTTPConnection("127.0.0.1", server.port)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read().decode()
+            connection.close()
+        assert answer.status == 200
+        return body
+
+    return fetch
 
 
 @pytest.fixture(scope="session", name="look")

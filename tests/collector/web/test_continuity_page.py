@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import html
-import http.client
 import re
 import subprocess
 import sys
@@ -120,19 +119,12 @@ Shown = Callable[..., str]
 
 
 @pytest.fixture
-def page_of(serving: Callable[..., Any]) -> Shown:
+def page_of(fetched: Callable[[Snapshot, str], str]) -> Shown:
     def show(snapshot: Snapshot, store: Store | None, language: str, path: str = "/failover") -> str:
         if store is not None:
             facts = read_continuity(store, FOLDER, "renmin", AT)
             snapshot = dataclasses.replace(snapshot, continuity=facts, taken_at=AT)
-        with serving(snapshot).running() as server:
-            connection = http.client.HTTPConnection("127.0.0.1", server.port)
-            connection.request("GET", f"{path}?lang={language}")
-            answer = connection.getresponse()
-            body = answer.read().decode()
-            connection.close()
-        assert answer.status == 200
-        return body
+        return fetched(snapshot, f"{path}?lang={language}")
 
     return show
 

@@ -1,10 +1,8 @@
 """The network page: policy against wire, exposed services, lines; both languages, and no markup from the data."""
 
 import dataclasses
-import http.client
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -93,18 +91,11 @@ Shown = Callable[[Snapshot, Store | None, str], str]
 
 
 @pytest.fixture
-def page_of(serving: Callable[..., Any]) -> Shown:
+def page_of(fetched: Callable[[Snapshot, str], str]) -> Shown:
     def show(snapshot: Snapshot, store: Store | None, language: str) -> str:
         if store is not None:
             snapshot = dataclasses.replace(snapshot, network=read_network(store, "renmin", AT), taken_at=AT)
-        with serving(snapshot).running() as server:
-            connection = http.client.HTTPConnection("127.0.0.1", server.port)
-            connection.request("GET", f"/network?lang={language}")
-            answer = connection.getresponse()
-            body = answer.read().decode()
-            connection.close()
-        assert answer.status == 200
-        return body
+        return fetched(snapshot, f"/network?lang={language}")
 
     return show
 
