@@ -1,6 +1,7 @@
 """What both programs write to stderr: one line per record, or one JSON object."""
 
 import logging
+import os
 import sys
 from types import TracebackType
 from typing import Literal
@@ -16,13 +17,13 @@ class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 def set_up_logging(config: LogConfig) -> None:
-    """One line per record on stderr; journald adds the time, a terminal does not."""
+    """One line per record on stderr; only the journal adds the time itself, and systemd says that it reads."""
     handler = logging.StreamHandler()
     if config.format == "json":
         handler.setFormatter(_JsonFormatter())
         sys.excepthook = _log_the_end
     else:
-        time_part = "%(asctime)s " if sys.stderr.isatty() else ""
+        time_part = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
         handler.setFormatter(logging.Formatter(f"{time_part}%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=config.level.upper(), force=True)
 

@@ -1,5 +1,7 @@
 """What a collector says of its broker: once when trouble begins, once when it ends, and a word when it never lasts."""
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,15 +82,23 @@ def test_connections_that_never_last_are_explained_once_and_then_silent(caplog: 
     assert caplog.messages[-2:] == [BACK, AWAY]
 
 
-def test_the_last_word_of_a_collector_that_is_stopped_is_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("journal", "time"),
+    [({"JOURNAL_STREAM": "8:1"}, ""), ({}, r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")],
+    ids=["journal", "elsewhere"],
+)
+def test_the_last_word_of_a_collector_that_is_stopped_is_its_own(
+    tmp_path: Path, journal: dict[str, str], time: str
+) -> None:
     page = free_port()
     file = tmp_path / "collector.yaml"
     broker = f"{{host: 127.0.0.1, port: {free_port()}}}"
     file.write_text(f"{{site: hospital, broker: {broker}, data_directory: {tmp_path}/data, page: {{port: {page}}}}}\n")
     argv = [sys.executable, "-m", "collector.cli", "serve", "-c", str(file), "--lang", "en"]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as collector:
+    environment = {name: value for name, value in os.environ.items() if name != "JOURNAL_STREAM"} | journal
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment) as collector:
         until(lambda: answers(page), 60.0)
         collector.terminate()
         said = collector.stderr.read() if collector.stderr else ""
-    assert said.splitlines()[-1] == "INFO collector.serve: ending"
+    assert re.fullmatch(f"{time}INFO collector.serve: ending", said.splitlines()[-1])
     assert collector.returncode == 0
