@@ -31,6 +31,7 @@ SITE_FOLDER = "site"
 class _Made(msgspec.Struct):
     end: int
     seconds: float
+    days: int = 365
 
 
 def make(data_directory: Path, config: Path | None, port: int, *, days: int, is_once: bool) -> str:
@@ -51,15 +52,15 @@ def make(data_directory: Path, config: Path | None, port: int, *, days: int, is_
     with Intake(place, rules) as intake:
         if made is None:
             began = time.monotonic()
-            with _progress() as told:
+            with _progress(days) as told:
                 asyncio.run(Play(intake, story, days).past(told))
-            made = _Made(story.end, round(time.monotonic() - began, 1))
+            made = _Made(story.end, round(time.monotonic() - began, 1), days)
             (place.data_directory / MADE).write_bytes(msgspec.json.encode(made))
         if not is_once:
             asyncio.run(_show(intake, named, Play(intake, story, days), port))
     return say(
-        f"模拟医院已做好，用时 {made.seconds} 秒；{notice()}",
-        f"the simulated hospital was made in {made.seconds} s. {notice()}",
+        f"模拟医院的 {made.days} 天已做好，用时 {made.seconds} 秒；{notice()}",
+        f"{made.days} days of the simulated hospital were made in {made.seconds} s. {notice()}",
     )
 
 
@@ -97,10 +98,10 @@ def _refuse_used(place: Place) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Told]:
+def _progress(days: int) -> Iterator[Told]:
     """A bar on stderr; without a terminal, one line at the start."""
     console = Console(stderr=True)
-    text = say("正在虚构一年并送过真实链路", "making up a year and sending it through the real line")
+    text = say(f"正在虚构 {days} 天并送过真实链路", f"making up {days} days and sending them through the real line")
     if not console.is_terminal:
         console.print(text)
         yield lambda share: None
