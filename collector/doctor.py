@@ -30,7 +30,8 @@ from agent.checkup import (
 from agent.errors import InfravitalsError
 from agent.language import say
 from agent.wire import points_topic
-from collector.beside import Place, ask_hello, ask_probe, ask_quarantine, ask_store, read_site
+from collector.beside import Place, ask_clocks, ask_hello, ask_probe, ask_quarantine, ask_store, read_site
+from collector.clocks import MEND, describe_skew
 from collector.config import CollectorConfig
 from collector.coverage import Coverage
 from collector.health import AgentHealth
@@ -93,6 +94,8 @@ def _check_clocks(place: Place) -> Iterator[Finding]:
     url = getattr(place.store_config, "url", None)
     if isinstance(url, str):
         yield check_http_date(url)
+    for agent, skew_ms in sorted(ask_clocks(place).items()):
+        yield Finding("clock", "bad", describe_skew(agent, skew_ms), MEND)
 
 
 def check_http_date(url: str) -> Finding:

@@ -63,7 +63,7 @@ LINE = (
     {"collector.site_spots"},
     {"collector.site_files", "collector.site_edit"},
     {"collector.reasons", "collector.register"},
-    {"collector.check", "collector.tally", "collector.quarantine", "collector.arrival"},
+    {"collector.check", "collector.clocks", "collector.tally", "collector.quarantine", "collector.arrival"},
     {"collector.applier"},
     {"collector.ingest", "collector.config", "collector.control"},
     {"collector.rulebook"},

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent.language import say
+from collector.clocks import MEND, spell_skew
 from collector.health import AgentHealth, SourceHealth
 from collector.reasons import MEANINGS
 from collector.report import show_value
@@ -35,6 +36,7 @@ class AgentRow(NamedTuple):
     """An agent, what is counted of it, and its sources.
 
     hint: the command that shows why a source fails, or empty. silence: what may be behind an agent's silence, or empty.
+    skew: how far its clock is off, or empty.
     """
 
     name: str
@@ -44,6 +46,7 @@ class AgentRow(NamedTuple):
     sources: Sequence[SourceRow]
     hint: str
     silence: str
+    skew: str
 
 
 class OwnerRow(NamedTuple):
@@ -57,7 +60,11 @@ class OwnerRow(NamedTuple):
 
 def agents_view(snapshot: Snapshot) -> View:
     """Agents, their sources, what was set aside, who owns what."""
-    agents = sorted(snapshot.agents, key=lambda agent: (agent.is_alive and not _failing(agent), agent.agent))
+    off = snapshot.clocks_off
+    agents = sorted(
+        snapshot.agents,
+        key=lambda one: (one.is_alive and one.agent not in off and not _failing(one), one.agent),
+    )
     set_aside = [
         (reason.value, str(MEANINGS[reason].text), count) for reason, count in sorted(snapshot.set_aside.items())
     ]
@@ -65,7 +72,8 @@ def agents_view(snapshot: Snapshot) -> View:
         "agents.html",
         {
             "summary": count_alive(snapshot),
-            "agents": [_agent_row(agent, snapshot.taken_at) for agent in agents],
+            "agents": [_agent_row(agent, snapshot.taken_at, off.get(agent.agent, 0)) for agent in agents],
+            "set_clock": MEND,
             "set_aside": set_aside,
             "owners": _owner_rows(snapshot),
             "has_register": snapshot.folder.has_register,
@@ -88,7 +96,7 @@ def _failing(agent: AgentHealth) -> list[SourceHealth]:
     return [source for source in agent.sources if source.is_fresh and not source.is_success]
 
 
-def _agent_row(agent: AgentHealth, now: int) -> AgentRow:
+def _agent_row(agent: AgentHealth, now: int, skew_ms: int) -> AgentRow:
     facts = [
         (say("最近数据", "last point"), ago(agent.last_point, now)),
         (say("批次", "batches"), str(agent.batches)),
@@ -105,7 +113,9 @@ def _agent_row(agent: AgentHealth, now: int) -> AgentRow:
     hint = f"infravitals-agent try {failing[0].source}" if failing else ""
     state, word = ("good", say("在线", "alive")) if agent.is_alive else ("bad", say("静默", "silent"))
     sources = [source_row(source, now) for source in agent.sources]
-    return AgentRow(agent.agent, state, word, facts, sources, hint, "" if agent.is_alive else _explain_silence())
+    silence = "" if agent.is_alive else _explain_silence()
+    skew = say("时钟", "clock ") + spell_skew(skew_ms) if skew_ms else ""
+    return AgentRow(agent.agent, state, word, facts, sources, hint, silence, skew)
 
 
 def _explain_silence() -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.language import say
+from collector.clocks import spell_skew
 from collector.report import INDICATORS
 from collector.snapshot import Snapshot
 from collector.web.questions import path_of_subject
@@ -23,6 +24,7 @@ def count_alive(snapshot: Snapshot) -> str:
 def list_troubles(snapshot: Snapshot) -> list[str]:
     """What an operator should look at, a few words each."""
     silent = [agent.agent for agent in snapshot.agents if not agent.is_alive]
+    off = [f"{agent} {spell_skew(skew_ms)}" for agent, skew_ms in sorted(snapshot.clocks_off.items())]
     failing = [
         " ".join(dict.fromkeys((source.asset, source.source, *filter(None, [source.away_target]))))
         for agent in snapshot.agents
@@ -41,6 +43,7 @@ def list_troubles(snapshot: Snapshot) -> list[str]:
     return [
         *([_folder_words(snapshot)] if snapshot.folder_trouble else []),
         *([say("采集代理静默：", "silent agents: ") + _name_some(silent)] if silent else []),
+        *([say("时钟不准：", "clocks that are off: ") + _name_some(off)] if off else []),
         *([say("采集失败：", "failing: ") + _name_some(failing)] if failing else []),
         *([say(f"缺失 {missing} 批", f"missing batches: {missing}")] if missing else []),
         *([say("对不上账：", "accounts that do not balance: ") + _name_some(unbalanced)] if unbalanced else []),

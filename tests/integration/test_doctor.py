@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from agent.language import choose
 from agent.points import Point
 from collector.beside import embedded_place, place_of, remember_site
 from collector.cli import main
-from collector.config import read_config
+from collector.config import CollectorConfig, read_config
 from collector.doctor import check_http_date, examine
 from collector.quarantine import Quarantine
 from collector.reasons import Reason
@@ -59,6 +60,13 @@ def findings_of(guarded: Guarded) -> list[Finding]:
     found = examine(place, config, Commands("infravitals", f"-c {guarded.collector}", place.register))
     assert COLLECTOR_PASSWORD not in repr(found)
     return [finding for finding in found if finding.check not in MACHINE]
+
+
+def page_of(config: CollectorConfig, path: str) -> str:
+    """A page of the running server."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{config.page.port}{path}", timeout=10) as answer:
+        body: bytes = answer.read()
+    return body.decode()
 
 
 def named(findings: list[Finding], check: str) -> Finding:
@@ -101,6 +109,37 @@ def test_doctors_beside_a_running_line_find_nothing_and_leave_nothing(tmp_path: 
     assert bad == []
     words_of_both = (tmp_path / "run.log").read_text() + (tmp_path / "serve.log").read_text()
     assert "Traceback" not in words_of_both and "another agent" not in words_of_both
+
+
+HOURS_BEHIND = "import time; true = time.time; time.time = lambda: true() - 7200; from agent.cli import main; raise SystemExit(main())"
+"""The agent itself, on a machine whose clock is two hours behind."""
+
+
+def test_agent_whose_clock_is_off_is_named_by_doctor_page_and_log(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path)
+    config = read_config(guarded.collector)
+    with guarded.broker, running(guarded, "collector.cli", "serve", guarded.collector):
+        until(lambda: (guarded.folder / "collector" / "control.sock").exists())
+        words = [sys.executable, "-c", HOURS_BEHIND, "run", "-c", str(guarded.agent)]
+        agent = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            until(lambda: "clock" in (guarded.folder / "serve.log").read_text(), 60)
+            found = [one for one in examine(place_of(config), config, Commands()) if "his-db-1" in one.text]
+            until(lambda: "his-db-1 7200 s (2.0 h) behind" in page_of(config, "/?lang=en"), 60)
+            assert "clock 7200 s (2.0 h) behind" in page_of(config, "/agents?lang=en")
+        finally:
+            agent.terminate()
+            agent.wait(30)
+    (clock,) = [one for one in found if one.check == "clock"]
+    assert (clock.state, clock.mend) == ("bad", "chronyc makestep")
+    assert clock.text == (
+        "the clock of agent his-db-1 is 7200 s (2.0 h) behind, its points are moved to the time received"
+    )
+    assert (guarded.folder / "serve.log").read_text().count("the clock of agent hospital/his-db-1 is 7200 s") == 1
+    alone = examine(place_of(config), None, Commands())
+    assert [one for one in alone if one.check == "clock" and "his-db-1" in one.text] == [], (
+        "nobody runs that would know"
+    )
 
 
 def test_probe_at_a_broker_that_lets_anyone_write_is_taken_for_data_by_nobody(tmp_path: Path) -> None:

@@ -105,6 +105,17 @@ def test_a_silent_agent_may_be_losing_points_and_only_a_silent_one(snapshot: Sna
     assert said == {"pacs-02": True, "his-db-01": False, "gw-core": False}
 
 
+def test_an_agent_whose_clock_is_off_is_named_with_how_far(snapshot: Snapshot) -> None:
+    core = snapshot.agents[0]
+    right = dataclasses.replace(core, agent="aa-1")
+    off = dataclasses.replace(snapshot, agents=[right, core], set_aside={}, clocks_off={"gw-core": -259_200_000})
+    with speaking("zh"):
+        assert list_troubles(off) == ["时钟不准：gw-core 快 259200 秒（72.0 小时）"]
+        view: Any = agents_view(off)
+    rows = [(row.name, row.skew) for row in view.values["agents"]]
+    assert rows == [("gw-core", "时钟快 259200 秒（72.0 小时）"), ("aa-1", "")]
+
+
 def with_result(snapshot: Snapshot, name: str, **changes: Any) -> Snapshot:
     """The snapshot with something changed in one criterion's result."""
 
