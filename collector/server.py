@@ -156,7 +156,7 @@ class Evaluator:
             zone=self.site.zone,
             rules=self._rules,
             scorecard=card,
-            agents=read_health(store, self.site.id, now),
+            agents=read_health(store, self.site.id, self.site.folder.revoked, now),
             set_aside=dict(self._set_aside()),
             owners=store.owners(self.site.id),
             folder=self.site.folder,

@@ -73,7 +73,9 @@ class Service:
                     task.cancel()
 
     def _clocks_off(self) -> Mapping[str, int]:
-        return self._intake.ingest.counts().clocks_off(self._intake.place.site.id)
+        site = self._watch.now.site
+        off = self._intake.ingest.counts().clocks_off(site.id)
+        return {agent: skew_ms for agent, skew_ms in off.items() if agent not in site.folder.revoked}
 
     def _take_site(self, place: Place) -> None:
         self._intake.register.folder = place.site.folder

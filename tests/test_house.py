@@ -59,7 +59,7 @@ LINE = (
     {"collector.stores", "collector.site_folder"},
     {"collector.measured"},
     {"collector.site_times"},
-    {"collector.site_written"},
+    {"collector.site_revoked", "collector.site_written"},
     {"collector.site_spots"},
     {"collector.site_files", "collector.site_edit"},
     {"collector.reasons", "collector.register"},

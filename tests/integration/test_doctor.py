@@ -27,6 +27,7 @@ from collector.config import CollectorConfig, read_config
 from collector.doctor import check_http_date, examine
 from collector.quarantine import Quarantine
 from collector.reasons import Reason
+from collector.site_revoked import spell_revoked
 from collector.snapshot import Commands
 from collector.stores import AppliedBatch
 
@@ -182,6 +183,24 @@ def test_without_a_server_the_file_is_asked_and_before_the_first_start_nothing_i
     wrong = named(found, "ledger")
     assert wrong.text.startswith("his-db-1: the store lacks 4 batches (40 points)")
     assert wrong.mend == f"infravitals ledger -c {guarded.collector}"
+
+
+def test_revoked_agent_is_told_as_revoked_and_keeps_nobody_from_being_well(tmp_path: Path) -> None:
+    guarded, folder = Guarded(tmp_path), tmp_path / "site"
+    folder.mkdir()
+    guarded.collector.write_text(guarded.collector.read_text() + f"site_folder: {folder}\n")
+    with place_of(read_config(guarded.collector)).store() as store:
+        store.write([applied()])
+    with guarded.broker:
+        assert named(findings_of(guarded), "agents").state == "bad"
+        (folder / "revoked.json").write_text(spell_revoked({"his-db-1": 1_790_000_000_000}))
+        found = findings_of(guarded)
+        (folder / "revoked.json").write_text("{}}")
+        broken = findings_of(guarded)
+    assert [one for one in found if one.check == "spools"] == [], "what waits there comes no more"
+    told = named(found, "agents")
+    assert (told.state, told.text) == ("good", "revoked: his-db-1 (on 2026-09-21)")
+    assert "revoked.json:1: this cannot be read" in named(broken, "site folder").text
 
 
 def applied() -> AppliedBatch:
