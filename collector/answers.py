@@ -126,7 +126,7 @@ def answer_ledger(store: Store, rules: Rules, site: Site, arguments: Arguments) 
 
 def answer_health(store: Store, rules: Rules, site: Site, arguments: Arguments) -> bytes:
     """The JSON of every agent's health."""
-    return msgspec.json.encode(read_health(store, site.id, int(time.time() * 1000)))
+    return msgspec.json.encode(read_health(store, site.id, site.folder.revoked, int(time.time() * 1000)))
 
 
 def answer_network(store: Store, rules: Rules, site: Site, arguments: Arguments) -> bytes:

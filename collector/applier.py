@@ -15,6 +15,7 @@ from agent.language import say
 from agent.wire import Address, Receipt, to_ranges
 from collector.arrival import Arrival
 from collector.check import Checked, Checker
+from collector.clocks import ClockNews
 from collector.quarantine import PAYLOAD_BYTES, Entry, Quarantine
 from collector.reasons import MEANINGS, Reason
 from collector.register import Register
@@ -57,6 +58,7 @@ class Applier:
         self._delay = _Delay()
         self._tallies = Tallies()
         self._told: set[tuple[Address, Reason]] = set()
+        self._clocks = ClockNews()
 
     def counts(self) -> IngestCounts:
         """What happened so far."""
@@ -141,6 +143,8 @@ class Applier:
                 tally.duplicates += 1
                 continue
             tally.note(arrival)
+            if arrival.checked:
+                self._clocks.note(arrival.address, arrival.checked.skew_ms)
             set_aside = arrival.set_aside_counts()
             counts.update(set_aside)
             entries += _entries(arrival)

@@ -291,6 +291,12 @@ def _probe_file(place: Place) -> bytes:
     return b""
 
 
+def ask_clocks(place: Place) -> Mapping[str, int]:
+    """Agents whose clocks are off, as the running server sees it, in ms behind (minus: ahead); none where no server runs."""
+    answer = _ask(place, "clocks", _Plain(current()))
+    return {} if answer is None else msgspec.json.decode(answer, type=dict[str, int])
+
+
 def ask_hello(place: Place) -> str | None:
     """Who runs on this data; None when nobody does."""
     reply = ask(place.socket, "hello", {}, HELLO_SECONDS)
@@ -345,8 +351,17 @@ def read_quarantine(place: Place, form: str) -> bytes:
 Handlers = Mapping[str, Callable[[Mapping[str, object]], Awaitable[Reply]]]
 
 
-def make_handlers(place_now: Callable[[], Place], threads: StoreThreads, rules: Rules, url: str) -> Handlers:
-    """What a running server answers over its socket. place_now: the place with the site folder as it is by then."""
+def make_handlers(
+    place_now: Callable[[], Place],
+    threads: StoreThreads,
+    rules: Rules,
+    url: str,
+    clocks_off: Callable[[], Mapping[str, int]],
+) -> Handlers:
+    """What a running server answers over its socket. place_now: the place with the site folder as it is by then.
+
+    clocks_off: agents whose clocks are off, as ingest sees it.
+    """
 
     async def score(arguments: Mapping[str, object]) -> Reply:
         question = msgspec.convert(arguments, _ScoreQuestion)
@@ -372,6 +387,9 @@ def make_handlers(place_now: Callable[[], Place], threads: StoreThreads, rules: 
         with speaking(question.language):
             return Reply(await threads.read(_saved, threads.store, question.path), 0)
 
+    async def clocks(arguments: Mapping[str, object]) -> Reply:
+        return Reply(msgspec.json.encode(clocks_off()), 0)
+
     async def hello(arguments: Mapping[str, object]) -> Reply:
         return Reply(f"pid {os.getpid()}, {url}".encode(), 0)
 
@@ -384,5 +402,5 @@ def make_handlers(place_now: Callable[[], Place], threads: StoreThreads, rules: 
         return reply
 
     of_the_store = {name: answering(answer) for name, answer in ANSWERS.items()}
-    own = {"score": score, "quarantine": quarantine, "seen": seen, "probe": probe, "save": save, "hello": hello}
-    return {**own, **of_the_store}
+    own = {"score": score, "quarantine": quarantine, "seen": seen, "probe": probe, "save": save}
+    return {**own, "clocks": clocks, "hello": hello, **of_the_store}

@@ -30,7 +30,8 @@ from agent.checkup import (
 from agent.errors import InfravitalsError
 from agent.language import say
 from agent.wire import points_topic
-from collector.beside import Place, ask_hello, ask_probe, ask_quarantine, ask_store, read_site
+from collector.beside import Place, ask_clocks, ask_hello, ask_probe, ask_quarantine, ask_store, read_site
+from collector.clocks import MEND, describe_skew
 from collector.config import CollectorConfig
 from collector.coverage import Coverage
 from collector.health import AgentHealth
@@ -93,6 +94,8 @@ def _check_clocks(place: Place) -> Iterator[Finding]:
     url = getattr(place.store_config, "url", None)
     if isinstance(url, str):
         yield check_http_date(url)
+    for agent, skew_ms in sorted(ask_clocks(place).items()):
+        yield Finding("clock", "bad", describe_skew(agent, skew_ms), MEND)
 
 
 def check_http_date(url: str) -> Finding:
@@ -215,7 +218,7 @@ def _check_quarantine(place: Place, commands: Commands) -> Finding:
 def _check_agents(place: Place, commands: Commands) -> Iterator[Finding]:
     agents = msgspec.json.decode(ask_store(place, "health", {}), type=list[AgentHealth])
     now = time.time() * 1000
-    due = [one for one in agents if now - one.last_received < RETIRED_MS]
+    due = [one for one in agents if one.is_expected and now - one.last_received < RETIRED_MS]
     silent = [one.agent for one in due if not one.is_alive]
     waiting = [one.agent for one in due if (one.spool_oldest_age_seconds or 0.0) > LONGEST_WAIT_SECONDS]
     there = commands.spell("up") if _is_alone(place) else "infravitals-agent doctor -c agent.yaml"
@@ -226,8 +229,9 @@ def _check_agents(place: Place, commands: Commands) -> Iterator[Finding]:
             f"{len(silent)} 个采集代理静默：{_some(silent)}", f"{len(silent)} agents are silent: {_some(silent)}"
         )
         yield Finding("agents", "bad", text, there)
-    else:
+    elif due or all(one.is_expected for one in agents):
         yield Finding("agents", "good", say(f"{len(due)} 个采集代理都在报告", f"all {len(due)} agents report"))
+    yield from _revoked(agents, place)
     if waiting:
         text = say(f"数据等待超过一小时：{_some(waiting)}", f"data have waited for more than an hour: {_some(waiting)}")
         yield Finding("spools", "bad", text, there)
@@ -241,6 +245,26 @@ def _check_agents(place: Place, commands: Commands) -> Iterator[Finding]:
         yield Finding("ledger", "note", text, commands.spell("ledger"))
     elif ledger.is_balanced:
         yield Finding("ledger", "good", say("账都对得上", "every account balances"))
+
+
+def _revoked(agents: Sequence[AgentHealth], place: Place) -> Iterator[Finding]:
+    """Those whose rights were taken away: nothing is expected of them, and nothing may come."""
+    sending = [one.agent for one in agents if one.sends_though_revoked]
+    if sending:
+        text = say(
+            f"已撤销而仍在发送：{_some(sending)}；消息服务器还没有重新加载",
+            f"revoked and sending all the same: {_some(sending)}; the broker has not read its files again",
+        )
+        yield Finding("agents", "bad", text, "systemctl reload infravitals-broker")
+    gone = [
+        (one.agent, datetime.fromtimestamp(one.revoked_at / 1000, place.site.zone))
+        for one in agents
+        if one.revoked_at is not None and not one.sends_though_revoked
+    ]
+    if gone:
+        zh = _some([f"{agent}({at:%Y-%m-%d})" for agent, at in gone])
+        en = _some([f"{agent} (on {at:%Y-%m-%d})" for agent, at in gone])
+        yield Finding("agents", "good", say(f"已撤销：{zh}", f"revoked: {en}"))
 
 
 def _check_blind(place: Place, commands: Commands) -> Finding:

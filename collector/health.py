@@ -1,7 +1,7 @@
 """The health of agents and their sources, read from what they reported of themselves."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from collector.intervals import OWN_MACHINE
 from collector.stores import BatchTotals, Latest, Store
@@ -14,6 +14,9 @@ PROMPT_SECONDS = 60.0
 
 LOOK_BACK_MS = 7 * 86_400_000
 """How long a silent agent is still listed with its sources."""
+
+GRACE_MS = 300_000
+"""What a revoked agent may still send: the broker ends its session within a minute, and clocks differ."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ class SourceHealth:
 
 @dataclass(frozen=True)
 class AgentHealth:
-    """One agent: alive means a fresh point of what it gathers most often, not a retained state. Totals as the store has them."""
+    """One agent: alive means a fresh point of what it gathers most often, not a retained state. Totals as the store has them.
+
+    revoked_at: when its rights were taken away, None while it has them.
+    """
 
     agent: str
     last_point: int
@@ -54,16 +60,30 @@ class AgentHealth:
     resident_bytes: float | None
     last_received: int
     sources: Sequence[SourceHealth]
+    revoked_at: int | None = None
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether it should be alive."""
+        return self.revoked_at is None
+
+    @property
+    def sends_though_revoked(self) -> bool:
+        """Whether the broker lets it in all the same."""
+        return self.revoked_at is not None and self.is_alive and self.last_received > self.revoked_at + GRACE_MS
 
 
-def read_health(store: Store, site: str, now: int) -> tuple[AgentHealth, ...]:
-    """All agents of `site` that ever wrote, by name."""
+def read_health(store: Store, site: str, revoked: Mapping[str, int], now: int) -> tuple[AgentHealth, ...]:
+    """All agents of `site` that ever wrote, by name. revoked: agent -> when, ms."""
     since = now - LOOK_BACK_MS
     rounds = [row for row in store.latest("source_round", since) if row.tags["site"] == site]
     own = {row.tags["agent"]: row for row in store.latest("agent_health", since) if row.tags["site"] == site}
     totals = [total for total in store.totals() if total.site == site]
     return tuple(
-        _agent(total, [row for row in rounds if row.tags["agent"] == total.agent], own.get(total.agent), now)
+        replace(
+            _agent(total, [row for row in rounds if row.tags["agent"] == total.agent], own.get(total.agent), now),
+            revoked_at=revoked.get(total.agent),
+        )
         for total in totals
     )
 

@@ -162,7 +162,7 @@ class _Reader(Collector):
             yield _gauge("infravitals_scorecard_timestamp_seconds", text, {(): kept / 1000})
 
     def _agents(self, snapshot: Snapshot) -> Iterator[Metric]:
-        agents = snapshot.agents
+        agents = [one for one in snapshot.agents if one.is_expected or one.sends_though_revoked]
         received = self._most((one.agent, one.last_received / 1000) for one in agents)
         text = "When the store last got a batch of the agent"
         yield _gauge("infravitals_agent_last_received_timestamp_seconds", text, received, ("agent",))

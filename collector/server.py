@@ -89,7 +89,7 @@ class Evaluator:
 
     site: may be replaced when the site folder changes. set_aside: what ingest refused so far, by reason. commands: how a
     reader asks for the same. folder_trouble: what is wrong in the site folder now, empty for nothing. note_evaluation: is told
-    what for and for how many seconds there was scoring.
+    what for and for how many seconds there was scoring. clocks_off: agents whose clocks are off, as ingest sees it.
     """
 
     def __init__(
@@ -102,11 +102,13 @@ class Evaluator:
         commands: Commands | None = None,
         folder_trouble: Callable[[], str] = str,
         note_evaluation: Callable[[str, float], None] = lambda kind, seconds: None,
+        clocks_off: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._threads, self._rules, self.site, self._set_aside, self._clock = threads, rules, site, set_aside, clock
         self._commands = commands or Commands()
         self._folder_trouble = folder_trouble
         self._note_evaluation = note_evaluation
+        self._clocks_off = clocks_off
         self.kept_hour: int | None = None
         """As-of of the newest full hour that was dealt with."""
         self.snapshot: Snapshot | None = None
@@ -154,7 +156,7 @@ class Evaluator:
             zone=self.site.zone,
             rules=self._rules,
             scorecard=card,
-            agents=read_health(store, self.site.id, now),
+            agents=read_health(store, self.site.id, self.site.folder.revoked, now),
             set_aside=dict(self._set_aside()),
             owners=store.owners(self.site.id),
             folder=self.site.folder,
@@ -166,6 +168,7 @@ class Evaluator:
             network=read_network(store, self.site.id, now),
             continuity=read_continuity(store, self.site.folder, self.site.id, now),
             past=self._past.read(store, self.site.id, self.site.zone, now),
+            clocks_off=self._clocks_off(),
         )
 
     async def _keep_hours(self) -> None:

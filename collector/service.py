@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from agent.link import Delivery
 from collector.beside import Place, make_handlers
@@ -38,6 +38,7 @@ class Service:
             commands=commands,
             folder_trouble=lambda: self._watch.trouble,
             note_evaluation=intake.meters.note_evaluation,
+            clocks_off=self._clocks_off,
         )
         intake.meters.watch(
             Sights(
@@ -52,7 +53,8 @@ class Service:
             lambda: self.evaluator.snapshot, page_port, metrics=intake.meters.render, entrance=entrance
         )
         self._control = ControlServer(
-            place.socket, make_handlers(lambda: self._watch.now, threads, rules, self.page.url)
+            place.socket,
+            make_handlers(lambda: self._watch.now, threads, rules, self.page.url, self._clocks_off),
         )
 
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
@@ -69,6 +71,11 @@ class Service:
             finally:
                 for task in side:
                     task.cancel()
+
+    def _clocks_off(self) -> Mapping[str, int]:
+        site = self._watch.now.site
+        off = self._intake.ingest.counts().clocks_off(site.id)
+        return {agent: skew_ms for agent, skew_ms in off.items() if agent not in site.folder.revoked}
 
     def _take_site(self, place: Place) -> None:
         self._intake.register.folder = place.site.folder

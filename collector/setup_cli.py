@@ -264,8 +264,14 @@ def _remove(options: argparse.Namespace) -> int:
 
     made = find_site(options.dir)
     with locked(options.dir):
-        remove_agent(Placer(options.dir), made, options.agent)
+        remove_agent(Placer(options.dir), made, options.agent, datetime.fromtimestamp(time.time(), UTC))
     print(say(f"已撤销 {made.site}/{options.agent}", f"{made.site}/{options.agent} is revoked"))
+    print(
+        say(
+            "诊断与网页一分钟内改称“已撤销”。它的数据留着；它看着的资产仍按缺数据计分，已退役的请在 site/register.yaml 中写上 'retired'（日期与原因）",
+            "the doctor and the page call it revoked within a minute; its data stay. What it watched still counts as missing: for what has left write 'retired', its date and why, in site/register.yaml",
+        )
+    )
     return OK if _tell_reload(options.dir) else TROUBLE  # who was revoked may be connected still
 
 

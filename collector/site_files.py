@@ -6,6 +6,7 @@ exemptions.yaml     subjects that one criterion leaves out
 maintenance.yaml    windows announced beforehand
 calendars.yaml      when something is in service
 site.yaml           title and time zone
+revoked.json        agents that were revoked, written by `site remove-agent`
 """
 
 import os
@@ -34,6 +35,7 @@ from collector.site_folder import (
     Section,
     SiteFolder,
 )
+from collector.site_revoked import read_revoked
 from collector.site_spots import Files, Spot, digest_of, find_digest, settle_week
 from collector.site_times import days_between, explain_zone, find_zone, midnight
 from collector.site_written import (
@@ -142,6 +144,7 @@ class _Reader:
             digest=digest_of(self.files.parts),
             parts=dict(self.files.parts),
             title=self.title,
+            revoked=read_revoked(self.files.folder, self.files.mistakes),
         )
 
     def _spot(self, document: ParsedFile, *path: str | int) -> Spot:

@@ -140,6 +140,8 @@ class SiteFolder:
     parts: Mapping[str, str] = field(default_factory=dict)
     """File -> digest of its content, so that a comparison can name the file that changed; '' for a document that is gone."""
     title: Text | None = None
+    revoked: Mapping[str, int] = field(default_factory=dict)
+    """Agent -> when it was revoked, ms; no part of the digest."""
     _matching: dict[tuple[str, object], Mapping[str, Entry]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

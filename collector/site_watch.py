@@ -11,6 +11,7 @@ from agent.language import say
 from collector.beside import Place, read_site
 from collector.evaluate import Rules
 from collector.site_check import find_retired
+from collector.site_revoked import REVOKED
 from collector.site_seen import Seen
 from collector.site_written import DOCUMENTS
 
@@ -62,7 +63,8 @@ class SiteWatch:
             log.error(text, error)
             self.trouble = str(error)
             return False
-        is_other = read.site.folder.digest != self.now.site.folder.digest
+        new, old = read.site.folder, self.now.site.folder
+        is_other = (new.digest, new.revoked) != (old.digest, old.revoked)
         if is_other or self.trouble:
             level = logging.WARNING if self.trouble else logging.INFO
             log.log(level, say("已重新读入站点目录", "the site folder was read again"))
@@ -87,7 +89,7 @@ def _sign(folder: Path | None) -> Signature:
     """What changes when a file of the folder does; empty while it cannot be looked at."""
     if folder is None:
         return ()
-    files = [*folder.glob("*.yaml"), *folder.glob("*.yml"), *(folder / DOCUMENTS).rglob("*")]
+    files = [*folder.glob("*.yaml"), *folder.glob("*.yml"), *(folder / DOCUMENTS).rglob("*"), folder / REVOKED]
     signature = []
     for path in sorted(files):
         try:

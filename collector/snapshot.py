@@ -3,7 +3,7 @@
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -55,6 +55,7 @@ class Snapshot:
     the site says of itself. coverage: what feeds what and what to enrol next. history: stored revisions, oldest first. ledger: what every agent made and what became of it. folder_trouble:
     the mistakes of the site folder while what it said before holds on, else empty. network: what the wire said last. continuity: services,
     outages, switchovers, pairs. past: of each day of a year the last stored scorecard, oldest first.
+    clocks_off: agent -> by how many milliseconds its clock is behind (minus: ahead), of those that are off.
     store_trouble: why the store could not be read since, else empty.
     """
 
@@ -74,4 +75,5 @@ class Snapshot:
     network: NetworkFacts = NOTHING_SEEN
     continuity: Continuity = NO_SERVICES
     past: Sequence[DayCard] = ()
+    clocks_off: Mapping[str, int] = field(default_factory=dict)
     store_trouble: str = ""

@@ -58,6 +58,11 @@ class IngestCounts:
         """Batches of agents whose clock was off."""
         return sum(agent.skewed for agent in self.agents.values())
 
+    def clocks_off(self, site: str) -> Mapping[str, int]:
+        """Agent of `site` -> by how many milliseconds its clock was behind (minus: ahead) in its last batch; those alone that were off."""
+        found = self.agents.items()
+        return {address.agent: one.skew_ms for address, one in found if one.skew_ms and address.site == site}
+
     @property
     def conflicts(self) -> int:
         """Points that contradicted the point before them in their series."""

@@ -2,8 +2,11 @@
 
 import io
 import tarfile
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
+from agent.documents import FileMistakes, Mistake
 from agent.errors import WrongCall
 from agent.language import say
 from collector.setup import site as at
@@ -11,8 +14,10 @@ from collector.setup import written
 from collector.setup.broker_users import let_in, new_secret, shut_out
 from collector.setup.placing import Placer, read_text
 from collector.setup.site import SiteMade
+from collector.site_revoked import REVOKED, read_revoked, spell_revoked
 
 AGENTS = "agents"
+SITE_FOLDER = "site"
 PASSWORD = "credentials/broker-password"  # noqa: S105 - the name of a file
 MODES = {"agent.yaml": 0o644, "ca.pem": 0o644, PASSWORD: 0o600}
 """What an agent is given, and how it lies on the agent's machine."""
@@ -39,7 +44,7 @@ def add_agent(
     state_directory: str | None = None,
     here: str | None = None,
 ) -> Path:
-    """Make an agent's folder, its bundle and its rights; gives the bundle. Raises NameInUse.
+    """Make an agent's folder, its bundle and its rights; gives the bundle. Raises NameInUse or FileMistakes.
 
     One that a kill left half-made is finished. role: of `written.SOURCES`. state_directory: where it keeps its spool, None for the system's usual place;
     here: the same for one that is run from the folder itself, not from the bundle.
@@ -52,6 +57,7 @@ def add_agent(
                 f"there is an agent '{name}' already, see {placer.folder / bundle}; to make it anew, site remove-agent {name} first",
             )
         )
+    revoked = _revoked(placer)
     home = f"{AGENTS}/{name}"
     authority = read_text(placer.folder / at.AUTHORITY).encode()
     password = placer.keep_or_make(f"{home}/{PASSWORD}", lambda: f"{new_secret()}\n".encode())
@@ -64,12 +70,15 @@ def add_agent(
         PASSWORD: password,
     }
     let_in(placer, f"{made.site}/{name}", password.decode().strip())
+    if name in revoked:
+        _note_revoked(placer, {agent: at for agent, at in revoked.items() if agent != name})
     placer.put(bundle, pack(name, texts))  # last: it says that the agent is whole
     return placer.folder / bundle
 
 
-def remove_agent(placer: Placer, made: SiteMade, name: str) -> None:
-    """Take an agent's rights and folder away. Raises NoSuchAgent."""
+def remove_agent(placer: Placer, made: SiteMade, name: str, now: datetime) -> None:
+    """Take an agent's rights and folder away, and note it where the collector looks. Raises NoSuchAgent or FileMistakes."""
+    revoked = _revoked(placer)
     known = shut_out(placer, f"{made.site}/{name}")
     if not known and not (placer.folder / AGENTS / name).is_dir():
         there = agent_names(placer.folder)
@@ -79,8 +88,22 @@ def remove_agent(placer: Placer, made: SiteMade, name: str) -> None:
                 f"there is no agent '{name}'; there are: {', '.join(there) or 'none'}",
             )
         )
+    _note_revoked(placer, {**revoked, name: int(now.timestamp() * 1000)})
     placer.remove(f"{AGENTS}/{name}.tar")
     placer.remove(f"{AGENTS}/{name}")
+
+
+def _revoked(placer: Placer) -> Mapping[str, int]:
+    """Who was revoked so far, as the collector knows it. Raises FileMistakes."""
+    mistakes: list[Mistake] = []
+    known = read_revoked(placer.folder / SITE_FOLDER, mistakes)
+    if mistakes:
+        raise FileMistakes(mistakes)
+    return known
+
+
+def _note_revoked(placer: Placer, revoked: Mapping[str, int]) -> None:
+    placer.put(f"{SITE_FOLDER}/{REVOKED}", spell_revoked(revoked).encode(), 0o644)
 
 
 def pack(name: str, texts: dict[str, bytes]) -> bytes:

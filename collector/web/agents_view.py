@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from agent.language import say
+from collector.clocks import MEND, spell_skew
 from collector.health import AgentHealth, SourceHealth
 from collector.reasons import MEANINGS
 from collector.report import show_value
 from collector.snapshot import Snapshot
 from collector.web.questions import path_of_subject
-from collector.web.times import ago
+from collector.web.times import ago, day
 from collector.web.troubles import count_alive
 from collector.web.view import View
 
@@ -35,6 +37,7 @@ class AgentRow(NamedTuple):
     """An agent, what is counted of it, and its sources.
 
     hint: the command that shows why a source fails, or empty. silence: what may be behind an agent's silence, or empty.
+    skew: how far its clock is off, or empty.
     """
 
     name: str
@@ -44,6 +47,7 @@ class AgentRow(NamedTuple):
     sources: Sequence[SourceRow]
     hint: str
     silence: str
+    skew: str
 
 
 class OwnerRow(NamedTuple):
@@ -57,7 +61,11 @@ class OwnerRow(NamedTuple):
 
 def agents_view(snapshot: Snapshot) -> View:
     """Agents, their sources, what was set aside, who owns what."""
-    agents = sorted(snapshot.agents, key=lambda agent: (agent.is_alive and not _failing(agent), agent.agent))
+    off = snapshot.clocks_off
+    agents = sorted(
+        snapshot.agents,
+        key=lambda one: (not one.is_expected, one.is_alive and one.agent not in off and not _failing(one), one.agent),
+    )
     set_aside = [
         (reason.value, str(MEANINGS[reason].text), count) for reason, count in sorted(snapshot.set_aside.items())
     ]
@@ -65,7 +73,8 @@ def agents_view(snapshot: Snapshot) -> View:
         "agents.html",
         {
             "summary": count_alive(snapshot),
-            "agents": [_agent_row(agent, snapshot.taken_at) for agent in agents],
+            "agents": [_agent_row(agent, snapshot, off.get(agent.agent, 0)) for agent in agents],
+            "set_clock": MEND,
             "set_aside": set_aside,
             "owners": _owner_rows(snapshot),
             "has_register": snapshot.folder.has_register,
@@ -88,7 +97,8 @@ def _failing(agent: AgentHealth) -> list[SourceHealth]:
     return [source for source in agent.sources if source.is_fresh and not source.is_success]
 
 
-def _agent_row(agent: AgentHealth, now: int) -> AgentRow:
+def _agent_row(agent: AgentHealth, snapshot: Snapshot, skew_ms: int) -> AgentRow:
+    now = snapshot.taken_at
     facts = [
         (say("最近数据", "last point"), ago(agent.last_point, now)),
         (say("批次", "batches"), str(agent.batches)),
@@ -103,9 +113,21 @@ def _agent_row(agent: AgentHealth, now: int) -> AgentRow:
         facts.append((say("占用内存", "memory"), f"{agent.resident_bytes / MEBIBYTE:.1f} MiB"))
     failing = _failing(agent)
     hint = f"infravitals-agent try {failing[0].source}" if failing else ""
-    state, word = ("good", say("在线", "alive")) if agent.is_alive else ("bad", say("静默", "silent"))
+    state, word = _standing(agent, snapshot.zone)
     sources = [source_row(source, now) for source in agent.sources]
-    return AgentRow(agent.agent, state, word, facts, sources, hint, "" if agent.is_alive else _explain_silence())
+    silence = _explain_silence() if agent.is_expected and not agent.is_alive else ""
+    skew = say("时钟", "clock ") + spell_skew(skew_ms) if skew_ms else ""
+    return AgentRow(agent.agent, state, word, facts, sources, hint, silence, skew)
+
+
+def _standing(agent: AgentHealth, zone: ZoneInfo) -> tuple[str, str]:
+    """State and word."""
+    if agent.revoked_at is None:
+        return ("good", say("在线", "alive")) if agent.is_alive else ("bad", say("静默", "silent"))
+    on = day(agent.revoked_at, zone)
+    if agent.sends_though_revoked:
+        return "bad", say(f"{on} 已撤销，仍在发送", f"revoked on {on}, sending all the same")
+    return "none", say(f"{on} 已撤销", f"revoked on {on}")
 
 
 def _explain_silence() -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.language import say
+from collector.clocks import spell_skew
 from collector.report import INDICATORS
 from collector.snapshot import Snapshot
 from collector.web.questions import path_of_subject
@@ -16,13 +17,17 @@ DUE_SHOWN = 5
 
 def count_alive(snapshot: Snapshot) -> str:
     """How many agents are alive, of how many."""
-    alive, known = sum(agent.is_alive for agent in snapshot.agents), len(snapshot.agents)
-    return say(f"采集代理 {alive}/{known} 在线", f"{alive} of {known} agents alive")
+    expected = [agent for agent in snapshot.agents if agent.is_expected]
+    alive, known, revoked = sum(one.is_alive for one in expected), len(expected), len(snapshot.agents) - len(expected)
+    more = say(f"，另有 {revoked} 个已撤销", f", {revoked} revoked") if revoked else ""
+    return say(f"采集代理 {alive}/{known} 在线", f"{alive} of {known} agents alive") + more
 
 
 def list_troubles(snapshot: Snapshot) -> list[str]:
     """What an operator should look at, a few words each."""
-    silent = [agent.agent for agent in snapshot.agents if not agent.is_alive]
+    silent = [agent.agent for agent in snapshot.agents if agent.is_expected and not agent.is_alive]
+    revoked = [agent.agent for agent in snapshot.agents if agent.sends_though_revoked]
+    off = [f"{agent} {spell_skew(skew_ms)}" for agent, skew_ms in sorted(snapshot.clocks_off.items())]
     failing = [
         " ".join(dict.fromkeys((source.asset, source.source, *filter(None, [source.away_target]))))
         for agent in snapshot.agents
@@ -41,6 +46,8 @@ def list_troubles(snapshot: Snapshot) -> list[str]:
     return [
         *([_folder_words(snapshot)] if snapshot.folder_trouble else []),
         *([say("采集代理静默：", "silent agents: ") + _name_some(silent)] if silent else []),
+        *([say("已撤销而仍在发送：", "revoked and sending all the same: ") + _name_some(revoked)] if revoked else []),
+        *([say("时钟不准：", "clocks that are off: ") + _name_some(off)] if off else []),
         *([say("采集失败：", "failing: ") + _name_some(failing)] if failing else []),
         *([say(f"缺失 {missing} 批", f"missing batches: {missing}")] if missing else []),
         *([say("对不上账：", "accounts that do not balance: ") + _name_some(unbalanced)] if unbalanced else []),

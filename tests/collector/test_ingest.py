@@ -15,6 +15,7 @@ from servers import until_async
 
 from agent.catalogue import load
 from agent.errors import LinkError, StoreError
+from agent.language import speaking
 from agent.link import Delivery
 from agent.points import Point
 from agent.reasons import MOST_ASSETS
@@ -335,6 +336,25 @@ async def test_the_first_of_a_kind_is_logged_and_no_other(desk: Desk, caplog: py
     for seq in range(5):
         await desk.take(sender.batch(seq, [cpu(busy_ratio=2.0)]))
     assert len([record for record in caplog.records if "(out_of_range)" in record.message]) == 1
+
+
+@pytest.mark.parametrize(("off_ms", "skew"), [(-7_200_000, "7200 s (2.0 h) behind"), (600_000, "600 s ahead")])
+async def test_a_wrong_clock_is_told_once_when_it_begins_and_once_when_it_is_over(
+    desk: Desk, caplog: pytest.LogCaptureFixture, off_ms: int, skew: str
+) -> None:
+    sender, others = Sender(), Sender(Address("hospital", "srv-2"))
+    with speaking("en"):
+        for seq, off in enumerate((0, off_ms, off_ms, 0, 0, off_ms)):
+            await desk.take(sender.batch(seq, [cpu(NOW + off)], sent_at=NOW + off))
+            await desk.take(others.batch(seq, [cpu(asset="srv-2")]))
+    begins = (
+        f"the clock of agent hospital/srv-1 is {skew}, its points are moved to the time received;"
+        " set the clock on that machine: chronyc makestep"
+    )
+    told = [record.getMessage() for record in caplog.records if "clock" in record.getMessage()]
+    assert told == [begins, "the clock of agent hospital/srv-1 is right again", begins]
+    assert desk.ingest.counts().clocks_off("hospital") == {"srv-1": -off_ms}
+    assert desk.ingest.counts().clocks_off("clinic") == {}
 
 
 def good_points(generator: random.Random, number: int) -> list[Point]:

@@ -1,6 +1,7 @@
 """/metrics of a running collector: real batches in, real figures out, read by Prometheus' own tool."""
 
 import asyncio
+import dataclasses
 import re
 import subprocess
 import time
@@ -115,6 +116,11 @@ async def test_batches_become_figures(place: Place, rules: Rules) -> None:
         await service.evaluator.look()
         await until_async(lambda: service.evaluator.kept_hour is not None)
         page = await scrape(service)
+        site = service.evaluator.site
+        folder = dataclasses.replace(site.folder, revoked={"srv-1": now})
+        service.evaluator.site = dataclasses.replace(site, folder=folder)
+        await service.evaluator.look()
+        revoked = read_figures(await scrape(service))
         serving.cancel()
         await asyncio.wait({serving})
     check_with_promtool(page)
@@ -148,6 +154,8 @@ async def test_batches_become_figures(place: Place, rules: Rules) -> None:
     assert figures["infravitals_store_call_seconds_count{call=write}"] >= 1
     assert figures["infravitals_store_call_seconds_sum{call=totals}"] > 0
     assert abs(figures["infravitals_agent_last_received_timestamp_seconds{agent=srv-1}"] - time.time()) < 600
+    seen = "infravitals_agent_last_received_timestamp_seconds{agent=srv-1}"
+    assert (seen in figures, seen in revoked) == (True, False), "nobody is alarmed by the silence of who was revoked"
     scores = service.evaluator.snapshot
     assert scores is not None
     assert len([name for name in figures if name.startswith("infravitals_node_score")]) == 2 * len(

@@ -11,6 +11,7 @@ from agent.language import speaking
 from collector import beside
 from collector.beside import Place, read_site
 from collector.ruleset import load_rules
+from collector.site_revoked import spell_revoked
 from collector.site_seen import Seen, SeenAsset, SeenReporter
 from collector.site_watch import SiteWatch
 
@@ -49,6 +50,17 @@ def test_an_edit_is_read_at_the_next_look(place: Place) -> None:
     edit(place, BEFORE.replace("one", "two"))
     assert watching.look()
     assert (reporters(watching), watching.now.site.folder.digest != digest) == (("two",), True)
+    assert not watching.look()
+
+
+def test_a_revoked_agent_is_known_at_the_next_look_and_changes_no_digest(place: Place) -> None:
+    watching = watch(place)
+    watching.look()
+    digest = watching.now.site.folder.digest
+    assert place.site_folder is not None
+    (place.site_folder / "revoked.json").write_text(spell_revoked({"one": 1_790_000_000_000}))
+    assert watching.look()
+    assert (watching.now.site.folder.revoked, watching.now.site.folder.digest) == ({"one": 1_790_000_000_000}, digest)
     assert not watching.look()
 
 

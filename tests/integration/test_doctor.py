@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +23,11 @@ from agent.language import choose
 from agent.points import Point
 from collector.beside import embedded_place, place_of, remember_site
 from collector.cli import main
-from collector.config import read_config
+from collector.config import CollectorConfig, read_config
 from collector.doctor import check_http_date, examine
 from collector.quarantine import Quarantine
 from collector.reasons import Reason
+from collector.site_revoked import spell_revoked
 from collector.snapshot import Commands
 from collector.stores import AppliedBatch
 
@@ -59,6 +61,13 @@ def findings_of(guarded: Guarded) -> list[Finding]:
     found = examine(place, config, Commands("infravitals", f"-c {guarded.collector}", place.register))
     assert COLLECTOR_PASSWORD not in repr(found)
     return [finding for finding in found if finding.check not in MACHINE]
+
+
+def page_of(config: CollectorConfig, path: str) -> str:
+    """A page of the running server."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{config.page.port}{path}", timeout=10) as answer:
+        body: bytes = answer.read()
+    return body.decode()
 
 
 def named(findings: list[Finding], check: str) -> Finding:
@@ -103,6 +112,37 @@ def test_doctors_beside_a_running_line_find_nothing_and_leave_nothing(tmp_path: 
     assert "Traceback" not in words_of_both and "another agent" not in words_of_both
 
 
+HOURS_BEHIND = "import time; true = time.time; time.time = lambda: true() - 7200; from agent.cli import main; raise SystemExit(main())"
+"""The agent itself, on a machine whose clock is two hours behind."""
+
+
+def test_agent_whose_clock_is_off_is_named_by_doctor_page_and_log(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path)
+    config = read_config(guarded.collector)
+    with guarded.broker, running(guarded, "collector.cli", "serve", guarded.collector):
+        until(lambda: (guarded.folder / "collector" / "control.sock").exists())
+        words = [sys.executable, "-c", HOURS_BEHIND, "run", "-c", str(guarded.agent)]
+        agent = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            until(lambda: "clock" in (guarded.folder / "serve.log").read_text(), 60)
+            found = [one for one in examine(place_of(config), config, Commands()) if "his-db-1" in one.text]
+            until(lambda: "his-db-1 7200 s (2.0 h) behind" in page_of(config, "/?lang=en"), 60)
+            assert "clock 7200 s (2.0 h) behind" in page_of(config, "/agents?lang=en")
+        finally:
+            agent.terminate()
+            agent.wait(30)
+    (clock,) = [one for one in found if one.check == "clock"]
+    assert (clock.state, clock.mend) == ("bad", "chronyc makestep")
+    assert clock.text == (
+        "the clock of agent his-db-1 is 7200 s (2.0 h) behind, its points are moved to the time received"
+    )
+    assert (guarded.folder / "serve.log").read_text().count("the clock of agent hospital/his-db-1 is 7200 s") == 1
+    alone = examine(place_of(config), None, Commands())
+    assert [one for one in alone if one.check == "clock" and "his-db-1" in one.text] == [], (
+        "nobody runs that would know"
+    )
+
+
 def test_probe_at_a_broker_that_lets_anyone_write_is_taken_for_data_by_nobody(tmp_path: Path) -> None:
     guarded = Guarded(tmp_path, acl=None)
     with guarded.broker, running(guarded, "collector.cli", "serve", guarded.collector):
@@ -143,6 +183,24 @@ def test_without_a_server_the_file_is_asked_and_before_the_first_start_nothing_i
     wrong = named(found, "ledger")
     assert wrong.text.startswith("his-db-1: the store lacks 4 batches (40 points)")
     assert wrong.mend == f"infravitals ledger -c {guarded.collector}"
+
+
+def test_revoked_agent_is_told_as_revoked_and_keeps_nobody_from_being_well(tmp_path: Path) -> None:
+    guarded, folder = Guarded(tmp_path), tmp_path / "site"
+    folder.mkdir()
+    guarded.collector.write_text(guarded.collector.read_text() + f"site_folder: {folder}\n")
+    with place_of(read_config(guarded.collector)).store() as store:
+        store.write([applied()])
+    with guarded.broker:
+        assert named(findings_of(guarded), "agents").state == "bad"
+        (folder / "revoked.json").write_text(spell_revoked({"his-db-1": 1_790_000_000_000}))
+        found = findings_of(guarded)
+        (folder / "revoked.json").write_text("{}}")
+        broken = findings_of(guarded)
+    assert [one for one in found if one.check == "spools"] == [], "what waits there comes no more"
+    told = named(found, "agents")
+    assert (told.state, told.text) == ("good", "revoked: his-db-1 (on 2026-09-21)")
+    assert "revoked.json:1: this cannot be read" in named(broken, "site folder").text
 
 
 def applied() -> AppliedBatch:

@@ -26,6 +26,7 @@ from collector.setup.making import make_site
 from collector.setup.placing import Placer
 from collector.setup.site import PASSWORDS, SiteMade
 from collector.setup.upkeep import examine, renew
+from collector.site_files import read_site_folder
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,19 @@ async def test_agent_joins_a_running_broker_and_is_revoked_from_it(
     assert await broker.lets_in("first")
     assert agent_names(broker.site) == ["first"]
     assert not (broker.site / "agents" / "his-db-1").exists()
+    before = read_site_folder(broker.site / "site")[0]
+    assert list(before.revoked) == ["his-db-1"]
+    assert abs(before.revoked["his-db-1"] / 1000 - datetime.now(UTC).timestamp()) < 600
+    assert run("add-agent", "his-db-1", broker=broker) == 0
+    after = read_site_folder(broker.site / "site")[0]
+    assert (after.revoked, after.digest, after.parts) == ({}, before.digest, before.parts)
+
+
+def test_nothing_is_revoked_while_nobody_can_note_it(broker: SiteBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    (broker.site / "site" / "revoked.json").write_text('{"his-db-7": "yesterday"}')
+    assert run("remove-agent", "first", broker=broker) != 0
+    assert "revoked.json:1: this cannot be read" in capsys.readouterr().err
+    assert "/first:" in (broker.site / PASSWORDS).read_text() and agent_names(broker.site) == ["first"]
 
 
 def test_second_of_two_equal_names_is_refused_and_the_first_keeps_its_password(broker: SiteBroker) -> None:
@@ -122,7 +136,11 @@ def test_agent_that_may_be_connected_still_is_trouble_and_not_well(
     make_site(tmp_path, made, "first", datetime.now(UTC), lambda name: None)
     assert main(["site", "remove-agent", "first", "--dir", str(tmp_path), "--lang", "en"]) == 1
     out, err = capsys.readouterr()
-    assert out == "north/first is revoked\n"
+    assert out == (
+        "north/first is revoked\n"
+        "the doctor and the page call it revoked within a minute; its data stay. What it watched still counts as missing:"
+        " for what has left write 'retired', its date and why, in site/register.yaml\n"
+    )
     assert err.startswith("no running broker was found here") and err.count("\n") == 1
     assert not (tmp_path / PASSWORDS).read_text().count("north/first:")
 

@@ -13,8 +13,8 @@ from collector.snapshot import Snapshot
 from collector.web.agents_view import agents_view
 from collector.web.evidence_view import criterion_view
 from collector.web.figures import Bar, show_weight
-from collector.web.times import ago
-from collector.web.troubles import list_troubles
+from collector.web.times import ago, day
+from collector.web.troubles import count_alive, list_troubles
 from collector.web.view import frame_of
 
 
@@ -103,6 +103,36 @@ def test_a_silent_agent_may_be_losing_points_and_only_a_silent_one(snapshot: Sna
         view: Any = agents_view(snapshot)
     said = {row.name: "its disk may be full" in row.silence for row in view.values["agents"]}
     assert said == {"pacs-02": True, "his-db-01": False, "gw-core": False}
+
+
+def test_an_agent_whose_clock_is_off_is_named_with_how_far(snapshot: Snapshot) -> None:
+    core = snapshot.agents[0]
+    right = dataclasses.replace(core, agent="aa-1")
+    off = dataclasses.replace(snapshot, agents=[right, core], set_aside={}, clocks_off={"gw-core": -259_200_000})
+    with speaking("zh"):
+        assert list_troubles(off) == ["时钟不准：gw-core 快 259200 秒（72.0 小时）"]
+        view: Any = agents_view(off)
+    rows = [(row.name, row.skew) for row in view.values["agents"]]
+    assert rows == [("gw-core", "时钟快 259200 秒（72.0 小时）"), ("aa-1", "")]
+
+
+def test_a_revoked_agent_is_neither_silent_nor_counted_and_stands_last(snapshot: Snapshot) -> None:
+    core, silent = snapshot.agents[0], snapshot.agents[2]
+    at = snapshot.taken_at - 86_400_000
+    gone = dataclasses.replace(silent, agent="aa-1", holes=(), revoked_at=at)
+    shown = dataclasses.replace(snapshot, agents=[gone, core], set_aside={})
+    with speaking("en"):
+        assert list_troubles(shown) == []
+        assert count_alive(shown) == "1 of 1 agents alive, 1 revoked"
+        view: Any = agents_view(shown)
+        on = day(at, snapshot.zone)
+        rows = [(row.name, row.state, row.word, row.silence) for row in view.values["agents"]]
+        assert rows == [("gw-core", "good", "alive", ""), ("aa-1", "none", f"revoked on {on}", "")]
+        sending = dataclasses.replace(core, revoked_at=at, last_received=snapshot.taken_at)
+        shown = dataclasses.replace(snapshot, agents=[sending], set_aside={})
+        assert list_troubles(shown) == ["revoked and sending all the same: gw-core"]
+        view = agents_view(shown)
+        assert view.values["agents"][0].word == f"revoked on {on}, sending all the same"
 
 
 def with_result(snapshot: Snapshot, name: str, **changes: Any) -> Snapshot:
