@@ -265,7 +265,7 @@ def load_kind(name: str, system: str = sys.platform) -> ModuleType:
     if system not in module.Source.systems:
         serves = ", ".join(module.Source.systems)
         text = say(
-            f"采集源 '{name}' 不支持本系统({system}),只支持 {serves}",
+            f"采集源 '{name}' 不支持本系统({system})，只支持 {serves}",
             f"source '{name}' does not serve this system ({system}), only {serves}",
         )
         raise UnusableSource(text)

@@ -21,7 +21,7 @@ def explain_login(code: int, user: str | None) -> str:
     who = user or say("匿名", "nobody, no user is configured")
     if code in (BAD_LOGIN, NOT_AUTHORIZED):
         return say(
-            f"登录被拒绝(用户 {who}),请检查用户名、密码或客户端证书",
+            f"登录被拒绝(用户 {who})，请检查用户名、密码或客户端证书",
             f"the login was refused (user {who}); check user name, password or client certificate",
         )
     if code == UNSPECIFIED:
@@ -84,7 +84,7 @@ def explain_dialling(cause: BaseException | None, host: str, is_tls: bool) -> st
         return _explain_certificate(cause, host)
     if isinstance(cause, ssl.SSLError):
         return say(
-            f"TLS 握手失败({cause.reason}),该端口是否提供 TLS?",
+            f"TLS 握手失败({cause.reason})，该端口是否提供 TLS?",
             f"the TLS handshake failed ({cause.reason}); does this port speak TLS?",
         )
     if isinstance(cause, ConnectionRefusedError):
@@ -94,7 +94,7 @@ def explain_dialling(cause: BaseException | None, host: str, is_tls: bool) -> st
     if isinstance(cause, TimeoutError):
         return say("连接超时，没有应答", "no answer in time")
     text = explain_system(cause) if isinstance(cause, OSError) else str(cause)
-    hint = say(",该端口是否提供 TLS?", "; does this port speak TLS?") if is_tls else ""
+    hint = say("，该端口是否提供 TLS?", "; does this port speak TLS?") if is_tls else ""
     return say(f"连接失败({text}){hint}", f"the connection failed ({text}){hint}")
 
 
@@ -112,6 +112,6 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
             )
         case _:
             return say(
-                f"服务器证书不受信任({error.verify_message}),请检查 tls.ca",
+                f"服务器证书不受信任({error.verify_message})，请检查 tls.ca",
                 f"its certificate is not trusted ({error.verify_message}); check tls.ca",
             )

@@ -149,7 +149,7 @@ TEXTS: Mapping[str, Text] = {
     "state_directory": Text("跨重启记忆的目录，须可写", "where it remembers across restarts; must be writable"),
     "spool": Text("送达之前的本地缓存", "what waits here until the collector has it"),
     "spool.path": Text("缓存文件；缺省在 state_directory 下", "its file; by default in state_directory"),
-    "spool.max_bytes": Text("磁盘上限(字节),超出则丢弃最旧的", "its bound on disk; beyond it the oldest is dropped"),
+    "spool.max_bytes": Text("磁盘上限(字节)，超出则丢弃最旧的", "its bound on disk; beyond it the oldest is dropped"),
     "spool.max_age_seconds": Text("最长保留时间(秒)", "its bound in age"),
     "log": Text("日志，写到标准错误", "the log, on stderr"),
     "log.level": Text("debug、info、warning 或 error", "debug, info, warning or error"),
@@ -208,7 +208,7 @@ TEXTS: Mapping[str, Text] = {
         "where the key shared with the probers stands: one of file, env, credential",
     ),
     "isolation_responder.listen": Text(
-        "监听哪些端口(tcp/22、udp/161、icmp),应覆盖各探测端要试的",
+        "监听哪些端口(tcp/22、udp/161、icmp)，应覆盖各探测端要试的",
         "which ways to hear (tcp/22, udp/161, icmp): all that the probers try",
     ),
     "isolation_responder.addresses": Text("在哪些地址上监听", "at which addresses to listen"),
@@ -217,7 +217,7 @@ TEXTS: Mapping[str, Text] = {
         "探测端连不进来时，主动连接它们(地址:端口)", "probers that cannot come in and are called, as address:port"
     ),
     "path_probe.targets": Text(
-        "探测对象：icmp(默认)、tcp、http、dns、stream(两端测量,对端须有 path_reflector)",
+        "探测对象：icmp(默认)、tcp、http、dns、stream(两端测量，对端须有 path_reflector)",
         "what is probed: icmp (the default), tcp, http, dns, stream (two-ended; a path_reflector at the far end)",
     ),
     "path_probe.lines": Text(
@@ -270,7 +270,7 @@ TEXTS: Mapping[str, Text] = {
     "config_backup.assets": Text("哪些设备", "which devices"),
     "config_backup.ignore": Text("比较时不看的行(正则)", "lines that do not count (regular expressions)"),
     "log_archive.origins": Text(
-        "日志来源：目录(folder)与文件(pattern);规则要 network、server、emr-database",
+        "日志来源：目录(folder)与文件(pattern)；规则要 network、server、emr-database",
         "origins: folder and pattern; the rules ask for network, server and emr-database",
     ),
     "log_archive.most_files": Text("一个来源最多看几个文件", "files of one origin at most"),
@@ -354,7 +354,7 @@ TEXTS: Mapping[str, Text] = {
     "snmp_trap.per_sender": Text("每台设备每秒最多多少条", "of one device"),
     "snmp_trap.v3_per_second": Text("其中版本 3 每秒最多多少条", "of version 3, which cost far more"),
     "systemd_units.units": Text(
-        "监视哪些单元(可用通配符);缺省为已启用的服务", "which units, patterns too; by default the enabled services"
+        "监视哪些单元(可用通配符)；缺省为已启用的服务", "which units, patterns too; by default the enabled services"
     ),
 }
 """What a key means: `section.key`, else the bare key. A test compares it with the structs."""

@@ -136,7 +136,7 @@ class SpoolFile:
             self.path.chmod(0o600)  # the log inherits it
         except OSError as error:
             text = say(
-                f"缓存 {self.path} 无法打开({explain_system(error)}),请检查目录权限与磁盘空间",
+                f"缓存 {self.path} 无法打开({explain_system(error)})，请检查目录权限与磁盘空间",
                 f"cannot open the spool {self.path} ({explain_system(error)}); check the folder's permissions and the disk",
             )
             raise SpoolError(text) from error
@@ -179,7 +179,7 @@ class SpoolFile:
             raise SpoolError(self._explain(error)) from second
         logger.error(
             say(
-                "缓存 %s 已损坏(%s),已移到 %s 并新建；其中未确认的数据没有送出",
+                "缓存 %s 已损坏(%s)，已移到 %s 并新建；其中未确认的数据没有送出",
                 "the spool %s is damaged (%s); it was moved to %s and a new one begun; what waited in it was not sent",
             ),
             self.path,
@@ -205,7 +205,7 @@ class SpoolFile:
                 f"the spool {where} cannot be written; check its permissions and the mount",
             )
         return say(
-            f"缓存 {where} 读写失败({error}),请检查磁盘",
+            f"缓存 {where} 读写失败({error})，请检查磁盘",
             f"reading or writing the spool {where} failed ({error}); check the disk",
         )
 

@@ -13,12 +13,15 @@ STEPS = 1024
 
 
 def show_seconds(value: float | None) -> str:
-    """A recovery time or a loss, everywhere alike: to the step that the store keeps; a dash for what was not measured."""
+    """A recovery time or a loss, everywhere alike: to the step that the store keeps, at most three decimals and none for nothing.
+
+    A dash for what was not measured.
+    """
     if value is None:
         return "-"
     if value >= NEVER_SECONDS:
         return say("未恢复", "not recovered")
-    return f"{round(value * STEPS) / STEPS:.3f}"
+    return f"{round(value * STEPS) / STEPS:.3f}".rstrip("0").rstrip(".")
 
 
 def display_width(text: str) -> int:

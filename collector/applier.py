@@ -181,7 +181,7 @@ class Applier:
             sender, meaning = "/".join(arrival.address), MEANINGS[reason].text
             logger.warning(
                 say(
-                    f"{sender} 的数据有一部分被隔离：{meaning}({reason});同样的不再提示，见 infravitals quarantine",
+                    f"{sender} 的数据有一部分被隔离：{meaning}({reason})；同样的不再提示，见 infravitals quarantine",
                     f"{sender}: set aside, {meaning} ({reason}); not said again, see infravitals quarantine",
                 )
             )

@@ -184,7 +184,7 @@ def _find_page_mistakes(document: Document, page: Mapping[str, object]) -> Itera
     is_guarded = bool(kept and tls) or page.get("behind_proxy") is True
     if isinstance(host, str) and host not in LOOPBACK and not is_guarded:
         text = say(
-            f"'host'：要在 '{host}' 提供页面，须有密码与证书(password_scrypt、tls,由 infravitals site init 写出)，或由代理把门(behind_proxy: true)；否则只能是 127.0.0.1",
+            f"'host'：要在 '{host}' 提供页面，须有密码与证书(password_scrypt、tls，由 infravitals site init 写出)，或由代理把门(behind_proxy: true)；否则只能是 127.0.0.1",
             f"'host': on '{host}' the page needs a password and a certificate (password_scrypt and tls, as infravitals site init writes them), or a proxy that asks who comes (behind_proxy: true); else it is 127.0.0.1",
         )
         yield document.mistake(("page", "host"), text)

@@ -39,7 +39,7 @@ class CriterionRow(msgspec.Struct, frozen=True):
     signals: tuple[SignalRow, ...]
     todo: Text | None
     is_possible: bool
-    """Whether it can be done today: every signal that it lacks has a source."""
+    """Whether it can be done today: it is scored, or every signal that it lacks has a source. Every face goes by this."""
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -103,7 +103,9 @@ def _row(rules: Rules, indicator: str, result: CriterionResult, here: _Here) -> 
     names: dict[str, None] = {}
     for asking in criterion.questions().values():
         names.update((signal, None) for _, signal in signals_of(asking))
-    signals = tuple(_signal(rules, name, here.seen.get(name, False)) for name in names)
+    answered = {one.measures for one in result.questions if one.samples > 0}  # a window may be longer than a week
+    signals = tuple(_signal(rules, name, name in answered or here.seen.get(name, False)) for name in names)
+    is_possible = result.status == "scored" or all(row.state != "no_source" for row in signals)
     return CriterionRow(
         id=result.id,
         title=result.title,
@@ -114,7 +116,7 @@ def _row(rules: Rules, indicator: str, result: CriterionResult, here: _Here) -> 
         gain=round(result.effective_weight * (100 - result.low), 6),
         signals=signals,
         todo=_todo(rules, result, signals, here),
-        is_possible=all(row.state != "no_source" for row in signals),
+        is_possible=is_possible,
     )
 
 
@@ -130,24 +132,26 @@ def _todo(rules: Rules, result: CriterionResult, signals: Sequence[SignalRow], h
         return None
     if result.kind == "attested":
         return None if result.status == "scored" else Text("请人证明：infravitals attest add", "have it attested")
+    if result.status == "scored" and result.low == result.high:  # nothing is unknown: no source would change it
+        return None if result.low >= 100 else Text("改进所示对象", "mend the subjects shown")
+    without = [row.signal for row in signals if row.state == "no_source"]
+    if without:
+        names = _join(without)
+        return Text(f"本版本尚无采集源：{names.zh}", f"no source yet: {names.en}")
     lacking = [row for row in signals if row.state == "not_seen"]
     idle = [row for row in lacking if not here.running & set(row.sources)]
     if idle:
         names = _join(source for row in idle for source in row.sources)
         return Text(f"启用采集源 {names.zh}", f"switch on {names.en}")
-    is_gatherable = all(row.state != "no_source" for row in signals)
-    if is_gatherable and not here.has_register and _asks_register(rules, result.id):
+    if not here.has_register and _asks_register(rules, result.id):
         return Text(
             "先写资产登记表（infravitals register draft）", "write a register first (infravitals register draft)"
         )
     if lacking:
         return _todo_unseen(lacking, here.running)
-    if not is_gatherable:
-        names = _join(row.signal for row in signals if row.state == "no_source")
-        return Text(f"本版本尚无采集源：{names.zh}", f"no source yet: {names.en}")
     if result.status != "scored":
         return result.reason
-    return None if result.low >= 100 else Text("改进所示对象", "mend the subjects shown")
+    return Text("改进所示对象", "mend the subjects shown")
 
 
 def _todo_unseen(lacking: Sequence[SignalRow], running: Set[str]) -> Text:

@@ -26,6 +26,7 @@ from agent.errors import StoreError
 from agent.foreign_words import explain
 from agent.language import say
 from collector.reasons import MEANINGS, Reason, show_bytes
+from collector.room import full_disk, is_full
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,8 @@ class Quarantine:
                 self._put_aside()
                 self._open()
         except (sqlite3.Error, OSError) as error:
+            if is_full(self.path.parent):
+                raise full_disk(self.path.parent) from error
             raise StoreError(
                 say(
                     f"无法打开隔离区 {self.path}：{explain(error)}",

@@ -44,6 +44,16 @@ def load_rules(folder: Path | None = None) -> Loaded:
     return Loaded(prepare(book, known), documents, rules_folder.find_uncounted(book, documents), unsourced)
 
 
+def unsourced_criteria(rules: Rules) -> list[str]:
+    """The criteria that ask for a signal that no source emits yet, each once however many it asks for."""
+
+    def has_source(signal: str) -> bool:
+        measurement, _, field = signal.partition(".")
+        return bool(rules.catalogue.measurements[measurement].emitters(field))
+
+    return [name for name, one in sorted(rules.book.criteria.items()) if not all(map(has_source, one.signals()))]
+
+
 def check_rules(folder: Path | None = None) -> Checked:
     """Everything that is wrong or worth a second look."""
     try:

@@ -22,7 +22,7 @@ from collector.beside import Place, place_of, read_site, refuse_second, remember
 from collector.config import CollectorConfig, PageConfig
 from collector.intake import Intake
 from collector.metrics import Meters
-from collector.ruleset import load_rules
+from collector.ruleset import load_rules, unsourced_criteria
 from collector.service import Service, stop_on_signals
 from collector.web.guard import Keys
 from collector.web.serving import Entrance
@@ -56,7 +56,7 @@ def run(config: CollectorConfig) -> int:
         "%d 条准则所问的信号尚无采集源，见 infravitals rules check --all",
         "nobody emits yet what %d criteria ask, see infravitals rules check --all",
     )
-    log.info(text, len(loaded.unsourced))
+    log.info(text, len(unsourced_criteria(loaded.rules)))
     with Intake(place, loaded.rules) as intake, _settled():
         asyncio.run(_run(intake, named, config))
     return 0

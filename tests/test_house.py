@@ -62,7 +62,7 @@ LINE = (
     {"collector.site_revoked", "collector.site_written"},
     {"collector.site_spots"},
     {"collector.site_files", "collector.site_edit"},
-    {"collector.reasons", "collector.register"},
+    {"collector.reasons", "collector.register", "collector.room"},
     {"collector.check", "collector.clocks", "collector.tally", "collector.quarantine", "collector.arrival"},
     {"collector.applier"},
     {"collector.ingest", "collector.config", "collector.control"},

@@ -25,11 +25,11 @@ _CODE = re.compile(
 _PORT = re.compile(rf"{PLACE}[^{PLACE}]*port[^{PLACE}]*{PLACE}|端口|\d")
 
 
-def said() -> Iterator[tuple[str, str, str]]:
-    """Where, and both texts."""
+def said(*names: str) -> Iterator[tuple[str, str, str]]:
+    """Where, and both texts, of every call of `say` or of these."""
     for path in sorted([*ROOT.glob("agent/**/*.py"), *ROOT.glob("collector/**/*.py")]):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "say" and len(node.args) == 2:
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (names or ("say",)) and len(node.args) == 2:
                 zh, en = map(text_of, node.args)
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", zh, en
 
@@ -58,21 +58,30 @@ def half_width(zh: str) -> list[str]:
     return found
 
 
+def half_pauses(zh: str) -> list[str]:
+    """The commas and semicolons of a Chinese text that should be full-width ones; also behind a bracket or a word that is code."""
+    found = re.finditer("[,;](?=[一-鿿])|(?<=[一-鿿])[,;]", zh)
+    return [zh[max(0, one.start() - 12) : one.end() + 12].replace(PLACE, "…") for one in found]
+
+
 def full_width(en: str) -> list[str]:
     """The Chinese marks of an English text."""
     return re.findall("[：，。；（）、？！]", _CODE.sub("", re.sub(f"{PLACE}[^{PLACE}]*{PLACE}", "", en)))
 
 
-def test_colons_are_full_width_in_chinese_and_half_width_in_english() -> None:
+def test_marks_are_full_width_in_chinese_and_half_width_in_english() -> None:
     every = list(said())
     assert len(every) > 800, "the texts are not found any more"
     wrong = [f"{where}: {one}" for where, zh, _ in every for one in half_width(zh)]
+    wrong += [f"{where}: {one}" for where, zh, _ in said("say", "Text") for one in half_pauses(zh)]
     wrong += [f"{where}: {en}" for where, _, en in every if full_width(en)]
     assert not wrong, "\n" + "\n".join(wrong)
 
 
-def test_the_test_of_colons_sees_them() -> None:
+def test_the_test_of_marks_sees_them() -> None:
     assert half_width(f"无法读取 {PLACE}path{PLACE}:{PLACE}error{PLACE}") == ["无法读取 …path…:…error…"]
+    assert half_pauses("(没有权限),请检查") == ["(没有权限),请检查"] and half_pauses("SNMP;请安装")
+    assert not half_pauses("先用 `a,b` 试，再看 1,000 与 eth0, eth1")
     assert half_width("问题: 没有") and half_width("标尺(一):") and half_width("不是 YAML: x")
     assert not half_width(f"{PLACE}host{PLACE}:{PLACE}self.port{PLACE} 没有应答：写 {{file: 路径}}，见 http://x: 12")
     assert full_width("cannot read：it is away") and not full_width("cannot read: it is away")

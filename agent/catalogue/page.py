@@ -151,7 +151,7 @@ def main(arguments: Sequence[str], page: Path = PAGE) -> str | None:
         return str(error)
     except OSError as error:
         return say(
-            f"{page}：无法读写({explain_system(error)}),请在源码目录中运行",
+            f"{page}：无法读写({explain_system(error)})，请在源码目录中运行",
             f"{page}: cannot be read or written ({explain_system(error)}); run it in a source checkout",
         )
     return None

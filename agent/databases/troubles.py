@@ -43,7 +43,7 @@ def explain_plain(account: Account) -> str:
 def explain_unreachable(why: str) -> str:
     """A sentence for a server that no session could be opened at, or whose session broke; why: in the library's words."""
     return say(
-        f"连不上或连接中断({why}),请核对地址、端口、账号，以及数据库是否在运行",
+        f"连不上或连接中断({why})，请核对地址、端口、账号，以及数据库是否在运行",
         f"cannot be reached, or the connection broke ({why}); check the address, the port, the user, and that the database runs",
     )
 

@@ -170,7 +170,7 @@ class Device:
             self._told.add(pair)
             _log.warning(
                 say(
-                    f"{target} 与 {other} 的 SNMPv3 引擎标识相同({engine_id.hex()});请在其中一台上更改",
+                    f"{target} 与 {other} 的 SNMPv3 引擎标识相同({engine_id.hex()})；请在其中一台上更改",
                     f"{target} and {other} have the same SNMPv3 engine id ({engine_id.hex()}); change it on one of them",
                 )
             )

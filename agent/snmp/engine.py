@@ -117,7 +117,7 @@ class Engine:
         if user.priv and importlib.util.find_spec("cryptography") is None:
             raise SourceError(
                 say(
-                    "这里的 SNMPv3 加密需要 Python 包 cryptography;请安装,或改用 authNoPriv",
+                    "这里的 SNMPv3 加密需要 Python 包 cryptography；请安装，或改用 authNoPriv",
                     "SNMPv3 privacy on this side needs the Python package cryptography; install it or use authNoPriv",
                 )
             )

@@ -86,7 +86,7 @@ def _check_format(connection: Connection) -> None:
     found = rows[0][0]
     if found > FORMAT:
         text = say(
-            f"文件由更新的版本写入(格式 {found}，本程序为 {FORMAT});请升级本程序",
+            f"文件由更新的版本写入(格式 {found}，本程序为 {FORMAT})；请升级本程序",
             f"written by a newer version (format {found}, this program knows {FORMAT}); upgrade this program",
         )
         raise StoreError(f"{connection.path}: {text}")

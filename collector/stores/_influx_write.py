@@ -144,7 +144,7 @@ def write_points(points: Lines, door: Door) -> None:
     write_all(points.lines, door)
     if points.timeless:
         text = say(
-            f"{points.timeless} 个点的时间超出 InfluxDB 的范围(至 2255 年),写不进去",
+            f"{points.timeless} 个点的时间超出 InfluxDB 的范围(至 2255 年)，写不进去",
             f"{points.timeless} points bear a time that InfluxDB does not have (it ends in 2255) and cannot be written",
         )
         raise PointsRefused(f"{door.place.url}: {text}")

@@ -90,6 +90,7 @@ def continuity_view(snapshot: Snapshot) -> View:
             "zone": zone.key,
             "services": [_service(one, now) for one in facts.services],
             "tolls": _tolls(facts, now),
+            "show_seconds": show_seconds,
             "outages": [_outage(snapshot, one) for one in facts.outages[:OUTAGES_SHOWN]],
             "more_outages": max(0, len(facts.outages) - OUTAGES_SHOWN),
             "is_cut": facts.is_cut,

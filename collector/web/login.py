@@ -48,22 +48,23 @@ class Login:
 
     async def show(self, request: Request) -> Response:
         """The form."""
-        return self._form(request, "", 200)
+        return self._form(request, request.query_params.get("next", "/"), "", 200)
 
     async def take(self, request: Request) -> Response:
         """A password that was sent."""
         address = request.client.host if request.client else ""
         fields = await _read_form(request)
+        target = fields.get("next", "/")
         async with self._one_at_a_time:
             if not self._guard.may_try(address):
-                answer = self._form(request, "wait", 429)
+                answer = self._form(request, target, "wait", 429)
                 answer.headers["Retry-After"] = str(int(WAIT_SECONDS))
                 return answer
             if not await asyncio.to_thread(self._guard.is_right, fields.get("password", "")):
                 self._guard.note_failure(address)
-                return self._form(request, "wrong", 403)
+                return self._form(request, target, "wrong", 403)
             session = self._guard.begin(address)
-        answer = RedirectResponse(_inside(fields.get("next", "/")), 303, self._headers)
+        answer = RedirectResponse(_inside(target), 303, self._headers)
         answer.set_cookie(
             self._guard.cookie,
             session,
@@ -81,9 +82,8 @@ class Login:
         answer.delete_cookie(self._guard.cookie, httponly=True, samesite="strict", secure=self._guard.is_secure)
         return answer
 
-    def _form(self, request: Request, trouble: str, status: int) -> Response:
-        target = _inside(request.query_params.get("next", "/"))
-        return self._render(request, View("login.html", {"trouble": trouble, "target": target}), status)
+    def _form(self, request: Request, target: str, trouble: str, status: int) -> Response:
+        return self._render(request, View("login.html", {"trouble": trouble, "target": _inside(target)}), status)
 
 
 async def _read_form(request: Request) -> dict[str, str]:

@@ -77,7 +77,9 @@ def _pairs(cells: Sequence[TriedCell]) -> list[PairRow]:
         agreeing = sum(one.is_as_expected for one in own)
         unproven = sum(not one.is_proven for one in own)
         word, state = _judge(bool(holes), agreeing == len(own), bool(unproven))
-        rows.append(PairRow(f"{a} → {b}", len(own), agreeing, unproven, " ".join(holes), word, state))
+        rows.append(
+            PairRow(f"{a} → {b}", len(own), agreeing, unproven, " ".join(holes) or say("无", "none"), word, state)
+        )
     return sorted(rows, key=lambda row: (row.state != "bad", row.state == "good", row.pair))
 
 

@@ -125,8 +125,8 @@ def _unseen_criteria(snapshot: Snapshot) -> list[BlindSpot | None]:
         for row in snapshot.coverage.criteria
         if row.kind == "measured" and row.status == "no_data" and row.indicator.startswith(INDICATORS)
     ]
-    no_source = [row for row in measured if any(signal.state == "no_source" for signal in row.signals)]
-    not_seen = [row for row in measured if row not in no_source and any(s.state == "not_seen" for s in row.signals)]
+    no_source = [row for row in measured if not row.is_possible]
+    not_seen = [row for row in measured if row.is_possible and any(s.state == "not_seen" for s in row.signals)]
     named = (
         (
             not_seen,

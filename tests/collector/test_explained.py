@@ -23,7 +23,7 @@ from collector.explain import explain, find_explained
 from collector.history import explain_revision, read_history, summarize
 from collector.inquiry import Site
 from collector.query import DAY_MS, HOUR_MS
-from collector.ruleset import load_rules, memory_store
+from collector.ruleset import load_rules, memory_store, unsourced_criteria
 from collector.score import Scorecard
 from collector.server import score_at
 from collector.site_folder import Attestation, Entry, Exemption, SiteFolder
@@ -293,6 +293,19 @@ def test_advice_is_to_switch_on_a_source_only_while_it_runs_nowhere(store: Store
     assert todos(store, rules, site_of(server))[name].startswith(
         "running, but has seen no such object: host_network; enrol the devices, or register them"
     )
+
+
+def test_what_has_no_source_yet_is_said_before_any_source_is_advised(store: Store, rules: Rules) -> None:
+    write_rounds(store, "srv-1", 24, 0)
+    found = coverage_of(store, rules, site_of())
+    rows = {row.id: row for row in found.criteria}
+    assert str(rows["power-ride-through"].todo) == (
+        "no source yet: power_supply.feeds_up_count, power_supply.is_generator_available"
+    )
+    impossible = [row.id for row in found.criteria if not row.is_possible]
+    assert impossible == [row.id for row in found.criteria if str(row.todo).startswith("no source yet")]
+    assert sorted(impossible) == unsourced_criteria(rules), "what `serve` counts"
+    assert len(impossible) < len(load_rules().unsourced), "a criterion may ask for several"
 
 
 def test_advice_is_to_write_a_register_where_only_that_says_who_is_asked(store: Store, rules: Rules) -> None:

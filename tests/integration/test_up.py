@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import socket
 import struct
@@ -273,3 +274,31 @@ def test_a_site_folder_is_in_force_from_the_start_and_beside_a_running_up(tmp_pa
     broken = infravitals("up", "--once", "--data-dir", data, "--site-folder", site)
     assert broken.returncode == 2
     assert f"{site}/register.yaml:1: unknown key 'asets'; did you mean 'assets'?" in broken.stderr
+
+
+def once_on_small_disk(disk: Path, *, filled_kb: int = 0, times: int = 1) -> list[subprocess.CompletedProcess[str]]:
+    """`up --once` again and again on a tmpfs of 1 MB at `disk`, in a mount namespace of its own."""
+    disk.mkdir()
+    once = shlex.join([*COMMAND, "up", "--once", "--data-dir", str(disk / "data")])
+    runs = [f"{once} >{disk.parent}/out-{n} 2>{disk.parent}/err-{n}; echo $?" for n in range(times)]
+    script = f"mount -t tmpfs -o size=1m none {disk} && head -c {filled_kb}k /dev/zero >{disk}/other || exit 9\n"
+    as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    command = ["unshare", *as_root, "--mount", "sh", "-c", script + "\n".join(runs)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode != 9, f"this kernel lets nobody mount a tmpfs: {done.stderr}"
+    return [
+        subprocess.CompletedProcess(
+            once, int(status), (disk.parent / f"out-{n}").read_text(), (disk.parent / f"err-{n}").read_text()
+        )
+        for n, status in enumerate(done.stdout.split())
+    ]
+
+
+@pytest.mark.parametrize("filled_kb", [0, 800])  # the store's log is what does not fit, or the spool
+def test_once_on_a_full_disk_ends_with_one_sentence_every_time(tmp_path: Path, filled_kb: int) -> None:
+    full = "is full, new data cannot be kept"
+    for done in once_on_small_disk(tmp_path / "disk", filled_kb=filled_kb, times=2):
+        assert (done.returncode, done.stdout) == (1, "")
+        *_, last = done.stderr.splitlines()
+        assert full in last and str(tmp_path / "disk") in last, done.stderr
+        assert "Traceback" not in done.stderr and "I/O error" not in done.stderr

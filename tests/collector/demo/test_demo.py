@@ -165,6 +165,18 @@ def test_most_measured_criteria_are_scored_and_the_rest_wait_for_a_longer_histor
     assert 40 < next(node for node in card["nodes"] if node["id"] == "hospital.data-availability")["low"] < 95
 
 
+def test_what_is_scored_is_not_told_to_switch_on_what_measured_it(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The drill of a year's window may be older than the week in which a signal is looked for."""
+    assert main(["rules", "coverage", "--lang", "en", "--data-dir", str(made), "--format", "json"]) == 0
+    rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)["criteria"]}
+    assert (rows["achieved-rto"]["status"], rows["achieved-rto"]["todo"]["en"]) == ("scored", "mend the subjects shown")
+    assert {signal["state"] for signal in rows["achieved-rto"]["signals"]} == {"seen"}
+    advised = {name: row["todo"]["en"] for name, row in rows.items() if row["status"] == "scored" and row["todo"]}
+    assert [name for name, todo in advised.items() if todo.startswith(("switch on", "no source"))] == []
+
+
 def test_its_scores_are_headed_by_the_notice(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", "--data-dir", str(made)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == notice()

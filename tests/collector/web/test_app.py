@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent.catalogue import Text
 from collector.snapshot import Snapshot
 
 
@@ -128,6 +129,21 @@ def test_the_json_of_a_made_up_hospital_says_so_behind_its_name(
         client.close()
     assert list(told)[:3] == ["site", "simulated", "as_of"] and told.pop("simulated") is True
     assert told == json.loads(msgspec.json.encode(card)), "nothing else of it is touched"
+
+
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [(None, "renmin"), ("renmin", "renmin"), ("人民医院", "人民医院 <small>renmin</small>")],
+)
+def test_the_hospital_is_named_once_above_a_page(
+    serving: Callable[..., Any], snapshot: Snapshot, title: str | None, shown: str
+) -> None:
+    named = dataclasses.replace(snapshot.folder, title=Text(title, title) if title else None)
+    with serving(dataclasses.replace(snapshot, folder=named)).running() as server:
+        client = Client(server.port)
+        body = client.get("/")
+        client.close()
+    assert f'<span class="hospital">{shown}</span>' in body
 
 
 def test_a_foreign_host_name_is_refused(client: Client) -> None:

@@ -207,18 +207,18 @@ def test_page_shows_it_all(snapshot: Snapshot, store: Store, page_of: Shown) -> 
     shown = words(body)
     assert "lis out lis-path his-probe 2.0 ms 5 s ago" in shown
     assert "pacs no data pacs-path" in shown
-    assert "his 2 4.312 3 2 604.312 600.000" in shown, "30 days, a year, of it unplanned, seconds, the longest"
-    assert "3.500 not planned by itself, without a person; switchover seen-1" in shown
+    assert "his 2 4.312 3 2 604.312 600" in shown, "30 days, a year, of it unplanned, seconds, the longest"
+    assert "3.5 not planned by itself, without a person; switchover seen-1" in shown
     assert "meanwhile: <b>db-b</b> became master (HIS)" in shown and MARKUP not in body
-    assert "60.000 announced maintenance nobody knows by whom" in shown
+    assert "60 announced maintenance nobody knows by whom" in shown
     assert "0.812 drill his-2026-q1 by itself" in shown
     assert "Full marks: RTO ≤ 1 min without a person; RPO ≤ 0" in shown
     assert "achieved-rto 100 points , achieved-rpo 100 points , failover-drill-recency without a person" in shown
     assert f"tokens acknowledged/sent 592/600 · lost 0 token log SHA-256 {DIGEST}" in shown
     assert "lis-2025 ◀ lis · drill did not recover" in shown and "not recovered" in shown
     assert "paper gateway on paper only" in shown
-    assert "active gateway active-active 2 56 % / 44 % in step - 3.500 0.500" in shown
-    assert "idle gateway active-idle 1 100 % / 0 % in step 0.250" in shown
+    assert "active gateway active-active 2 56 % / 44 % in step - 3.5 0.5" in shown
+    assert "idle gateway active-idle 1 100 % / 0 % in step 0.25" in shown
     assert "silent gateway no data" in shown
     assert "HIS vrrp · a more than one master 2" in shown
     assert set(re.findall("[\u4e00-\u9fff]+", body)) == {"中文"}
@@ -234,7 +234,7 @@ def test_first_page_says_how_it_stands_and_leads_there(snapshot: Snapshot, store
     body = page_of(snapshot, store, "en", "/")
     assert 'href="/failover"' in body
     assert "services probed: 3; out now: lis; outages in 30 days: 3, 64.312 s together" in words(body)
-    assert "the newest switchover seen-1, RTO 3.500 s" in words(body)
+    assert "the newest switchover seen-1, RTO 3.5 s" in words(body)
 
 
 @pytest.mark.parametrize("criterion", ["achieved-rto", "fault-recovery-time-p95", "critical-service-availability"])
@@ -304,7 +304,9 @@ def drill_command(*arguments: str | Path) -> str:
     return done.stdout
 
 
-def test_seconds_are_shown_in_the_steps_that_the_store_keeps() -> None:
+def test_seconds_are_shown_in_the_steps_that_the_store_keeps_without_idle_zeros() -> None:
+    shown = [show_seconds(value) for value in (64.0, 0.2109375, 1312.0, 10.0, 0.5, 100.25, 0.0, 0.0001)]
+    assert shown == ["64", "0.211", "1312", "10", "0.5", "100.25", "0", "0"]
     assert show_seconds(0.1239) == show_seconds(round(0.1239 * 1024) / 1024) == "0.124"
     with speaking("zh"):
         assert (show_seconds(None), show_seconds(NEVER_SECONDS)) == ("-", "未恢复")

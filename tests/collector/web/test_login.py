@@ -100,6 +100,13 @@ def test_a_span_that_stands_in_the_url_outlasts_the_password(reader: Reader) -> 
     assert reader.log_in(PASSWORD, next="/history?span=365d") == (303, "/history?span=365d")
 
 
+def test_where_the_reader_wanted_to_go_outlasts_wrong_passwords(reader: Reader) -> None:
+    for status in [403] * MOST_FAILURES + [429]:
+        told, form = reader.log_in("guess", next="/history?span=365d")
+        assert told == status and 'name="next" value="/history?span=365d"' in form
+    assert 'name="next" value="/"' in reader.log_in("guess", next="//evil.example")[1]
+
+
 @pytest.mark.parametrize(
     "target", ["//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nSet-Cookie: x=1"]
 )

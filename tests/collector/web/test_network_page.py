@@ -126,6 +126,15 @@ def test_page_shows_policy_against_wire_exposure_and_lines(snapshot: Snapshot, s
     assert "UDP silent (no proof of closed) 7" in shown
 
 
+def test_a_pair_without_a_hole_says_so(snapshot: Snapshot, rules: Rules, page_of: Shown) -> None:
+    module = load_store("duckdb")
+    with module.Store(module.Config(path=":memory:"), rules.catalogue) as store:
+        store.write([AppliedBatch("renmin", "a", "", -1, "a", AT, AT, POINTS[:1], 0, ())])
+        shown = [re.sub(r"<[^>]+>", " ", page_of(snapshot, store, language)).split() for language in ("zh", "en")]
+    assert "outside → medical 与策略一致 1 1 0 无" in " ".join(shown[0])
+    assert "outside → medical as the policy says 1 1 0 none" in " ".join(shown[1])
+
+
 def test_neighbours_that_nobody_polls_are_held_against_the_register(
     snapshot: Snapshot, store: Store, page_of: Shown
 ) -> None:
