@@ -4,11 +4,11 @@ import io
 import tarfile
 from pathlib import Path
 
-from agent.errors import WrongCall
+from agent.errors import InfravitalsError, WrongCall
 from agent.language import say
 from collector.setup import site as at
 from collector.setup import written
-from collector.setup.broker_users import let_in, new_secret, shut_out
+from collector.setup.broker_users import explain_remaking, let_in, new_secret, read_lines, read_secret, shut_out
 from collector.setup.placing import Placer, read_text
 from collector.setup.site import SiteMade
 
@@ -39,7 +39,7 @@ def add_agent(
     state_directory: str | None = None,
     here: str | None = None,
 ) -> Path:
-    """Make an agent's folder, its bundle and its rights; gives the bundle. Raises NameInUse.
+    """Make an agent's folder, its bundle and its rights; gives the bundle. Raises NameInUse, UnusablePasswords.
 
     One that a kill left half-made is finished. role: of `written.SOURCES`. state_directory: where it keeps its spool, None for the system's usual place;
     here: the same for one that is run from the folder itself, not from the bundle.
@@ -52,6 +52,7 @@ def add_agent(
                 f"there is an agent '{name}' already, see {placer.folder / bundle}; to make it anew, site remove-agent {name} first",
             )
         )
+    read_lines(placer.folder)  # refuses before anything is made
     home = f"{AGENTS}/{name}"
     authority = read_text(placer.folder / at.AUTHORITY).encode()
     password = placer.keep_or_make(f"{home}/{PASSWORD}", lambda: f"{new_secret()}\n".encode())
@@ -63,15 +64,16 @@ def add_agent(
         "ca.pem": placer.keep_or_make(f"{home}/ca.pem", lambda: authority, 0o644),
         PASSWORD: password,
     }
-    let_in(placer, f"{made.site}/{name}", password.decode().strip())
+    let_in(placer, f"{made.site}/{name}", read_secret(placer.folder / home / PASSWORD))
     placer.put(bundle, pack(name, texts))  # last: it says that the agent is whole
     return placer.folder / bundle
 
 
 def remove_agent(placer: Placer, made: SiteMade, name: str) -> None:
-    """Take an agent's rights and folder away. Raises NoSuchAgent."""
-    known = shut_out(placer, f"{made.site}/{name}")
-    if not known and not (placer.folder / AGENTS / name).is_dir():
+    """Take an agent's rights and folder away. Raises NoSuchAgent, UnusablePasswords."""
+    user = f"{made.site}/{name}"
+    is_known = any(line.startswith(f"{user}:") for line in read_lines(placer.folder))
+    if not is_known and not (placer.folder / AGENTS / name).is_dir():
         there = agent_names(placer.folder)
         raise NoSuchAgent(
             say(
@@ -79,8 +81,23 @@ def remove_agent(placer: Placer, made: SiteMade, name: str) -> None:
                 f"there is no agent '{name}'; there are: {', '.join(there) or 'none'}",
             )
         )
+    placer.remove(f"{AGENTS}/{name}/{PASSWORD}")  # first: after a kill `site init` lets nobody in again without it
+    shut_out(placer, user)
     placer.remove(f"{AGENTS}/{name}.tar")
     placer.remove(f"{AGENTS}/{name}")
+
+
+def read_passwords(folder: Path, made: SiteMade) -> tuple[dict[str, str], list[str]]:
+    """The passwords of all agents of a site by user, then a sentence for each that cannot be had."""
+    kept = {path.parent.parent.name for path in (folder / AGENTS).glob(f"*/{PASSWORD}")}
+    found, troubles = {}, []
+    for name in sorted({*kept, *agent_names(folder)}):
+        path = folder / AGENTS / name / PASSWORD
+        try:
+            found[f"{made.site}/{name}"] = read_secret(path)
+        except InfravitalsError as error:
+            troubles.append(str(error) if path.exists() else f"{error}{explain_remaking(str(path))}")
+    return found, troubles
 
 
 def pack(name: str, texts: dict[str, bytes]) -> bytes:

@@ -12,7 +12,7 @@ from agent.language import say
 from collector.page_password import hash_password
 from collector.setup import site as at
 from collector.setup import written
-from collector.setup.agents import add_agent, agent_names
+from collector.setup.agents import add_agent, agent_names, read_passwords
 from collector.setup.authority import (
     AuthorityError,
     Pair,
@@ -23,7 +23,7 @@ from collector.setup.authority import (
     new_key,
     refuse_wrong_clock,
 )
-from collector.setup.broker_users import let_in, new_secret, read_secret
+from collector.setup.broker_users import mend_users, new_secret, read_secret
 from collector.setup.left_out import fill_in, is_wanting, leave_hashes_out
 from collector.setup.placing import PART, Placer, unwritable
 from collector.setup.site import NoSite, SiteMade, find_site
@@ -131,8 +131,21 @@ def _make_broker(placer: Placer, made: SiteMade) -> None:
     folder = placer.folder
     placer.keep_or_make(at.BROKER_CONF, lambda: written.broker_configuration(folder, made).encode(), 0o644)
     placer.keep_or_make(at.RIGHTS, lambda: written.broker_rights(made).encode())
-    password = read_secret(folder / at.COLLECTOR_PASSWORD)
-    let_in(placer, "collector", password)
+    _make_users(placer, made)
+
+
+def _make_users(placer: Placer, made: SiteMade) -> None:
+    """The collector and every agent that the site has may log in, also after the password file was lost or damaged."""
+    of_agents, placer.troubles = read_passwords(placer.folder, made)
+    collector = read_secret(placer.folder / at.COLLECTOR_PASSWORD)
+    changed = mend_users(placer, {"collector": collector, **of_agents})
+    if of_agents and changed:
+        placer.told.append(
+            say(
+                f"{at.PASSWORDS}：按保存的密码重新写入了 {len(changed)} 个用户：{'、'.join(changed)}",
+                f"{at.PASSWORDS}: {len(changed)} users were given their kept passwords again: {', '.join(changed)}",
+            )
+        )
 
 
 def _make_collector(placer: Placer, made: SiteMade) -> None:

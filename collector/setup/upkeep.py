@@ -24,7 +24,7 @@ from collector.setup.authority import (
     refuse_unfit_authority,
     term_of,
 )
-from collector.setup.broker_users import explain_remaking, is_password_of, read_lines
+from collector.setup.broker_users import explain_remaking, find_users, is_password_of
 from collector.setup.placing import Placer, read_text
 from collector.setup.site import SiteMade
 
@@ -73,15 +73,18 @@ def examine(folder: Path, made: SiteMade, now: datetime) -> Iterator[Finding]:
     for name, key in ((at.AUTHORITY, at.AUTHORITY_KEY), (at.BROKER, at.BROKER_KEY), (at.PAGE, at.PAGE_KEY)):
         yield _certificate(folder, name, key, now)
     yield from _configuration(folder, made)
-    yield _user(folder, "collector", at.COLLECTOR_PASSWORD)
+    found = find_users(folder)
+    if found.trouble:
+        yield Finding(at.PASSWORDS, "bad", found.trouble)
+    yield _user(folder, "collector", at.COLLECTOR_PASSWORD, found.lines)
     for name in agent_names(folder):
-        yield _user(folder, f"{made.site}/{name}", f"{AGENTS}/{name}/{PASSWORD}")
+        yield _user(folder, f"{made.site}/{name}", f"{AGENTS}/{name}/{PASSWORD}", found.lines)
     for name in _unfinished(folder):
         text = say(f"没有做完；再运行 site add-agent {name}", f"half-made; run site add-agent {name} again")
         yield Finding(name, "bad", text)
-    for line in _strangers(folder, made):
+    for user in _strangers(folder, made, found.lines):
         text = say("消息服务器认识它，站点里却没有它的文件夹", "known to the broker, without a folder in the site")
-        yield Finding(line, "bad", text)
+        yield Finding(user, "bad", text)
 
 
 def _certificate(folder: Path, name: str, key: str, now: datetime) -> Finding:
@@ -144,12 +147,12 @@ def _secrets(folder: Path, made: SiteMade, config: CollectorConfig | None) -> It
     yield from found or [Finding("secrets", "good", well)]
 
 
-def _user(folder: Path, user: str, secret: str) -> Finding:
+def _user(folder: Path, user: str, secret: str, lines: list[str]) -> Finding:
     path = folder / secret
     for text in find_troubles(Secret(file=str(path)), mend=explain_remaking):
         return Finding(user, "bad", text)
     password = read_text(path).strip()
-    if any(line.startswith(f"{user}:") and is_password_of(line, password) for line in read_lines(folder)):
+    if any(line.startswith(f"{user}:") and is_password_of(line, password) for line in lines):
         return Finding(user, "good", say("可登录消息服务器", "may log in to the broker"))
     return Finding(
         user,
@@ -163,9 +166,9 @@ def _unfinished(folder: Path) -> list[str]:
     return sorted(there - set(agent_names(folder)))
 
 
-def _strangers(folder: Path, made: SiteMade) -> list[str]:
+def _strangers(folder: Path, made: SiteMade, lines: list[str]) -> list[str]:
     known = {"collector", *(f"{made.site}/{name}" for name in [*agent_names(folder), *_unfinished(folder)])}
-    users = [line.partition(":")[0] for line in read_lines(folder)]
+    users = [line.partition(":")[0] for line in lines if line.strip() and not line.startswith("#")]
     return [user for user in users if user not in known and not user.startswith("collector-")]
 
 
