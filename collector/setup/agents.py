@@ -9,7 +9,8 @@ from agent.language import say
 from collector.setup import site as at
 from collector.setup import written
 from collector.setup.broker_users import explain_remaking, let_in, new_secret, read_lines, read_secret, shut_out
-from collector.setup.placing import Placer, read_text
+from collector.setup.pems import read_certificate
+from collector.setup.placing import Placer
 from collector.setup.site import SiteMade
 
 AGENTS = "agents"
@@ -54,7 +55,7 @@ def add_agent(
         )
     read_lines(placer.folder)  # refuses before anything is made
     home = f"{AGENTS}/{name}"
-    authority = read_text(placer.folder / at.AUTHORITY).encode()
+    authority = read_certificate(placer.folder, at.AUTHORITY)
     password = placer.keep_or_make(f"{home}/{PASSWORD}", lambda: f"{new_secret()}\n".encode())
     carried = written.agent_configuration(made, name, role, state_directory).encode()
     own = written.agent_configuration(made, name, role, here).encode() if here else carried

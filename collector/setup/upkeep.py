@@ -25,7 +25,8 @@ from collector.setup.authority import (
     term_of,
 )
 from collector.setup.broker_users import explain_remaking, find_users, is_password_of
-from collector.setup.placing import Placer, read_text
+from collector.setup.pems import read_pair
+from collector.setup.placing import CannotPlace, Placer, read_text
 from collector.setup.site import SiteMade
 
 RENEWED_BEFORE = timedelta(days=60)
@@ -46,7 +47,7 @@ class Finding(msgspec.Struct, frozen=True):
 def renew(placer: Placer, made: SiteMade, now: datetime, *, all_of_them: bool) -> list[str]:
     """Give new keys and certificates to the broker and the page where they end soon; gives the files. Raises AuthorityError."""
     folder = placer.folder
-    authority = Pair(_bytes(folder / at.AUTHORITY), _bytes(folder / at.AUTHORITY_KEY))
+    authority = read_pair(folder, at.AUTHORITY, at.AUTHORITY_KEY)
     refuse_unfit_authority(authority, now)
     done = []
     for certificate, key in ((at.BROKER, at.BROKER_KEY), (at.PAGE, at.PAGE_KEY)):
@@ -61,10 +62,10 @@ def renew(placer: Placer, made: SiteMade, now: datetime, *, all_of_them: bool) -
 
 def _is_lasting(folder: Path, certificate: str, key: str, authority: Pair, now: datetime) -> bool:
     try:
-        pair = Pair((folder / certificate).read_bytes(), (folder / key).read_bytes())
+        pair = read_pair(folder, certificate, key)
         is_ours = is_pair(pair) and is_issued_by(pair.certificate, authority.certificate)
         return is_ours and term_of(pair.certificate).ends - now > RENEWED_BEFORE
-    except (OSError, AuthorityError):
+    except (CannotPlace, AuthorityError):
         return False
 
 
@@ -89,9 +90,9 @@ def examine(folder: Path, made: SiteMade, now: datetime) -> Iterator[Finding]:
 
 def _certificate(folder: Path, name: str, key: str, now: datetime) -> Finding:
     try:
-        certificate = _bytes(folder / name)
-        term = term_of(certificate)
-        if not is_pair(Pair(certificate, _bytes(folder / key))):
+        pair = read_pair(folder, name, key)
+        term = term_of(pair.certificate)
+        if not is_pair(pair):
             return Finding(name, "bad", _explain_strangers(name))
         if text := explain_open(folder / key):
             return Finding(name, "bad", text)
@@ -170,7 +171,3 @@ def _strangers(folder: Path, made: SiteMade, lines: list[str]) -> list[str]:
     known = {"collector", *(f"{made.site}/{name}" for name in [*agent_names(folder), *_unfinished(folder)])}
     users = [line.partition(":")[0] for line in lines if line.strip() and not line.startswith("#")]
     return [user for user in users if user not in known and not user.startswith("collector-")]
-
-
-def _bytes(path: Path) -> bytes:
-    return read_text(path).encode()
