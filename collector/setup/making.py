@@ -23,6 +23,7 @@ from collector.setup.authority import (
     new_key,
     refuse_wrong_clock,
 )
+from collector.setup.broker_files import examine_broker_files
 from collector.setup.broker_users import mend_users, new_secret, read_secret
 from collector.setup.left_out import fill_in, is_wanting, leave_hashes_out
 from collector.setup.pems import check_certificate, check_key
@@ -134,11 +135,15 @@ def _make_broker(placer: Placer, made: SiteMade) -> None:
     placer.keep_or_make(at.BROKER_CONF, lambda: written.broker_configuration(folder, made).encode(), 0o644)
     placer.keep_or_make(at.RIGHTS, lambda: written.broker_rights(made).encode())
     _make_users(placer, made)
+    for one in examine_broker_files(folder, made):
+        if one.state != "good":
+            (placer.told if one.state == "due" else placer.troubles).append(f"{one.what}{say('：', ': ')}{one.text}")
 
 
 def _make_users(placer: Placer, made: SiteMade) -> None:
     """The collector and every agent that the site has may log in, also after the password file was lost or damaged."""
-    of_agents, placer.troubles = read_passwords(placer.folder, made)
+    of_agents, troubles = read_passwords(placer.folder, made)
+    placer.troubles += troubles
     collector = read_secret(placer.folder / at.COLLECTOR_PASSWORD)
     changed = mend_users(placer, {"collector": collector, **of_agents})
     if of_agents and changed:

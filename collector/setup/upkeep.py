@@ -3,9 +3,6 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
-
-import msgspec
 
 from agent.broker import Secret
 from agent.errors import InfravitalsError
@@ -24,24 +21,15 @@ from collector.setup.authority import (
     refuse_unfit_authority,
     term_of,
 )
+from collector.setup.broker_files import examine_broker_files
 from collector.setup.broker_users import explain_remaking, find_users, is_password_of
+from collector.setup.finding import Finding, State
 from collector.setup.pems import read_pair
 from collector.setup.placing import CannotPlace, Placer, read_text
 from collector.setup.site import SiteMade
 
 RENEWED_BEFORE = timedelta(days=60)
 """What ends sooner is made anew by `renew`, and told by `status`."""
-
-State = Literal["good", "due", "bad"]
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing of a site. days_left: of a certificate, else None."""
-
-    what: str
-    state: State
-    text: str
-    days_left: int | None = None
 
 
 def renew(placer: Placer, made: SiteMade, now: datetime, *, all_of_them: bool) -> list[str]:
@@ -74,6 +62,7 @@ def examine(folder: Path, made: SiteMade, now: datetime) -> Iterator[Finding]:
     for name, key in ((at.AUTHORITY, at.AUTHORITY_KEY), (at.BROKER, at.BROKER_KEY), (at.PAGE, at.PAGE_KEY)):
         yield _certificate(folder, name, key, now)
     yield from _configuration(folder, made)
+    yield from examine_broker_files(folder, made)
     found = find_users(folder)
     if found.trouble:
         yield Finding(at.PASSWORDS, "bad", found.trouble)
