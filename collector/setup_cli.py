@@ -14,6 +14,7 @@ from agent.commandline import OK, TROUBLE, Parser, add_format, whole_number
 from agent.language import say
 
 if TYPE_CHECKING:  # a command imports what it needs when it runs
+    from collector.setup.placing import Placer
     from collector.setup.site import SiteMade
     from collector.site_cli import Add, Handler
 
@@ -144,24 +145,32 @@ def _init(options: argparse.Namespace) -> int:
     wanted = _wanted(options)
     now = datetime.fromtimestamp(time.time(), UTC)
     placer = make_site(options.dir, wanted, options.agent or this_host(), now, lambda name: None)
+    is_reloaded = PASSWORDS in placer.made and reload_broker(options.dir)
+    status = TROUBLE if placer.troubles else OK
     if options.format == "json":
         from msgspec.json import encode, format
 
-        print(format(encode({"made": placer.made, "kept": placer.kept}), indent=2).decode())
-        return OK
-    if not placer.made:
-        print(
-            say(
-                f"{options.dir}：站点已经是全的，什么都没有改", f"{options.dir}: the site is whole, nothing was changed"
-            )
-        )
-        return OK
+        told = {"made": placer.made, "kept": placer.kept, "told": placer.told, "troubles": placer.troubles}
+        print(format(encode(told), indent=2).decode())
+        return status
+    _tell_made(options.dir, placer, is_reloaded=is_reloaded)
+    if placer.made:
+        print(next_steps(options.dir, wanted))
+    return status
+
+
+def _tell_made(folder: Path, placer: "Placer", *, is_reloaded: bool) -> None:
+    """What `init` did; nothing is called whole while a person has to mend something."""
     for name in dict.fromkeys(placer.made):
         print(say(f"已建 {name}", f"made {name}"))
-    if PASSWORDS in placer.made and reload_broker(options.dir):
+    for text in placer.told:
+        print(text)
+    if is_reloaded:
         print(say("消息服务器已重新加载", "the broker has been told to reload"))
-    print(next_steps(options.dir, wanted))
-    return OK
+    for text in placer.troubles:
+        print(text, file=sys.stderr)
+    if not placer.made and not placer.troubles:
+        print(say(f"{folder}：站点已经是全的，什么都没有改", f"{folder}: the site is whole, nothing was changed"))
 
 
 def _wanted(options: argparse.Namespace) -> "SiteMade":

@@ -7,12 +7,13 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.documents import FileMistakes, Mistake
-from agent.errors import WrongCall
+from agent.errors import InfravitalsError, WrongCall
 from agent.language import say
 from collector.setup import site as at
 from collector.setup import written
-from collector.setup.broker_users import let_in, new_secret, shut_out
-from collector.setup.placing import Placer, read_text
+from collector.setup.broker_users import explain_remaking, let_in, new_secret, read_lines, read_secret, shut_out
+from collector.setup.pems import read_certificate
+from collector.setup.placing import Placer
 from collector.setup.site import SiteMade
 from collector.site_revoked import REVOKED, read_revoked, spell_revoked
 
@@ -44,7 +45,7 @@ def add_agent(
     state_directory: str | None = None,
     here: str | None = None,
 ) -> Path:
-    """Make an agent's folder, its bundle and its rights; gives the bundle. Raises NameInUse or FileMistakes.
+    """Make an agent's folder, its bundle and its rights; gives the bundle. Raises NameInUse, UnusablePasswords or FileMistakes.
 
     One that a kill left half-made is finished. role: of `written.SOURCES`. state_directory: where it keeps its spool, None for the system's usual place;
     here: the same for one that is run from the folder itself, not from the bundle.
@@ -58,8 +59,9 @@ def add_agent(
             )
         )
     revoked = _revoked(placer)
+    read_lines(placer.folder)  # refuses before anything is made
     home = f"{AGENTS}/{name}"
-    authority = read_text(placer.folder / at.AUTHORITY).encode()
+    authority = read_certificate(placer.folder, at.AUTHORITY)
     password = placer.keep_or_make(f"{home}/{PASSWORD}", lambda: f"{new_secret()}\n".encode())
     carried = written.agent_configuration(made, name, role, state_directory).encode()
     own = written.agent_configuration(made, name, role, here).encode() if here else carried
@@ -69,7 +71,7 @@ def add_agent(
         "ca.pem": placer.keep_or_make(f"{home}/ca.pem", lambda: authority, 0o644),
         PASSWORD: password,
     }
-    let_in(placer, f"{made.site}/{name}", password.decode().strip())
+    let_in(placer, f"{made.site}/{name}", read_secret(placer.folder / home / PASSWORD))
     if name in revoked:
         _note_revoked(placer, {agent: at for agent, at in revoked.items() if agent != name})
     placer.put(bundle, pack(name, texts))  # last: it says that the agent is whole
@@ -77,10 +79,14 @@ def add_agent(
 
 
 def remove_agent(placer: Placer, made: SiteMade, name: str, now: datetime) -> None:
-    """Take an agent's rights and folder away, and note it where the collector looks. Raises NoSuchAgent or FileMistakes."""
+    """Take an agent's rights and folder away, and note it where the collector looks.
+
+    Raises NoSuchAgent, UnusablePasswords or FileMistakes.
+    """
     revoked = _revoked(placer)
-    known = shut_out(placer, f"{made.site}/{name}")
-    if not known and not (placer.folder / AGENTS / name).is_dir():
+    user = f"{made.site}/{name}"
+    is_known = any(line.startswith(f"{user}:") for line in read_lines(placer.folder))
+    if not is_known and not (placer.folder / AGENTS / name).is_dir():
         there = agent_names(placer.folder)
         raise NoSuchAgent(
             say(
@@ -88,6 +94,8 @@ def remove_agent(placer: Placer, made: SiteMade, name: str, now: datetime) -> No
                 f"there is no agent '{name}'; there are: {', '.join(there) or 'none'}",
             )
         )
+    placer.remove(f"{AGENTS}/{name}/{PASSWORD}")  # first: after a kill `site init` lets nobody in again without it
+    shut_out(placer, user)
     _note_revoked(placer, {**revoked, name: int(now.timestamp() * 1000)})
     placer.remove(f"{AGENTS}/{name}.tar")
     placer.remove(f"{AGENTS}/{name}")
@@ -104,6 +112,19 @@ def _revoked(placer: Placer) -> Mapping[str, int]:
 
 def _note_revoked(placer: Placer, revoked: Mapping[str, int]) -> None:
     placer.put(f"{SITE_FOLDER}/{REVOKED}", spell_revoked(revoked).encode(), 0o644)
+
+
+def read_passwords(folder: Path, made: SiteMade) -> tuple[dict[str, str], list[str]]:
+    """The passwords of all agents of a site by user, then a sentence for each that cannot be had."""
+    kept = {path.parent.parent.name for path in (folder / AGENTS).glob(f"*/{PASSWORD}")}
+    found, troubles = {}, []
+    for name in sorted({*kept, *agent_names(folder)}):
+        path = folder / AGENTS / name / PASSWORD
+        try:
+            found[f"{made.site}/{name}"] = read_secret(path)
+        except InfravitalsError as error:
+            troubles.append(str(error) if path.exists() else f"{error}{explain_remaking(str(path))}")
+    return found, troubles
 
 
 def pack(name: str, texts: dict[str, bytes]) -> bytes:

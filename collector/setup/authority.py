@@ -134,6 +134,11 @@ def is_issued_by(certificate: bytes, authority: bytes) -> bool:
     return True
 
 
+def refuse_no_key(key: bytes) -> None:
+    """Raises AuthorityError for what is no private key of ours."""
+    _key(key)
+
+
 def term_of(certificate: bytes) -> Term:
     """When a certificate is valid. Raises AuthorityError."""
     read = _certificate(certificate)

@@ -6,7 +6,7 @@ from pathlib import Path
 from agent.language import say
 from collector.config import read_config
 from collector.setup import site as at
-from collector.setup.placing import read_text
+from collector.setup.broker_users import read_secret
 from collector.setup.site import SiteMade
 from collector.stores._influx_setup import Admin, DatabaseReader
 from collector.stores.influxdb import set_up
@@ -20,6 +20,6 @@ def make_database(folder: Path, made: SiteMade) -> Iterator[str]:
             "the bucket and identities of InfluxDB 2 are made by its container's first start (deploy/compose/influxdb-init.sh); nothing to do here",
         )
         return
-    admin = Admin(at.INFLUX_ADMIN_USER, read_text(folder / at.INFLUX_ADMIN).strip())
-    reader = DatabaseReader(at.GRAFANA_USER, read_text(folder / at.GRAFANA_READER).strip())
+    admin = Admin(at.INFLUX_ADMIN_USER, read_secret(folder / at.INFLUX_ADMIN))
+    reader = DatabaseReader(at.GRAFANA_USER, read_secret(folder / at.GRAFANA_READER))
     yield from set_up(read_config(folder / at.COLLECTOR).store.config, admin, first=True, reader=reader)

@@ -12,7 +12,7 @@ from agent.language import say
 from collector.page_password import hash_password
 from collector.setup import site as at
 from collector.setup import written
-from collector.setup.agents import add_agent, agent_names
+from collector.setup.agents import add_agent, agent_names, read_passwords
 from collector.setup.authority import (
     AuthorityError,
     Pair,
@@ -23,9 +23,11 @@ from collector.setup.authority import (
     new_key,
     refuse_wrong_clock,
 )
-from collector.setup.broker_users import let_in, new_secret, read_secret
+from collector.setup.broker_files import examine_broker_files
+from collector.setup.broker_users import mend_users, new_secret, read_secret
 from collector.setup.left_out import fill_in, is_wanting, leave_hashes_out
-from collector.setup.placing import PART, Placer, unwritable
+from collector.setup.pems import check_certificate, check_key
+from collector.setup.placing import PART, Placer, as_text, unwritable
 from collector.setup.site import NoSite, SiteMade, find_site
 from collector.site_edit import LOCK, hold_lock
 
@@ -104,18 +106,19 @@ def _make_authority(placer: Placer, made: SiteMade, now: datetime) -> Pair:
             )
         )
     key = placer.keep_or_make(at.AUTHORITY_KEY, new_key)
+    check_key(placer.folder, at.AUTHORITY_KEY, key)
     certificate = placer.keep_or_make(at.AUTHORITY, lambda: make_authority(key, made.site, now), 0o644)
-    return Pair(certificate, key)
+    return Pair(check_certificate(placer.folder, at.AUTHORITY, certificate), key)
 
 
 def make_leaf(placer: Placer, authority: Pair, certificate: str, key: str, made: SiteMade, now: datetime) -> None:
     """A server's key and its certificate, where they are not there; one that is of another key or authority is made anew."""
-    own = placer.keep_or_make(key, new_key)
+    own = check_key(placer.folder, key, placer.keep_or_make(key, new_key))
 
     def fresh() -> bytes:
         return issue(authority, own, made.hosts[0], made.certified, now)
 
-    found = placer.keep_or_make(certificate, fresh, 0o644)
+    found = check_certificate(placer.folder, certificate, placer.keep_or_make(certificate, fresh, 0o644))
     if not is_pair(Pair(found, own)) or not is_issued_by(found, authority.certificate):
         placer.put(certificate, fresh(), 0o644)
 
@@ -131,8 +134,25 @@ def _make_broker(placer: Placer, made: SiteMade) -> None:
     folder = placer.folder
     placer.keep_or_make(at.BROKER_CONF, lambda: written.broker_configuration(folder, made).encode(), 0o644)
     placer.keep_or_make(at.RIGHTS, lambda: written.broker_rights(made).encode())
-    password = read_secret(folder / at.COLLECTOR_PASSWORD)
-    let_in(placer, "collector", password)
+    _make_users(placer, made)
+    for one in examine_broker_files(folder, made):
+        if one.state != "good":
+            (placer.told if one.state == "due" else placer.troubles).append(f"{one.what}{say('：', ': ')}{one.text}")
+
+
+def _make_users(placer: Placer, made: SiteMade) -> None:
+    """The collector and every agent that the site has may log in, also after the password file was lost or damaged."""
+    of_agents, troubles = read_passwords(placer.folder, made)
+    placer.troubles += troubles
+    collector = read_secret(placer.folder / at.COLLECTOR_PASSWORD)
+    changed = mend_users(placer, {"collector": collector, **of_agents})
+    if of_agents and changed:
+        placer.told.append(
+            say(
+                f"{at.PASSWORDS}：按保存的密码重新写入了 {len(changed)} 个用户：{'、'.join(changed)}",
+                f"{at.PASSWORDS}: {len(changed)} users were given their kept passwords again: {', '.join(changed)}",
+            )
+        )
 
 
 def _make_collector(placer: Placer, made: SiteMade) -> None:
@@ -144,7 +164,11 @@ def _make_collector(placer: Placer, made: SiteMade) -> None:
     def text() -> bytes:
         return written.collector_configuration(made, _new_group(), hash_password(password)).encode()
 
-    found = placer.keep_or_make(at.COLLECTOR, text).decode()
+    mend = say(
+        "；请从备份放回，或删去它再运行 site init",
+        "; put it back from a backup, or take it away and run site init again",
+    )
+    found = as_text(placer.folder / at.COLLECTOR, placer.keep_or_make(at.COLLECTOR, text), mend)
     wanting = leave_hashes_out(found) if is_new else found
     if at.COLLECTOR in placer.kept and is_wanting(wanting):
         placer.put(at.COLLECTOR, fill_in(wanting, _new_group(), hash_password(password)).encode())

@@ -21,6 +21,10 @@ class CannotPlace(InfravitalsError):
     """A folder or file cannot be written or read."""
 
 
+class Damaged(CannotPlace):
+    """A file is not what was written there."""
+
+
 class NoFolder(CannotPlace, WrongCall):
     """A file is where a folder was named."""
 
@@ -28,6 +32,7 @@ class NoFolder(CannotPlace, WrongCall):
 class Placer:
     """Puts the files of one folder in place and remembers what it made and what it kept.
 
+    told, troubles: sentences for who ran the command, of what was mended and of what a person has to mend.
     notice: is told the name of each file after its content was written beside its place and before it goes there.
     """
 
@@ -35,6 +40,8 @@ class Placer:
         self.folder, self._notice = folder, notice
         self.made: list[str] = []
         self.kept: list[str] = []
+        self.told: list[str] = []
+        self.troubles: list[str] = []
 
     def keep_or_make(self, name: str, make: Callable[[], bytes], mode: int = 0o600) -> bytes:
         """The content of the file `name`, which is made where it is not there. Raises CannotPlace."""
@@ -107,12 +114,27 @@ class Placer:
             raise unwritable(path, error) from error
 
 
-def read_text(path: Path) -> str:
-    """The text of a file of ours. Raises CannotPlace."""
+def read_bytes(path: Path) -> bytes:
+    """What a file of ours holds. Raises CannotPlace."""
     try:
-        return path.read_text("utf-8")
+        return path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of ours. Raises CannotPlace, Damaged where it is none."""
+    return as_text(path, read_bytes(path))
+
+
+def as_text(path: Path, content: bytes, mend: str = "") -> str:
+    """The text that the file `path` holds. mend: what to do about it. Raises Damaged where it is none."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Damaged(
+            say(f"{path} 已损坏，不是 UTF-8 文本", f"{path} is damaged: it is no UTF-8 text") + mend
+        ) from error
 
 
 def unreadable(path: Path, error: OSError) -> CannotPlace:

@@ -7,7 +7,7 @@ import msgspec
 
 from agent.errors import WrongCall
 from agent.language import say
-from collector.setup.placing import read_text
+from collector.setup.placing import Damaged, read_text
 
 MADE = "made.json"
 
@@ -78,7 +78,7 @@ def find_site(folder: Path) -> SiteMade:
         )
     try:
         return msgspec.json.decode(read_text(path), type=SiteMade)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, Damaged) as error:
         raise NoSite(
             say(
                 f"{path} 不是本程序写的那样({error})；请从备份恢复",

@@ -3,9 +3,6 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
-
-import msgspec
 
 from agent.broker import Secret
 from agent.errors import InfravitalsError
@@ -24,29 +21,21 @@ from collector.setup.authority import (
     refuse_unfit_authority,
     term_of,
 )
-from collector.setup.broker_users import explain_remaking, is_password_of, read_lines
-from collector.setup.placing import Placer, read_text
+from collector.setup.broker_files import examine_broker_files
+from collector.setup.broker_users import explain_remaking, find_users, is_password_of
+from collector.setup.finding import Finding, State
+from collector.setup.pems import read_pair
+from collector.setup.placing import CannotPlace, Placer, read_text
 from collector.setup.site import SiteMade
 
 RENEWED_BEFORE = timedelta(days=60)
 """What ends sooner is made anew by `renew`, and told by `status`."""
 
-State = Literal["good", "due", "bad"]
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing of a site. days_left: of a certificate, else None."""
-
-    what: str
-    state: State
-    text: str
-    days_left: int | None = None
-
 
 def renew(placer: Placer, made: SiteMade, now: datetime, *, all_of_them: bool) -> list[str]:
     """Give new keys and certificates to the broker and the page where they end soon; gives the files. Raises AuthorityError."""
     folder = placer.folder
-    authority = Pair(_bytes(folder / at.AUTHORITY), _bytes(folder / at.AUTHORITY_KEY))
+    authority = read_pair(folder, at.AUTHORITY, at.AUTHORITY_KEY)
     refuse_unfit_authority(authority, now)
     done = []
     for certificate, key in ((at.BROKER, at.BROKER_KEY), (at.PAGE, at.PAGE_KEY)):
@@ -61,10 +50,10 @@ def renew(placer: Placer, made: SiteMade, now: datetime, *, all_of_them: bool) -
 
 def _is_lasting(folder: Path, certificate: str, key: str, authority: Pair, now: datetime) -> bool:
     try:
-        pair = Pair((folder / certificate).read_bytes(), (folder / key).read_bytes())
+        pair = read_pair(folder, certificate, key)
         is_ours = is_pair(pair) and is_issued_by(pair.certificate, authority.certificate)
         return is_ours and term_of(pair.certificate).ends - now > RENEWED_BEFORE
-    except (OSError, AuthorityError):
+    except (CannotPlace, AuthorityError):
         return False
 
 
@@ -73,22 +62,26 @@ def examine(folder: Path, made: SiteMade, now: datetime) -> Iterator[Finding]:
     for name, key in ((at.AUTHORITY, at.AUTHORITY_KEY), (at.BROKER, at.BROKER_KEY), (at.PAGE, at.PAGE_KEY)):
         yield _certificate(folder, name, key, now)
     yield from _configuration(folder, made)
-    yield _user(folder, "collector", at.COLLECTOR_PASSWORD)
+    yield from examine_broker_files(folder, made)
+    found = find_users(folder)
+    if found.trouble:
+        yield Finding(at.PASSWORDS, "bad", found.trouble)
+    yield _user(folder, "collector", at.COLLECTOR_PASSWORD, found.lines)
     for name in agent_names(folder):
-        yield _user(folder, f"{made.site}/{name}", f"{AGENTS}/{name}/{PASSWORD}")
+        yield _user(folder, f"{made.site}/{name}", f"{AGENTS}/{name}/{PASSWORD}", found.lines)
     for name in _unfinished(folder):
         text = say(f"没有做完；再运行 site add-agent {name}", f"half-made; run site add-agent {name} again")
         yield Finding(name, "bad", text)
-    for line in _strangers(folder, made):
+    for user in _strangers(folder, made, found.lines):
         text = say("消息服务器认识它，站点里却没有它的文件夹", "known to the broker, without a folder in the site")
-        yield Finding(line, "bad", text)
+        yield Finding(user, "bad", text)
 
 
 def _certificate(folder: Path, name: str, key: str, now: datetime) -> Finding:
     try:
-        certificate = _bytes(folder / name)
-        term = term_of(certificate)
-        if not is_pair(Pair(certificate, _bytes(folder / key))):
+        pair = read_pair(folder, name, key)
+        term = term_of(pair.certificate)
+        if not is_pair(pair):
             return Finding(name, "bad", _explain_strangers(name))
         if text := explain_open(folder / key):
             return Finding(name, "bad", text)
@@ -144,12 +137,12 @@ def _secrets(folder: Path, made: SiteMade, config: CollectorConfig | None) -> It
     yield from found or [Finding("secrets", "good", well)]
 
 
-def _user(folder: Path, user: str, secret: str) -> Finding:
+def _user(folder: Path, user: str, secret: str, lines: list[str]) -> Finding:
     path = folder / secret
     for text in find_troubles(Secret(file=str(path)), mend=explain_remaking):
         return Finding(user, "bad", text)
     password = read_text(path).strip()
-    if any(line.startswith(f"{user}:") and is_password_of(line, password) for line in read_lines(folder)):
+    if any(line.startswith(f"{user}:") and is_password_of(line, password) for line in lines):
         return Finding(user, "good", say("可登录消息服务器", "may log in to the broker"))
     return Finding(
         user,
@@ -163,11 +156,7 @@ def _unfinished(folder: Path) -> list[str]:
     return sorted(there - set(agent_names(folder)))
 
 
-def _strangers(folder: Path, made: SiteMade) -> list[str]:
+def _strangers(folder: Path, made: SiteMade, lines: list[str]) -> list[str]:
     known = {"collector", *(f"{made.site}/{name}" for name in [*agent_names(folder), *_unfinished(folder)])}
-    users = [line.partition(":")[0] for line in read_lines(folder)]
+    users = [line.partition(":")[0] for line in lines if line.strip() and not line.startswith("#")]
     return [user for user in users if user not in known and not user.startswith("collector-")]
-
-
-def _bytes(path: Path) -> bytes:
-    return read_text(path).encode()

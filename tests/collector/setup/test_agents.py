@@ -4,7 +4,7 @@ import asyncio
 import io
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from agent.errors import LinkError
 from agent.mqtt import MqttLink
 from agent.wire import Address
 from collector.cli import main
-from collector.setup.agents import NameInUse, add_agent, agent_names
+from collector.setup.agents import NameInUse, add_agent, agent_names, remove_agent
 from collector.setup.authority import AuthorityError, new_key
-from collector.setup.broker_users import reload_broker
+from collector.setup.broker_users import password_line, reload_broker
 from collector.setup.making import make_site
 from collector.setup.placing import Placer
 from collector.setup.site import PASSWORDS, SiteMade
@@ -152,6 +152,106 @@ def test_collector_s_new_password_is_told_to_the_running_broker(
     assert run("init", "--name", broker.made.site, broker=broker) == 0
     assert "the broker has been told to reload" in capsys.readouterr().out
     until(lambda: broker.said("Reloading config") >= 1)
+
+
+def spoil(path: Path) -> None:
+    """Two good lines, the others overwritten: what a bad block leaves."""
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]) + bytes(range(128, 250)))
+
+
+@pytest.mark.parametrize(("harm", "count"), [(Path.unlink, 4), (lambda path: path.write_text(""), 4), (spoil, 2)])
+async def test_lost_or_damaged_passwords_are_made_again_of_those_that_the_site_keeps(
+    broker: SiteBroker, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], object], count: int
+) -> None:
+    for name in ("second", "third", "gone"):
+        assert run("add-agent", name, broker=broker) == 0
+    assert run("remove-agent", "gone", broker=broker) == 0
+    path = broker.site / PASSWORDS
+    harm(path)
+    reloads = broker.said("Reloading config")
+    assert run("status", broker=broker) == 1
+    assert f"✕ {PASSWORDS}: " in capsys.readouterr().out
+    for words in (("add-agent", "fourth"), ("remove-agent", "third")):  # would shut all the others out
+        assert run(*words, broker=broker) == 1
+        told = capsys.readouterr().err
+        assert str(path) in told and "run site init: it writes it anew" in told and told.count("\n") == 1
+    assert run("init", "--name", "north", broker=broker) == 0
+    said = capsys.readouterr().out
+    assert "the broker has been told to reload" in said
+    assert f"{PASSWORDS}: {count} users were given their kept passwords again: " in said
+    users = sorted(line.partition(":")[0] for line in path.read_text().splitlines())
+    assert users == ["collector", "north/first", "north/second", "north/third"]
+    await until_async(lambda: asyncio.sleep(0, broker.said("Reloading config") > reloads))
+    for name in ("first", "second", "third"):
+        assert await broker.lets_in(name)
+    assert run("status", broker=broker) == 0
+    assert run("init", "--name", "north", broker=broker) == 0
+    assert capsys.readouterr().out.endswith(f"{broker.site}: the site is whole, nothing was changed\n")
+
+
+def test_user_that_was_put_in_by_hand_outlives_the_mending(tmp_path: Path) -> None:
+    made = SiteMade(site="north", hosts=("localhost",))
+    make_site(tmp_path, made, "first", datetime.now(UTC), lambda name: None)
+    own = password_line("collector-2", "a secret of the operator's own")
+    (tmp_path / PASSWORDS).write_bytes(f"# by hand\n{own}\n".encode() + bytes(range(128, 250)))
+    make_site(tmp_path, made, "first", datetime.now(UTC), lambda name: None)
+    lines = (tmp_path / PASSWORDS).read_text().splitlines()
+    assert lines[:2] == ["# by hand", own]
+    assert [line.partition(":")[0] for line in lines[2:]] == ["collector", "north/first"]
+    assert [one for one in examine(tmp_path, made, datetime.now(UTC)) if one.state == "bad"] == []
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(bytes(range(128, 250)))])
+def test_agent_whose_password_is_lost_is_told_and_the_others_are_let_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], object]
+) -> None:
+    made = SiteMade(site="north", hosts=("localhost",))
+    make_site(tmp_path, made, "first", datetime.now(UTC), lambda name: None)
+    add_agent(Placer(tmp_path), made, "second")
+    secret = tmp_path / "agents/second/credentials/broker-password"
+    harm(secret)
+    (tmp_path / PASSWORDS).unlink()
+    assert main(["site", "init", "--dir", str(tmp_path), "--name", "north", "--lang", "en"]) == 1
+    told = capsys.readouterr()
+    assert str(secret) in told.err and "site remove-agent, then add-agent" in told.err and told.err.count("\n") == 1
+    assert "2 users were given their kept passwords again: collector, north/first" in told.out
+    assert main(["site", "init", "--dir", str(tmp_path), "--name", "north", "--lang", "en"]) == 1
+    assert "whole" not in capsys.readouterr().out
+
+
+class Killed(Exception):
+    """Ends a command between two of its steps."""
+
+
+class MortalPlacer(Placer):
+    """Ends as by a kill after so many files were taken away."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        super().__init__(folder)
+        self.left = number
+
+    def remove(self, name: str) -> None:
+        super().remove(name)
+        self.left -= 1
+        if not self.left:
+            raise Killed
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_removal_that_a_kill_cut_off_lets_nobody_in_again(tmp_path: Path, number: int) -> None:
+    made = SiteMade(site="north", hosts=("localhost",))
+    make_site(tmp_path, made, "first", datetime.now(UTC), lambda name: None)
+    for name in ("second", "third"):
+        add_agent(Placer(tmp_path), made, name)
+    with pytest.raises(Killed):
+        remove_agent(MortalPlacer(tmp_path, number), made, "second")
+    (tmp_path / PASSWORDS).unlink()
+    make_site(tmp_path, made, "first", datetime.now(UTC), lambda name: None)
+    users = [line.partition(":")[0] for line in (tmp_path / PASSWORDS).read_text().splitlines()]
+    assert users == ["collector", "north/first", "north/third"]
+    if number < 3:
+        remove_agent(Placer(tmp_path), made, "second")
+    assert [one for one in examine(tmp_path, made, datetime.now(UTC)) if one.state == "bad"] == []
 
 
 def test_bundle_unpacks_to_an_agent_that_may_be_run_where_it_lies(broker: SiteBroker, tmp_path: Path) -> None:
