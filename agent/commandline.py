@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from agent import language
 from agent.language import say
+from agent.start import tell_interrupted
 
 OK, TROUBLE, WRONG = 0, 1, 2
 """Exit codes: done; the world is in trouble; a file or the command line is wrong."""
@@ -112,7 +113,7 @@ def end_well(command: Callable[[], int]) -> int:
             sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        return TROUBLE
+        return tell_interrupted()
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stdout = None  # the interpreter would flush it once more and complain
         return TROUBLE
