@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from agent import language
+from agent.begin import tell_interrupted
 from agent.language import say
-from agent.start import tell_interrupted
 
 OK, TROUBLE, WRONG = 0, 1, 2
 """Exit codes: done; the world is in trouble; a file or the command line is wrong."""

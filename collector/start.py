@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from agent.start import begin
+from agent.begin import begin
 
 
 def main() -> int:
