@@ -106,7 +106,7 @@ def _epilog() -> str:
   infravitals-agent run -c agent.yaml          开始采集
   infravitals-agent doctor -c agent.yaml       数据没到？查原因
 
-退出码：0 正常；1 遇到问题；2 文件或命令行有误""",
+退出码：0 正常；1 遇到问题；2 文件或命令行有误；130 被 Ctrl-C 中断""",
         """examples:
   infravitals-agent sample > agent.yaml        write a sample configuration
   infravitals-agent check -c agent.yaml        check it
@@ -114,7 +114,7 @@ def _epilog() -> str:
   infravitals-agent run -c agent.yaml          gather
   infravitals-agent doctor -c agent.yaml       data do not arrive? find out why
 
-exit codes: 0 ok; 1 trouble; 2 a file or the command line is wrong""",
+exit codes: 0 ok; 1 trouble; 2 a file or the command line is wrong; 130 ended by Ctrl-C""",
     )
 
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from agent import language
+from agent.begin import tell_interrupted
 from agent.language import say
 
 OK, TROUBLE, WRONG = 0, 1, 2
@@ -112,7 +113,7 @@ def end_well(command: Callable[[], int]) -> int:
             sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        return TROUBLE
+        return tell_interrupted()
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stdout = None  # the interpreter would flush it once more and complain
         return TROUBLE

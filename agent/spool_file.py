@@ -136,8 +136,8 @@ class SpoolFile:
             self.path.chmod(0o600)  # the log inherits it
         except OSError as error:
             text = say(
-                f"缓存 {self.path} 无法打开({explain_system(error)})，请检查目录权限与磁盘空间",
-                f"cannot open the spool {self.path} ({explain_system(error)}); check the folder's permissions and the disk",
+                f"缓存 {self.path} 无法打开({explain_system(error)})；请检查目录权限与磁盘空间，或在配置中另写 state_directory",
+                f"cannot open the spool {self.path} ({explain_system(error)}); check the folder's permissions and the disk, or set state_directory",
             )
             raise SpoolError(text) from error
         connection = sqlite3.connect(self.path, timeout=1, isolation_level=None, check_same_thread=False)
@@ -201,8 +201,8 @@ class SpoolFile:
             )
         if code in _UNWRITABLE:
             return say(
-                f"缓存 {where} 不可写，请检查权限与挂载",
-                f"the spool {where} cannot be written; check its permissions and the mount",
+                f"缓存 {where} 不可写；请检查权限与挂载，或在配置中另写 state_directory",
+                f"the spool {where} cannot be written; check its permissions and the mount, or set state_directory",
             )
         return say(
             f"缓存 {where} 读写失败({error})，请检查磁盘",

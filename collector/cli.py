@@ -133,7 +133,7 @@ def _epilog() -> str:
   infravitals register draft -o register.yaml      按已采到的数据写出资产登记初稿
   infravitals register check --site-folder site    检查站点目录
 
-退出码：0 正常；1 遇到问题或用例不符；2 文件或命令行有误""",
+退出码：0 正常；1 遇到问题或用例不符；2 文件或命令行有误；130 被 Ctrl-C 中断""",
         """examples:
   infravitals up                                   gather this machine, open http://127.0.0.1:8650
   infravitals up --once --format json              gather once, score, print one JSON document
@@ -143,7 +143,7 @@ def _epilog() -> str:
   infravitals register draft -o register.yaml      a first asset register from what was seen
   infravitals register check --site-folder site    check a site folder
 
-exit codes: 0 ok; 1 trouble, or a case that fails; 2 a file or the command line is wrong""",
+exit codes: 0 ok; 1 trouble, or a case that fails; 2 a file or the command line is wrong; 130 ended by Ctrl-C""",
     )
 
 

@@ -77,7 +77,7 @@ def add_commands(add: "Add", no_command: "Handler") -> None:
 
 def _add_init(init: Parser) -> None:
     name = say("名称", "NAME")
-    init.add_argument("--name", type=_id, required=True, metavar=name, help=say("站点名称", "the site's id"))
+    init.add_argument("--name", type=_site_id, required=True, metavar=name, help=say("站点名称", "the site's id"))
     about = say(
         "采集代理用来连接的主机名或地址；可多次，第一个为主(默认本机名)",
         "the name or address that agents dial; may be repeated, the first is used (this host)",
@@ -89,7 +89,9 @@ def _add_init(init: Parser) -> None:
         metavar=name,
         help=say("本机的采集代理(默认本机名)", "the agent of this machine (its name)"),
     )
-    init.add_argument("--title", metavar=say("文字", "TEXT"), help=say("医院名称", "the hospital's name"))
+    init.add_argument(
+        "--title", metavar=say("文字", "TEXT"), help=say("医院名称，可用中文", "the hospital's name, in any script")
+    )
     init.add_argument(
         "--influxdb",
         dest="influx",
@@ -346,6 +348,17 @@ def _id(text: str) -> str:
     if not is_id(text):
         raise argparse.ArgumentTypeError(explain_id("", text))
     return text
+
+
+def _site_id(text: str) -> str:
+    try:
+        return _id(text)
+    except argparse.ArgumentTypeError as error:
+        where = say(
+            f"；医院的名称写在 --title，例如 --name my-hospital --title {shlex.quote(text)}",
+            f"; the hospital's own name goes to --title: --name my-hospital --title {shlex.quote(text)}",
+        )
+        raise argparse.ArgumentTypeError(f"{error}{where}") from error
 
 
 def _host(text: str) -> str:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 
 LINE = (
     {"agent.errors", "agent.language"},
-    {"agent.foreign_words"},
+    {"agent.foreign_words", "agent.begin"},
     {
         "agent.documents",
         "agent.points",
@@ -52,7 +52,7 @@ LINE = (
     {"agent.broker_check"},
     {"agent.service", "agent.sample", "agent.trial", "agent.doctor"},
     {"agent.snmp.commands"},
-    {"agent.cli"},
+    {"agent.cli", "agent.start"},
     {"collector.query", "collector.page_password", "collector.simulated"},
     {"collector.buckets"},
     {"collector.numbers"},
@@ -116,6 +116,7 @@ LINE = (
         "collector.setup_cli",
         "collector.site_cli",
         "collector.site_commands",
+        "collector.start",
         "collector.store_cli",
         "collector.store_copy_cli",
     },
@@ -142,6 +143,7 @@ OF_AGENT_FOR_COLLECTOR = {
     "commandline",
     "logs",
     "secret_check",
+    "begin",
     "table",
 }
 """What the collector takes from the agent; `up`, `serve` and `drill` take the running agent too, since they are it."""

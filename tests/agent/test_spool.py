@@ -463,7 +463,8 @@ def test_spool_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
 def test_spool_says_where_it_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        SpoolError, match=r"cannot open the spool .*file/spool\.db \(.+\); check the folder's permissions"
+        SpoolError,
+        match=r"cannot open the spool .*file/spool\.db \(.+\); check the folder's permissions and the disk, or set state_directory$",
     ):
         open_spool(tmp_path / "file").put([point()])
 

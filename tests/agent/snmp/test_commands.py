@@ -153,7 +153,7 @@ def test_walk_is_scrubbed_and_can_be_replayed(snmpd: Snmpd, tmp_path: Path) -> N
         finally:
             process.send_signal(signal.SIGINT)
             until(lambda: process.poll() is not None)
-    assert process.returncode == 1
+    assert process.returncode == 130
 
 
 def test_replay_takes_a_port_alone_as_one_of_this_machine() -> None:

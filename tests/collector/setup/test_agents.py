@@ -244,13 +244,13 @@ def test_removal_that_a_kill_cut_off_lets_nobody_in_again(tmp_path: Path, number
     for name in ("second", "third"):
         add_agent(Placer(tmp_path), made, name)
     with pytest.raises(Killed):
-        remove_agent(MortalPlacer(tmp_path, number), made, "second")
+        remove_agent(MortalPlacer(tmp_path, number), made, "second", datetime.now(UTC))
     (tmp_path / PASSWORDS).unlink()
     make_site(tmp_path, made, "first", datetime.now(UTC), lambda name: None)
     users = [line.partition(":")[0] for line in (tmp_path / PASSWORDS).read_text().splitlines()]
     assert users == ["collector", "north/first", "north/third"]
     if number < 3:
-        remove_agent(Placer(tmp_path), made, "second")
+        remove_agent(Placer(tmp_path), made, "second", datetime.now(UTC))
     assert [one for one in examine(tmp_path, made, datetime.now(UTC)) if one.state == "bad"] == []
 
 

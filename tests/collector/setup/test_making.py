@@ -155,6 +155,17 @@ def test_options_that_differ_are_named_as_they_are_typed(tmp_path: Path, capsys:
     assert "(--host mqtt.hospital.local, 10.1.2.3 ≠ other.local; --page-port 8650 ≠ 8651)" in told
 
 
+def test_hospital_s_name_that_is_no_id_is_pointed_to_the_title(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["site", "init", "--dir", str(tmp_path / "site"), "--lang", "en"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--name", "市立医院"])
+    assert "goes to --title: --name my-hospital --title '市立医院'" in capsys.readouterr().err
+    assert main([*words, "--name", "my-hospital", "--title", "市立医院"]) == 0
+    assert read_document(tmp_path / "site/site/site.yaml").value["title"] == "市立医院"
+
+
 @pytest.mark.parametrize("option", ["--host", "--page-address"])
 @pytest.mark.parametrize("text", ["300.1.1.1", "10.1.2", "mqtt.hospital.local:8883", "1::2::3", "a b"])
 def test_what_is_neither_name_nor_address_makes_no_site(
