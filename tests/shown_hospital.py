@@ -75,6 +75,8 @@ OF_SERVER = (
     Series(
         "drill", {"service": "his", "drill": "d-1"}, 60 * 24 * 70, 24 * 71, {"rto_seconds": 95.0, "rpo_seconds": 0.0}
     ),
+    # the site is older than its oldest scorecard: before its first point there is none
+    Series("restore_test", {"system": "his"}, 60 * 24 * 100 + 180, 24 * 201),
     Series("line", {"line": "city-line"}, 5),
     Series("path_probe", {"target": "partner", "probe": "consult-1"}, 5, values={"loss_ratio": 0.0}),
 )

@@ -123,7 +123,10 @@ async def test_one_batch_that_is_refused_holds_nobody_up_and_is_set_aside_after_
         refusals = store.refusals
         await desk.wait_and_take_good(2)
         assert store.refusals == refusals, "and it is over"
-    assert [record.levelname for record in caplog.records] == ["WARNING"], "set aside, once; the store is well"
+    told = [
+        record.levelname for record in caplog.records if record.name != "collector.clocks"
+    ]  # the desk's clock jumps
+    assert told == ["WARNING"], "set aside, once; the store is well"
 
 
 async def test_a_suspect_rests_between_two_tries(store: FussyStore, tmp_path: Path) -> None:
