@@ -84,14 +84,6 @@ def score_at(store: Store, rules: Rules, site: Site, as_of: int) -> Scorecard:
     return revise(store, evaluate(store, rules, site, as_of), as_of)
 
 
-def has_begun(store: Store, rules: Rules, site: Site, hour: int) -> bool:
-    """Whether there was any point of the site before `hour` (ms), kept still or not: before it there is nothing to be scored."""
-    names = sorted(
-        rules.catalogue.measurements, key=lambda name: name != "source_round"
-    )  # every agent of ours gives that
-    return any(store.subjects(name, ("asset",), {"site": (site.id,)}, hour - 1) for name in names)
-
-
 class Evaluator:
     """Writes the scorecard of every full hour and keeps the snapshot of now.
 
@@ -193,7 +185,7 @@ class Evaluator:
             await asyncio.sleep(max(1.0, due / 1000 - self._clock()))
 
     async def keep(self, hour: int) -> int:
-        """Evaluate a full hour and store its scorecard; gives the revision, 0 for an hour that ended before the site's first point.
+        """Evaluate a full hour and store its scorecard; gives the revision, 0 while there are no points at all.
 
         The buckets that it read are kept for the next hour, and points beyond their retention go.
         """
@@ -204,7 +196,7 @@ class Evaluator:
 
     async def score_hour(self, hour: int, *, is_kept: bool = True) -> int:
         """What `keep` does but for the points beyond their retention; not is_kept: nor are the buckets kept that it read."""
-        if not await self._threads.read(has_begun, self._threads.store, self._rules, self.site, hour):
+        if not await self._threads.read(self._threads.store.totals):
             return 0
         read_at = int(self._clock() * 1000) if is_kept else None
         began = time.perf_counter()

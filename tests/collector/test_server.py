@@ -113,23 +113,6 @@ async def test_nothing_is_stored_for_a_site_without_points(threads: StoreThreads
     assert threads.store.scorecards("hospital", 0) == []
 
 
-async def test_no_hour_is_stored_that_ended_before_the_first_point_of_the_site(
-    threads: StoreThreads, rules: Rules
-) -> None:
-    write_hour(threads.store, HOUR)
-    write_hour(threads.store, HOUR + 3 * HOUR_MS)  # nothing came for two hours between
-    evaluator = make_evaluator(threads, rules, HOUR + 5 * HOUR_MS)
-    revisions = [await evaluator.keep(HOUR + number * HOUR_MS) for number in range(-1, 5)]
-    assert revisions == [0, 0, 1, 1, 1, 1], "a gap in the life of a site is scored, what was before it is not"
-    assert threads.store.scorecards("hospital", 0)[0].as_of == HOUR + HOUR_MS
-
-
-async def test_another_sites_points_are_not_ours(threads: StoreThreads, rules: Rules) -> None:
-    write_hour(threads.store, HOUR - HOUR_MS)
-    other = Evaluator(threads, rules, Site("other", SITE.zone), dict, clock=lambda: HOUR / 1000)
-    assert await other.keep(HOUR) == 0
-
-
 async def test_snapshot_shows_agents_that_are_alive_and_those_that_fell_silent(
     threads: StoreThreads, rules: Rules
 ) -> None:
