@@ -129,6 +129,7 @@ class Applier:
         return bool(checked and checked.newcomers)
 
     async def finish(self, arrivals: Sequence[Arrival]) -> None:
+        """Count, acknowledge and receipt what is written or set aside for good."""
         await self._count(arrivals)
         await self._answer(arrivals)
 

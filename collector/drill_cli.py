@@ -132,9 +132,8 @@ def _conduct(plan: "Plan", probe: "Probe", folder: Path, people: list[str], form
     async def conduct() -> "Record":
         conductor = Conductor(plan, probe, folder, Surroundings("drill"), tell)
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(NotImplementedError, AttributeError):  # Windows has no such handlers, and no SIGHUP
-            for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(how, conductor.stop)
+        for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(how, conductor.stop)
         return await conductor.run(people)
 
     record = asyncio.run(conduct())

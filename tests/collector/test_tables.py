@@ -7,6 +7,7 @@ import re
 import msgspec
 import pytest
 from rich.console import Console
+from stored_cards import result
 
 from agent import catalogue
 from agent.catalogue import Text
@@ -27,29 +28,14 @@ def shipped() -> Rules:
 
 
 def criterion(number: float, provisional: Provisional | None) -> CriterionResult:
-    return CriterionResult(
-        id="telemetry-completeness",
+    return msgspec.structs.replace(
+        result("telemetry-completeness", None if provisional else number, weight=0.5),
         title=Text("采集", "Gathering"),
-        kind="measured",
-        status="no_data" if provisional else "scored",
-        weight=0.5,
-        effective_weight=0.5,
-        low=0 if provisional else number,
-        high=100 if provisional else number,
         coverage=0,
         value=None,
         best_value=None,
         provisional=provisional,
         unit="ratio",
-        query=None,
-        window=None,
-        expected=0,
-        found=0,
-        samples=0,
-        subjects=0,
-        worst=(),
-        reason=None,
-        digest="",
     )
 
 
