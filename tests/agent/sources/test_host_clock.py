@@ -64,9 +64,12 @@ async def _is_synchronised(daemon: Chronyd) -> bool:
 
 
 async def test_clock_behind_its_chrony_server_has_a_negative_offset(client: Chronyd) -> None:
-    await until_async(lambda: _is_synchronised(client))
-    fields = await client.read()
-    assert fields == {"is_synchronised": True, "sources_count": 1.0, "offset_seconds": pytest.approx(-0.25, abs=0.05)}
+    behind = {"is_synchronised": True, "sources_count": 1.0, "offset_seconds": pytest.approx(-0.25, abs=0.05)}
+
+    async def is_behind() -> bool:  # on a busy machine chronyd's first measurements may be off by more
+        return await client.read() == behind
+
+    await until_async(is_behind)
 
 
 async def test_chrony_whose_only_server_died_is_not_synchronised(server: tuple[Chronyd, int], client: Chronyd) -> None:
