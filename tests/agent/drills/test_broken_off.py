@@ -17,8 +17,9 @@ COMMAND = [sys.executable, "-m", "collector.cli", "drill"]
 ENVIRONMENT = {**os.environ, "INFRAVITALS_LANG": "en"}
 SERVER = """
 import os, socket, sys
+with open(sys.argv[2], "w") as file:
+    file.write(str(os.getpid()))
 server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-open(sys.argv[2], "w").write(str(os.getpid()))
 while True:
     server.accept()[0].close()
 """
@@ -33,7 +34,7 @@ class Service:
         script.write_text(SERVER)
         self.command = f"{sys.executable} {script} {self.port} {self.pid_file} >/dev/null 2>&1 &"
         subprocess.run(["sh", "-c", self.command], check=True)
-        until(lambda: answers(self.port) and self.pid_file.read_text() != "")
+        until(lambda: answers(self.port))
 
     def end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
