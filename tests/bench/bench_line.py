@@ -251,9 +251,10 @@ def _show_steady(begin: float, minutes: Sequence[_Minute]) -> None:
     )
     print(f"second quarter {early:.0f}, last quarter {late:.0f} MB, {late - early:+.1f}")
     whole = minutes[:-1] or minutes  # the last is a piece of one, and nobody sends at its end
-    shares = {name: statistics.median(minute.shares[name] for minute in whole) for name in whole[0].shares}
-    print("  median of a core:", ", ".join(f"{name} {share:.1%}" for name, share in shares.items()), end=";")
-    print(f" collector / influxd {shares['collector'] / shares['influxd']:.2f}")
+    for word, of in (("median minute", statistics.median), ("whole", statistics.fmean)):  # influxd compacts in bursts
+        shares = {name: of([minute.shares[name] for minute in whole]) for name in whole[0].shares}
+        print(f"  {word}, of a core:", ", ".join(f"{name} {share:.1%}" for name, share in shares.items()), end=";")
+        print(f" collector / influxd {shares['collector'] / shares['influxd']:.2f}")
 
 
 def main(steady_seconds: float) -> None:
