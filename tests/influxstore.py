@@ -64,7 +64,7 @@ class KeptInInfluxDB:
     def __exit__(self, *exc: object) -> None:
         self.server.kill()
 
-    def open(self, port: int | None = None, timeout_seconds: float = 10.0) -> AbstractContextManager[Store]:
+    def open(self, port: int | None = None, timeout_seconds: float = 60.0) -> AbstractContextManager[Store]:
         """For a collector inside the test. port: where it finds the server, else the server's own."""
         config = self._config(timeout_seconds)
         url = f"http://127.0.0.1:{port}" if port else config.url
@@ -80,7 +80,7 @@ class KeptInInfluxDB:
         query = f'SELECT boot, seq, points FROM "batch" WHERE {_of(address)}'
         return sorted((row["boot"], row["seq"], row["points"]) for row in rows_of(self.server, DATABASE, query))
 
-    def _config(self, timeout_seconds: float = 10.0) -> Config:
+    def _config(self, timeout_seconds: float = 60.0) -> Config:
         return config_of(self.server, DATABASE, timeout_seconds)
 
 

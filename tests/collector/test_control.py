@@ -14,7 +14,7 @@ from agent.errors import LinkError, StoreError
 from agent.language import speaking
 from collector.control import ControlServer, Handler, Reply, ask
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 async def greet(arguments: Mapping[str, object]) -> Reply:

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 from deliveries import ADDRESS, NOW, Sender, at_once, cpu, stream
-from servers import until_async
+from servers import READY_SECONDS, until_async
 
 from agent.catalogue import load
 from agent.errors import LinkError, StoreError
@@ -325,7 +325,7 @@ async def test_a_cancellation_that_the_link_swallows_ends_the_run_all_the_same(d
     running = asyncio.create_task(desk.ingest.run(one_and_then_silence()))
     await replying.wait()
     running.cancel()
-    done, _ = await asyncio.wait({running}, timeout=5)
+    done, _ = await asyncio.wait({running}, timeout=READY_SECONDS)
     running.cancel()
     assert done == {running}
     assert running.cancelled()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from deliveries import Sender, cpu
 from prometheus_client.parser import text_string_to_metric_families
-from servers import program, until_async
+from servers import READY_SECONDS, program, until_async
 
 from agent.certificates import Certificate
 from agent.errors import StoreError
@@ -46,7 +46,7 @@ def read_figures(page: str) -> Figures:
 
 def check_with_promtool(page: str) -> None:
     command = [program("promtool", "prometheus"), "check", "metrics"]
-    done = subprocess.run(command, input=page, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, input=page, capture_output=True, text=True, check=False, timeout=READY_SECONDS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -73,7 +73,7 @@ class Fed:
 
 async def scrape(service: Service) -> str:
     def get() -> str:
-        with urllib.request.urlopen(f"{service.page.url}metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{service.page.url}metrics", timeout=READY_SECONDS) as answer:
             assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
             return str(answer.read().decode())
 
@@ -96,7 +96,8 @@ def made(seq: int, now: int, *points: Point) -> Delivery:
     return Sender().deliver(payload, "boot", seq, len(points))
 
 
-async def test_batches_become_figures(place: Place, rules: Rules) -> None:
+async def test_batches_become_figures(place: Place, rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collector.server.FIRST_LOOK_SECONDS", 3600.0)  # it looks when this test says so
     now, fed = int(time.time() * 1000), Fed()
     with Intake(place, rules) as intake:
         intake.meters.certificates = (Certificate("broker", 2e9),)

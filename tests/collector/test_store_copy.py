@@ -36,7 +36,29 @@ START = 1_760_054_400_000
 LATER = START + 40 * DAY_MS
 """By then the raw points of START are pruned."""
 HOURS = 3
-COMMAND = [sys.executable, "-m", "collector.cli", "store", "copy", "--lang", "en"]
+WORDS = ["store", "copy", "--lang", "en"]
+COMMAND = [sys.executable, "-m", "collector.cli", *WORDS]
+MORTAL = """
+import signal, sys
+from collector.cli import main
+
+class Mouth:
+    def __init__(self, lines):
+        self.left = lines
+
+    def write(self, text):
+        while not self.left:
+            signal.pause()
+        self.left -= text.count("\\n")
+        sys.__stderr__.write(text)
+
+    def flush(self):
+        sys.__stderr__.flush()
+
+sys.stderr = Mouth(int(sys.argv[1]))
+sys.exit(main(sys.argv[2:]))
+"""
+"""The command that tells so many lines, works on, and waits to be killed before it tells one more: it is never done first."""
 numbers = itertools.count()
 
 
@@ -170,7 +192,7 @@ def copy(source: Line, target: Line, *more: str) -> subprocess.CompletedProcess[
 
 def kill_after(source: Line, target: Line, lines: int) -> None:
     """Starts the command and ends it with SIGKILL once it has told so much."""
-    words = [*COMMAND, "--from", str(source.file), "--to", str(target.file)]
+    words = [sys.executable, "-c", MORTAL, str(lines), *WORDS, "--from", str(source.file), "--to", str(target.file)]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         for _ in range(lines):

@@ -21,10 +21,10 @@ from collector.check import Checker
 from collector.cli import main
 from collector.demo.curves import DAY_MS, HOUR_MS
 from collector.demo.hospital import things
-from collector.demo.play import Player
+from collector.demo.play import Player, pieces
 from collector.demo.series import Signals
 from collector.demo.story import Story
-from collector.evaluate import evaluate
+from collector.evaluate import evaluate, format_time
 from collector.register import Registered
 from collector.ruleset import load_rules
 from collector.score import Scorecard
@@ -119,7 +119,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 days of it, made by the command itself in a process of its own."""
     folder = tmp_path_factory.mktemp("demo") / "data"
     command = [sys.executable, "-m", "collector.cli", "demo", "--once", "--days", "40", "--data-dir", str(folder)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert (ended.returncode, notice() in ended.stderr) == (0, True), ended.stderr
     return folder
 
@@ -194,7 +194,10 @@ def test_its_scorecard_says_that_it_is_simulated_and_is_whole_without_that(
 
 def test_scorecards_of_its_past_are_there(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["history", "--data-dir", str(made), "--format", "json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) >= 4
+    story = Story(json.loads((made / "demo.json").read_bytes())["end"])
+    due = [format_time(piece.end) for piece in pieces(story, 40) if piece.is_scored]
+    assert [card["as_of"] for card in json.loads(capsys.readouterr().out)] == due
+    assert len(due) >= 3, "of the last midnights; and the last full hour's where one has passed since"
 
 
 def test_what_came_while_a_day_was_scored_changed_no_byte_of_it(made: Path, store: Store) -> None:

@@ -325,9 +325,9 @@ def on_small_disk(folder: Path, megabytes: int) -> Iterator[Influx]:
 
 def server_below(influx: Influx) -> int:
     """The process id of the server that the shell runs."""
-    children = Path(f"/proc/{influx.pid}/task/{influx.pid}/children")
-    until(lambda: children.read_text().split())
-    return int(children.read_text().split()[0])
+    children, found = Path(f"/proc/{influx.pid}/task/{influx.pid}/children"), list[str]()
+    until(lambda: found.extend(children.read_text().split()) or found)
+    return int(found[0])
 
 
 def test_more_series_than_the_server_may_hold_are_said_and_the_known_ones_are_still_written(tmp_path: Path) -> None:
@@ -361,8 +361,9 @@ def test_full_disk_of_the_server_is_said_and_later_writes_hold(tmp_path: Path) -
                 f"{influx.url}: the server's disk is full; make room, and restart InfluxDB 1.x if it goes on refusing"
             )
             ballast.unlink()
-            os.kill(server_below(influx), signal.SIGKILL)
-            until(influx._is_up)
+            killed = server_below(influx)
+            os.kill(killed, signal.SIGKILL)
+            until(lambda: server_below(influx) != killed and influx._is_up())
             store.write([batch(60, *every_minute(5, start=5))])
             assert kept_seqs(store, 100) == {0, 60, *accepted}
             found = store.buckets(ask(Take("count"), buckets=10, each_ms=MINUTE_MS))[("core-1", "eth0")]

@@ -1,10 +1,11 @@
 """A small hospital in a real store: one server, one gateway, one server that went silent, and what goes wrong there."""
 
 import asyncio
+import contextlib
 import dataclasses
 import http.client
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from playwright.sync_api import expect
+from servers import READY_SECONDS
 
 from agent.catalogue import Text
 from agent.points import Point
@@ -39,6 +42,8 @@ COMMANDS = Commands(
 )
 
 SILENT_SINCE = NOW - 5 * 3_600_000
+
+expect.set_options(timeout=READY_SECONDS * 1000)
 
 
 def every(step: int, until: int = NOW) -> range:
@@ -428,12 +433,12 @@ class Serving:
     def running(self) -> Iterator["Serving"]:
         thread = threading.Thread(target=self._run, name="page")
         thread.start()
-        assert self._ready.wait(10), "the page server did not start"
+        assert self._ready.wait(READY_SECONDS), "the page server did not start"
         try:
             yield self
         finally:
             self.stop()
-            thread.join(10)
+            thread.join(READY_SECONDS)
             assert not thread.is_alive()
 
     @property
@@ -441,9 +446,14 @@ class Serving:
         """The free port that it took."""
         return self._server.port
 
+    @property
+    def connections(self) -> Collection[object]:
+        """Those that it has taken."""
+        return self._server._server.server_state.connections
+
     def stop(self) -> None:
         """End the server; twice is no harm."""
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # its loop is closed already
             self._loop.call_soon_threadsafe(self._server.close)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from servers import program
+from servers import READY_SECONDS, program
 
 from collector.snapshot import Snapshot
 
@@ -47,7 +47,7 @@ def shown(serving: Callable[..., Any], snapshot: Snapshot) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def context(browser: Browser, shown: Any) -> Iterator[BrowserContext]:
     context = browser.new_context(viewport=DESKTOP, base_url=shown.url)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(READY_SECONDS * 1000)
     yield context
     context.close()
 
@@ -120,6 +120,7 @@ def test_a_number_leads_to_its_evidence_in_two_clicks(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Medical network management")
     page.get_by_text("94.36 %").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("99 % or more of the rounds due succeeded")
+    page.wait_for_load_state()  # the heading is there before the rest
     facts = dict(
         zip(page.locator("dt").all_inner_texts(), page.locator("dt + dd").all_inner_texts(), strict=True),
     )
@@ -220,6 +221,7 @@ def test_the_language_that_a_reader_chose_stays_on_the_next_page(page: Page) -> 
     page.get_by_role("link", name="Medical network management").click()
     expect(page.locator("html")).to_have_attribute("lang", "en")
     page.get_by_role("link", name="中文").click()
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
     page.reload()
     expect(page.get_by_role("heading", level=1)).to_have_text("医疗网络管理能力")
 
@@ -350,7 +352,8 @@ def test_the_pages_are_whole_without_a_script(browser: Browser, told: Any) -> No
     assert page.locator(".plot svg").count() == 2
     assert page.locator("#revisions td.note").first.inner_text().startswith("the rules were changed")
     page.get_by_role("link", name="Attestations").click()
-    assert page.locator("#near tbody tr").count() == 6
+    expect(page.locator("#near tbody tr")).to_have_count(6)
+    page.wait_for_load_state()
     assert not page.locator("#city table").is_visible()
     page.get_by_text("The rest of the index").click()
     assert page.locator("#city table").is_visible()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from servers import program
+from servers import READY_SECONDS, program
 
 from agent.points import Point
 from collector.evaluate import Rules
@@ -56,7 +56,7 @@ def page(accounts: Snapshot, serving: Callable[..., Any]) -> Iterator[Page]:
         chromium = program("chromium", "chromium")
         browser: Browser = playwright.chromium.launch(executable_path=chromium, args=flags)
         opened = browser.new_context(base_url=server.url).new_page()
-        opened.set_default_timeout(10_000)
+        opened.set_default_timeout(READY_SECONDS * 1000)
         yield opened
         browser.close()
 

@@ -316,6 +316,7 @@ def test_a_span_is_chosen_without_a_script_and_stays_in_the_url(browser: Browser
     assert page.locator(".spans [aria-current]").inner_text() == "30 days"
     page.get_by_role("navigation", name="How far back").get_by_role("link", name="a year").click()
     expect(page).to_have_url(f"{shown.url}history?span=365d")
+    page.wait_for_load_state()  # the address is there before the page
     assert page.locator(".spans [aria-current]").inner_text() == "a year"
     assert page.locator(".course .dot:not(.of-coverage)").count() == 10
     assert page.locator(".course").first.locator(".parts li").all_inner_texts()[2:4] == [
@@ -326,6 +327,7 @@ def test_a_span_is_chosen_without_a_script_and_stays_in_the_url(browser: Browser
     expect(page).to_have_url(f"{shown.url}history?span=365d&lang=zh")
     page.locator("#changes tbody tr").first.get_by_role("link").last.click()
     expect(page).to_have_url(f"{shown.url}criterion/{LOGS}?span=365d#trend")
+    page.wait_for_load_state()
     assert page.locator("#trend .spans [aria-current]").inner_text() == "一年"
     page.get_by_role("link", name="历史与修订原因").click()
     expect(page).to_have_url(f"{shown.url}history?span=365d")
