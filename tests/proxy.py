@@ -127,13 +127,13 @@ class Proxy:
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
-            return
-        if self._is_cut:  # meanwhile
-            far_writer.transport.abort()
+            writer.transport.abort()
             return
         pair = _Pair(writer, far_writer, self._cut_after() if self._cut_after else None)
         pair.is_forgotten = self._is_frozen
         self._open.add(pair)
+        if self._is_cut:  # meanwhile
+            pair.abort()
         try:
             await asyncio.gather(
                 self._pump(reader, far_writer, pair), self._pump(far_reader, writer, pair, is_answer=True)
