@@ -173,8 +173,8 @@ class Verdict(NamedTuple):
         return {labels["site"] for labels, fires in self.series if fires == is_firing}
 
 
-def judge(rule: Mapping[str, Any], influx: Influx, database: str) -> Verdict:
-    """The rule's query, then its expressions: the newest value of each series, compared. A series without a value has no say."""
+def judge(rule: Mapping[str, Any], influx: Influx, database: str, now: int) -> Verdict:
+    """The rule's query at `now` (ms), then its expressions: the newest value of each series, compared. A series without a value has no say."""
     asked, reduced, compared = (step["model"] for step in rule["data"])
     assert (reduced["type"], reduced["reducer"], reduced["expression"]) == ("reduce", "last", asked["refId"])
     assert (compared["type"], compared["expression"], rule["condition"]) == (
@@ -185,7 +185,7 @@ def judge(rule: Mapping[str, Any], influx: Influx, database: str) -> Verdict:
     [condition] = compared["conditions"]
     fires = _COMPARED[condition["evaluator"]["type"]]
     found = []
-    for series in answer(influx, database, asked["query"]):
+    for series in answer(influx, database, asked["query"].replace("now()", f"{now}ms")):
         values = [value for _, value in series["values"] if value is not None]
         if values:
             found.append((series["tags"], fires(values[-1], condition["evaluator"]["params"])))

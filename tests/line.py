@@ -34,7 +34,7 @@ from collector.stores.duckdb import Store as DuckDB
 
 POINTS = 10
 """In every batch."""
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 120.0
 
 
 class Row(NamedTuple):

@@ -5,11 +5,12 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable
-from typing import Self, TypeVar
+from typing import Self
 
 from servers import READY_SECONDS
 
-T = TypeVar("T")
+TURNS_OF_A_START = 3
+"""After so many turns of the loop what was accepted just now is a connection, which can be closed."""
 
 
 class Proxy:
@@ -23,6 +24,8 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._open: set[_Pair] = set()
+        self._near: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._is_cut = False
         self._is_frozen = False
         self.port = 0
@@ -78,13 +81,17 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(READY_SECONDS)
 
     async def _listen(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._take, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         return server
 
     async def _end(self) -> None:
         assert isinstance(self._server, asyncio.Server)
         self._server.close()
+        for _ in range(TURNS_OF_A_START):
+            await asyncio.sleep(0)
+        for writer in self._near:
+            writer.transport.abort()
         self._break_all()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
@@ -99,10 +106,23 @@ class Proxy:
         for pair in self._open:
             pair.is_forgotten = True
 
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """No coroutine: one that is cancelled before its first step would leave the connection open."""
+        self._near.add(writer)
+        serving = self._loop.create_task(self._accept(reader, writer))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._serve(reader, writer)
+        finally:
+            writer.transport.abort()
+            self._near.discard(writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         if self._is_cut:
-            writer.transport.abort()
             return
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
@@ -112,6 +132,8 @@ class Proxy:
         pair = _Pair(writer, far_writer, self._cut_after() if self._cut_after else None)
         pair.is_forgotten = self._is_frozen
         self._open.add(pair)
+        if self._is_cut:  # meanwhile
+            pair.abort()
         try:
             await asyncio.gather(
                 self._pump(reader, far_writer, pair), self._pump(far_reader, writer, pair, is_answer=True)

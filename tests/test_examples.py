@@ -182,7 +182,7 @@ def run_for_a_while(command: str, folder: Path, environment: Mapping[str, str]) 
     try:
         until(lambda: "http://127.0.0.1:8650" in log.read_text(), 60)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(60) == 0, log.read_text()
     finally:
         process.kill()
         process.wait()

@@ -337,6 +337,6 @@ def test_the_source_archive_holds_what_the_wheel_is_made_of_and_nothing_else(tmp
 def build_into(folder: Path, kind: str, source: Path) -> Path:
     """A wheel or sdist of the tree `source`."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
-    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=300)
     [built] = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return built

@@ -48,7 +48,7 @@ def test_interrupted_program_ends_with_130_and_one_line(
         env={"PATH": os.environ["PATH"], "INFRAVITALS_LANG": "en"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

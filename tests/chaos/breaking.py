@@ -20,7 +20,6 @@ MOST_DOWN_PAUSES = 1.5
 SETTLE_SECONDS = 10.0
 SETTLE_ROUNDS = 6
 FEW_BATCHES = 5
-LEAST_QUIET_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def hurt(
         _settle(hospital, hospital.of("agent"), FEW_BATCHES)
         tell("every agent gives its word once more")
         _hear(hospital)
-        _await_quiet(hospital)
+        hospital.end_collectors()
         counts, books = count(hospital), compare(hospital, hospital.ledger())
     return Outcome(seed, seconds, agents, dict(kills), counts, books, least_kills)
 
@@ -174,11 +173,3 @@ def _hear(hospital: Hospital) -> None:
     _settle(hospital, forgetful, 0)  # it drops what another run of it finds: its word must come after that
     hospital.hear(forgetful)
     hospital.end_agents(everybody)
-
-
-def _await_quiet(hospital: Hospital) -> None:
-    """Until what the collectors hold of the agents' last words has been written."""
-    before = -1
-    while (now := sum(1 for _ in hospital.stored('SELECT seq FROM "batch"'))) != before:
-        before = now
-        time.sleep(LEAST_QUIET_SECONDS)

@@ -127,6 +127,11 @@ class Hospital:
         for part in agents:
             part.daemon.stop()
 
+    def end_collectors(self) -> None:
+        """What they hold is written or, without a receipt, waits in the spools; nothing is on its way to the store any more."""
+        for part in self.of("collector"):
+            part.daemon.stop()
+
     def hear(self, agents: Sequence[Part]) -> None:
         """Start these agents and wait until the store has what each says of its account at its start."""
         since, names = round(time.time() * 1000), {part.name for part in agents}

@@ -30,7 +30,7 @@ def unpacked(bundle: Path, tmp_path: Path) -> Path:
 def install(unpacked: Path, link: Path) -> subprocess.CompletedProcess[str]:
     """Run the installer with Debian's own Python, in a network that leads nowhere."""
     words = [program("unshare", "util-linux"), "--net", program("python3", "python3"), unpacked / "install_bundle.py", "--to", link]  # fmt: skip
-    return subprocess.run(words, capture_output=True, text=True, timeout=120)
+    return subprocess.run(words, capture_output=True, text=True, timeout=300)
 
 
 def test_bundle_installs_without_internet_and_again_changes_nothing(unpacked: Path, tmp_path: Path) -> None:

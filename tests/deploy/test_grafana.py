@@ -235,7 +235,7 @@ def test_every_alert_has_its_case() -> None:
 @pytest.mark.parametrize("rule", rules_of(), ids=lambda rule: rule["uid"])
 def test_alert_fires_where_the_trouble_is_and_nowhere_else(rule: Mapping[str, Any], shown: ShownHospital) -> None:
     firing, silent = FIRING[rule["uid"].removeprefix("infravitals-")]
-    verdict = judge(rule, shown.kept.server, DATABASE)
+    verdict = judge(rule, shown.kept.server, DATABASE, shown.now)
     assert (verdict.sites(True), verdict.sites(False)) == (firing, silent)
     named = set(re.findall(r"\$labels\.(\w+)", "".join(rule["annotations"].values())))
     assert all(named <= set(labels) for labels, _ in verdict.series), "a word of the message that no series has"
@@ -243,7 +243,7 @@ def test_alert_fires_where_the_trouble_is_and_nowhere_else(rule: Mapping[str, An
 
 def test_empty_database_is_no_data_and_raises_no_other_alarm(shown: ShownHospital) -> None:
     shown.kept.server.ask("CREATE DATABASE empty")
-    alarms = [rule["uid"] for rule in rules_of() if judge(rule, shown.kept.server, "empty").state != "OK"]
+    alarms = [rule["uid"] for rule in rules_of() if judge(rule, shown.kept.server, "empty", shown.now).state != "OK"]
     assert alarms == ["infravitals-no-data"]
 
 

@@ -235,7 +235,7 @@ async def test_who_joins_the_collectors_group_reads_nothing_and_delays_at_most(
     thief = listening(other, f"$share/infravitals/infravitals/v1/{SITE}/+/points")
     async with thief as (_, seen), collecting(collector) as arriving, running(receipt_all(arriving)):
         sending = asyncio.ensure_future(publisher.run())
-        assert await publisher.drain(30)
+        assert await publisher.drain(60)
         sending.cancel()
         await asyncio.wait({sending})
     assert seen == []

@@ -93,7 +93,7 @@ class Cluster:
         """End one daemon and wait until it is gone."""
         process = self._processes.pop(name)
         process.send_signal(how)
-        process.wait(20)
+        process.wait(60)
 
     def end_all(self) -> None:
         for name in list(self._processes):
@@ -138,7 +138,7 @@ class Cluster:
             )
 
     def _do(self, *words: str | Path) -> str:
-        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False, timeout=180)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -149,7 +149,7 @@ def ceph_cluster(folder: Path, disks: int = 2) -> Iterator[Cluster]:
     cluster = Cluster(folder)
     try:
         cluster.build(disks)
-        until(cluster.is_clean, 60)
+        until(cluster.is_clean, 180)
         yield cluster
     finally:
         with contextlib.suppress(ProcessLookupError):

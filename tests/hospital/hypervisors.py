@@ -90,7 +90,7 @@ class Hypervisor:
         script.write_text(START.format(folder=self.folder, cache=self.cache, host=self.host, libvirtd=libvirtd))
         words = [program("unshare", "util-linux"), "-m", "-u", "bash", script]
         self.lan.start(self.host, *words, log=self.folder / "out.log")
-        until(lambda: self.virsh("uri", is_checked=False).strip() == "qemu:///system", 30)
+        until(lambda: self.virsh("uri", is_checked=False).strip() == "qemu:///system", 120)
 
     @property
     def inside(self) -> list[str]:

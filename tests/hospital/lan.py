@@ -1,5 +1,6 @@
 """A switched network of namespaces: hosts with an address each on one bridge; everything in it is ended by pid and removed."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -66,7 +67,7 @@ class Lan:
         """Run a program on a host to its end; what it printed."""
         command = [self._ip, "netns", "exec", self.namespace(host), *map(str, argv)]
         environment = {**os.environ, "PYTHONPATH": str(TESTS), "INFRAVITALS_LANG": "en"}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=environment)
         assert not is_checked or done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
@@ -75,15 +76,15 @@ class Lan:
         for process in self._started:
             if process.pid == pid and process.poll() is None:
                 process.send_signal(how)
-                process.wait(20)
+                process.wait(60)
 
     def pids(self, host: str, name: str) -> list[int]:
         """The processes of that program on a host, the oldest first."""
         found = []
         for word in self._words("netns", "pids", self.namespace(host)).split():
-            comm = Path(f"/proc/{word}/comm")
-            if comm.exists() and comm.read_text().strip() == name:
-                found.append(int(word))
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if Path(f"/proc/{word}/comm").read_text().strip() == name:
+                    found.append(int(word))
         return sorted(found)
 
     def kill_all(self, host: str, name: str) -> None:
@@ -92,7 +93,8 @@ class Lan:
         assert pids, f"no {name} on {host}"
         for how in (signal.SIGSTOP, signal.SIGKILL):
             for pid in pids:
-                os.kill(pid, how)
+                with contextlib.suppress(ProcessLookupError):  # one that ended by itself is as dead
+                    os.kill(pid, how)
 
     def set_port(self, host: str, *, is_up: bool) -> None:
         """Pull the host's cable out of the switch, or put it in."""
@@ -136,10 +138,8 @@ class Lan:
                 [self._ip, "netns", "pids", self.namespace(host)], capture_output=True, text=True, check=False
             ).stdout.split()
             for word in left:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(int(word), signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
             return not left
 
         until(is_empty)

@@ -94,7 +94,7 @@ class Server:
             assert self._process is not None and self._process.poll() is None, self.errors()
             return answers(self.port) and self.sql(question, is_checked=False) == [answer]
 
-        until(is_ready, 60)
+        until(is_ready, 120)
 
     def errors(self) -> str:
         file = self._folder / f"{self.name}.err"
@@ -105,7 +105,7 @@ class Server:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.wait(20)
+            process.wait(60)
 
     def signal(self, how: signal.Signals) -> None:
         assert self._process is not None
@@ -115,7 +115,7 @@ class Server:
         """The rows of statements by the administrator."""
         client = [program("mariadb", "mariadb-client"), "--no-defaults", "-S", f"{self._folder}/{self.name}.sock"]
         done = subprocess.run(
-            [*client, "-uroot", "-Nse", text], capture_output=True, text=True, check=False, timeout=60
+            [*client, "-uroot", "-Nse", text], capture_output=True, text=True, check=False, timeout=120
         )
         assert done.returncode == 0 or not is_checked, f"{text}: {done.stderr}"
         return done.stdout.split("\n")[:-1]

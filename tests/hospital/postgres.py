@@ -48,7 +48,7 @@ def binary(name: str) -> str:
 def as_postgres(*argv: str | Path, folder: Path) -> str:
     """Run a program as postgres to its end."""
     command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *map(str, argv)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -56,8 +56,16 @@ def as_postgres(*argv: str | Path, folder: Path) -> str:
 def _children(pid: int) -> list[int]:
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
+    except OSError:  # it has ended, before it was asked or while
         return []
+
+
+def _title(pid: int) -> str:
+    """What `ps` shows of a process; empty of one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def _send(pid: int, how: signal.Signals) -> None:
@@ -114,9 +122,15 @@ class Server:
         return [self._process.pid, *_children(self._process.pid)]
 
     def child(self, words: str) -> int:
-        """The child whose title holds `words`."""
-        [pid] = [pid for pid in self.pids() if words in Path(f"/proc/{pid}/cmdline").read_text()]
-        return pid
+        """The one child whose title holds `words`: waits while there is none, or one that ends beside its successor."""
+        found: list[int] = []
+
+        def is_alone() -> bool:
+            found[:] = [pid for pid in self.pids() if words in _title(pid)]
+            return len(found) == 1
+
+        until(is_alone)
+        return found[0]
 
     def kill(self) -> None:
         """kill -9 of the whole server at once, as a power cut does it."""
@@ -126,7 +140,7 @@ class Server:
         for how in (signal.SIGSTOP, signal.SIGKILL):
             for pid in [process.pid, *_children(process.pid)][:: 1 if how is signal.SIGSTOP else -1]:
                 _send(pid, how)
-        process.wait(20)
+        process.wait(60)
 
     def signal(self, how: signal.Signals) -> None:
         """To the server and its children."""
@@ -146,7 +160,7 @@ class Server:
         process, self._process = self._process, None
         assert process is not None
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(60)
 
     def sql(self, text: str) -> list[str]:
         """The rows of a statement by the administrator, columns apart by |."""

@@ -87,7 +87,7 @@ async def lose_one(
 
     async def is_whole() -> bool:
         found = await look(facts)
-        return found.get("serving_sides_count") == 3 and found["is_in_sync"] is True and found["nodes_up_count"] == 3
+        return found.get("serving_sides_count") == 3 == found.get("nodes_up_count") and found.get("is_in_sync") is True
 
     await until_async(is_whole, PATIENCE_SECONDS)
     await until_async(lambda: len(settled) > 10 and is_steady(settled[-10:]), PATIENCE_SECONDS)
@@ -114,7 +114,7 @@ async def lose_one(
 
     async def is_reduced() -> bool:
         found = await look(facts)
-        return found.get("nodes_up_count") == 2 == found.get("serving_sides_count") and found["has_quorum"] is True
+        return found.get("nodes_up_count") == 2 == found.get("serving_sides_count") and found.get("has_quorum") is True
 
     await until_async(is_reduced, PATIENCE_SECONDS)
     return survivors
@@ -126,7 +126,7 @@ async def lose_another(second: Server, source: continuity_probe.Source, facts: m
 
     async def is_without_majority() -> bool:
         found = await look(facts)
-        return found.get("has_quorum") is False and found["nodes_up_count"] == 0 and found["is_running"] is False
+        return found.get("has_quorum") is False is found.get("is_running") and found.get("nodes_up_count") == 0
 
     await until_async(is_without_majority, PATIENCE_SECONDS)
     await until_async(lambda: source._streams["his-db"].is_out)

@@ -46,7 +46,7 @@ def test_responder_runs_and_prober_is_tried_by_the_agent_s_commands(tmp_path: Pa
             "zone": "office",
             "key": secret,
             "targets": [target],
-            "timeout_seconds": 1,
+            "timeout_seconds": 3,
             "control_pause_seconds": 2,
         }
         near = configuration(tmp_path, "office-probe", {"isolation_probe": prober})

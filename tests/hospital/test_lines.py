@@ -112,7 +112,7 @@ class TwoHospitals:
             one_way=one_way,
             stream_packets=PACKETS,
             stream_spacing_seconds=0.01,
-            timeout_seconds=0.6,
+            timeout_seconds=3.0,
         )
         probe = Source(config, Surroundings("ours", clock=lambda: NOON))
         partner.do(reflector.open())

@@ -14,10 +14,10 @@ import pytest
 from hospital.hypervisors import GUEST, SERIAL_PORT, Hypervisor
 from hospital.lan import Lan
 from hospital.test_vip import PERIOD, Gathering
-from servers import until
+from servers import program, until
 
 PORT = "8080"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass
@@ -46,8 +46,8 @@ class Hospital:
         self.lan.start_python("c", "hospital.people", "use", *address.split(":"), log=self.folder / "use.log")
         path = {"service": "his", "kind": "tcp", "addresses": [address], "banner": True}
         found = self.gather("c", "continuity_probe", [], probes={"his-guest": path}, period_seconds=PERIOD, failures=1)
-        until(lambda: found.last("service_probe").get("is_up"), 30)
-        until(lambda: self.answered(self.a), 30)
+        until(lambda: found.last("service_probe").get("is_up"))
+        until(lambda: self.answered(self.a))
         return found
 
     def answered(self, host: Hypervisor) -> list[float]:
@@ -67,7 +67,9 @@ def hospital(tmp_path: Path, cache: Path) -> Iterator[Hospital]:
         hosts = [Hypervisor(lan, host, tmp_path, cache) for host in ("a", "b")]
         words = ["hospital.people", "connect", str(SERIAL_PORT), PORT, tmp_path / "notes"]
         lan.start_python("c", *words, log=tmp_path / "connect.log")
-        until((tmp_path / "notes").exists)
+        until(
+            lambda: f":{PORT} " in lan.run("c", program("ss", "iproute2"), "-tln")
+        )  # the guest's line needs it at once
         for host in hosts:
             host.start()
         hosts[0].start_guest(lan.address("c"))

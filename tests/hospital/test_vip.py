@@ -14,7 +14,7 @@ from hospital.lan import Lan
 from servers import program, until
 
 VIP, PORT = "10.78.0.100", "8080"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 PERIOD = 0.1
 """Of the probe, as in a drill."""
 
@@ -56,6 +56,7 @@ class Hospital:
 
     def serve(self, host: str) -> None:
         notes = self.folder / f"{host}.notes"
+        notes.touch()  # who asks before the server runs finds no visitor, and not no file
         self.lan.start_python(host, "hospital.people", "serve", host, PORT, notes, log=self.folder / f"{host}.log")
 
     def holds(self, host: str) -> bool:
@@ -116,7 +117,8 @@ def probe(hospital: Hospital) -> Gathering:
     log = hospital.folder / "use.log"
     hospital.lan.start_python("c", "hospital.people", "use", VIP, PORT, log=log)
     found = hospital.gather("c", "continuity_probe", probes={"his-vip": path}, period_seconds=PERIOD, failures=1)
-    until(lambda: found.last("service_probe").get("is_up") and found.last("service_probe")["acknowledged_count"])
+    until(lambda: found.last("service_probe").get("is_up"))
+    until(lambda: any(fields["acknowledged_count"] for fields in found.fields("service_probe")))
     until(lambda: hospital.served("a"))
     return found
 
@@ -126,27 +128,31 @@ def wait(condition: Callable[[], object]) -> None:
     until(condition, PATIENCE_SECONDS)
 
 
-def assert_measured(found: Gathering, truth: float) -> None:
-    outage = found.wait_for("outage")
+def assert_measured(found: Gathering, earlier: int, truth: float) -> None:
+    """Of the first outage after so many: a busy machine may have lost a token before."""
+    wait(lambda: len(found.fields("outage")) > earlier)
+    outage = found.fields("outage")[earlier]
     assert abs(outage["duration_seconds"] - truth) <= PERIOD + 0.05, f"measured {outage}, the servers say {truth:.3f} s"  # type: ignore[operator]
-    drill = found.last("drill")
+    drill = found.wait_for("drill")
     assert drill["is_planned"] is False and drill["rto_seconds"] == outage["duration_seconds"]
     print(f"rto {outage['duration_seconds']} s, truth {truth:.3f} s")
 
 
 def test_vip_sigterm_of_the_master_is_a_short_outage(hospital: Hospital) -> None:
     found = probe(hospital)
+    earlier = len(found.fields("outage"))
     [pid, *_] = hospital.lan.pids("a", "keepalived")
     hospital.lan.end(pid, signal.SIGTERM)
     wait(lambda: hospital.holds("b") and hospital.served("b"))
-    assert_measured(found, hospital.truth("a", "b"))
+    assert_measured(found, earlier, hospital.truth("a", "b"))
 
 
 def test_vip_port_down_is_an_outage_of_three_adverts_and_its_return_passes(hospital: Hospital) -> None:
     found = probe(hospital)
+    earlier = len(found.fields("outage"))
     hospital.lan.set_port("a", is_up=False)
     wait(lambda: hospital.served("b"))
-    assert_measured(found, hospital.truth("a", "b"))
+    assert_measured(found, earlier, hospital.truth("a", "b"))
     hospital.lan.set_port("a", is_up=True)
     wait(lambda: any(fields.get("is_passed") for fields in found.fields("drill")))
 
@@ -158,20 +164,22 @@ def keepalived_facts(hospital: Hospital, host: str) -> Gathering:
 def test_vip_kill_of_keepalived_alone_loses_nothing_and_leaves_two_holders(hospital: Hospital) -> None:
     found, a, b = probe(hospital), keepalived_facts(hospital, "a"), keepalived_facts(hospital, "b")
     watcher = hospital.gather("c", "keepalived", file="/nowhere/keepalived.conf", watched={"HIS": VIP})
-    wait(lambda: a.last("role_group").get("masters_count") == 1 and a.last("role_group")["is_master"])
-    wait(lambda: b.last("role_group").get("masters_count") == 1 and not b.last("role_group")["is_master"])
-    assert a.last("quorum") == {"is_manager_up": True}
+    wait(lambda: a.last("role_group").get("masters_count") == 1 and a.last("role_group").get("is_master"))
+    wait(lambda: b.last("role_group").get("masters_count") == 1 and not b.last("role_group").get("is_master"))
+    wait(lambda: a.last("quorum") == {"is_manager_up": True})
+    earlier = len(found.fields("outage"))
     hospital.lan.kill_all("a", "keepalived")
     wait(lambda: hospital.holds("b"))
     assert hospital.holds("a")
-    wait(lambda: b.last("role_group")["masters_count"] == 2 and b.last("role_group")["is_master"])
+    wait(lambda: b.last("role_group").get("masters_count") == 2 and b.last("role_group").get("is_master"))
     wait(lambda: watcher.last("role_group").get("masters_count") == 2)
-    wait(lambda: a.last("role_group")["masters_count"] == 2)
+    wait(lambda: a.last("role_group").get("masters_count") == 2)
+    wait(lambda: b.fields("role_change"))
     assert b.fields("role_change") == [{"became_master": True}]
     assert a.fields("role_change") == []
     # the clinicians went over to b without noticing: a move, and no outage
     [move] = [found.wait_for("drill")]
-    assert move["is_planned"] is False and found.fields("outage") == []
+    assert move["is_planned"] is False and found.fields("outage")[earlier:] == []
 
 
 def test_vip_split_brain_is_seen_from_outside(hospital: Hospital) -> None:
@@ -179,13 +187,13 @@ def test_vip_split_brain_is_seen_from_outside(hospital: Hospital) -> None:
     wait(lambda: watcher.last("role_group").get("masters_count") == 1)
     for host in ("a", "b"):
         hospital.lan.isolate(host, is_isolated=True)
-    wait(lambda: watcher.last("role_group")["masters_count"] == 2)
+    wait(lambda: watcher.last("role_group").get("masters_count") == 2)
     for host in ("a", "b"):
         hospital.lan.isolate(host, is_isolated=False)
-    wait(lambda: watcher.last("role_group")["masters_count"] == 1)
+    wait(lambda: watcher.last("role_group").get("masters_count") == 1)
     for host in ("a", "b"):
         hospital.lan.set_port(host, is_up=False)
-    wait(lambda: watcher.last("role_group")["masters_count"] == 0)
+    wait(lambda: watcher.last("role_group").get("masters_count") == 0)
 
 
 SCENARIOS = [

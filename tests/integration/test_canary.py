@@ -86,7 +86,7 @@ class Site:
 
     def run(self, *words: str) -> str:
         """What a command says, both streams, until it ends."""
-        done = subprocess.run(self._argv(*words), env=self.environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(self._argv(*words), env=self.environment, capture_output=True, text=True, timeout=180)
         self.said.append(done.stdout + done.stderr)
         return self.said[-1]
 
@@ -99,7 +99,7 @@ class Site:
         try:
             yield log
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
             process.wait()
@@ -127,7 +127,7 @@ class Site:
 
     def get(self, path: str) -> str:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.page}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.page}{path}", timeout=60) as answer:
                 return f"{answer.headers}\n{answer.read().decode(errors='replace')}"
         except urllib.error.HTTPError as error:
             return f"{error.headers}\n{error.read().decode(errors='replace')}"
@@ -276,7 +276,7 @@ def test_neither_program_starts_with_a_secret_out_of_an_example(site: Site, unfi
     site.write(password="{env: UNFIT}")
     for argv in (site.agent(), site.collector()):
         done = subprocess.run(
-            [sys.executable, "-m", *argv], env=site.environment, capture_output=True, text=True, timeout=60
+            [sys.executable, "-m", *argv], env=site.environment, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 2
         assert done.stderr.startswith("the secret in the environment variable UNFIT is of no use: it ")

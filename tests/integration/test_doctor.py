@@ -52,7 +52,7 @@ def running(guarded: Guarded, module: str, command: str, config: Path) -> Iterat
             yield process
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
 
 def findings_of(guarded: Guarded) -> list[Finding]:
@@ -65,9 +65,24 @@ def findings_of(guarded: Guarded) -> list[Finding]:
 
 def page_of(config: CollectorConfig, path: str) -> str:
     """A page of the running server."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{config.page.port}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{config.page.port}{path}", timeout=60) as answer:
         body: bytes = answer.read()
     return body.decode()
+
+
+def said(guarded: Guarded) -> str:
+    """What the running server has said by now."""
+    return (guarded.folder / "serve.log").read_text(errors="replace")
+
+
+def is_up(guarded: Guarded) -> bool:
+    """Whether it answers commands: its socket has a name a moment before, its page has none before."""
+    return "its page is" in said(guarded)
+
+
+def is_good(guarded: Guarded, check: str) -> bool:
+    """Whether a doctor finds it in order; a check of which a busy server said nothing yet is not."""
+    return [one.state for one in findings_of(guarded) if one.check == check] == ["good"]
 
 
 def named(findings: list[Finding], check: str) -> Finding:
@@ -84,9 +99,9 @@ def counts(guarded: Guarded) -> Any:
 def test_doctors_beside_a_running_line_find_nothing_and_leave_nothing(tmp_path: Path) -> None:
     guarded = Guarded(tmp_path)
     with guarded.broker, running(guarded, "collector.cli", "serve", guarded.collector):
-        until(lambda: (guarded.folder / "collector" / "control.sock").exists())
+        until(lambda: is_up(guarded))
         with running(guarded, "agent.cli", "run", guarded.agent):
-            until(lambda: named(findings_of(guarded), "agents").state == "good", 60)
+            until(lambda: is_good(guarded, "agents"))
             found = findings_of(guarded)
             words = [sys.executable, "-m", "agent.cli", "doctor", "-c", str(guarded.agent), "--format", "json"]
             of_agent = json.loads(subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=False).stdout)
@@ -115,28 +130,32 @@ def test_doctors_beside_a_running_line_find_nothing_and_leave_nothing(tmp_path: 
 HOURS_BEHIND = "import time; true = time.time; time.time = lambda: true() - 7200; from agent.cli import main; raise SystemExit(main())"
 """The agent itself, on a machine whose clock is two hours behind."""
 
+TWO_HOURS = r"72[0-5]\d s \(2\.0 h\)"
+"""And what a batch needed on its way: to the second on a machine that has the time."""
+
 
 def test_agent_whose_clock_is_off_is_named_by_doctor_page_and_log(tmp_path: Path) -> None:
     guarded = Guarded(tmp_path)
     config = read_config(guarded.collector)
     with guarded.broker, running(guarded, "collector.cli", "serve", guarded.collector):
-        until(lambda: (guarded.folder / "collector" / "control.sock").exists())
+        until(lambda: is_up(guarded))
         words = [sys.executable, "-c", HOURS_BEHIND, "run", "-c", str(guarded.agent)]
         agent = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            until(lambda: "clock" in (guarded.folder / "serve.log").read_text(), 60)
+            until(lambda: "the clock of agent" in said(guarded))
             found = [one for one in examine(place_of(config), config, Commands()) if "his-db-1" in one.text]
-            until(lambda: "his-db-1 7200 s (2.0 h) behind" in page_of(config, "/?lang=en"), 60)
-            assert "clock 7200 s (2.0 h) behind" in page_of(config, "/agents?lang=en")
+            until(lambda: re.search(rf"his-db-1 {TWO_HOURS} behind", page_of(config, "/?lang=en")))
+            assert re.search(rf"clock {TWO_HOURS} behind", page_of(config, "/agents?lang=en"))
         finally:
             agent.terminate()
-            agent.wait(30)
+            agent.wait(60)
     (clock,) = [one for one in found if one.check == "clock"]
     assert (clock.state, clock.mend) == ("bad", "chronyc makestep")
-    assert clock.text == (
-        "the clock of agent his-db-1 is 7200 s (2.0 h) behind, its points are moved to the time received"
+    assert re.fullmatch(
+        rf"the clock of agent his-db-1 is {TWO_HOURS} behind, its points are moved to the time received", clock.text
     )
-    assert (guarded.folder / "serve.log").read_text().count("the clock of agent hospital/his-db-1 is 7200 s") == 1
+    [told] = re.findall("the clock of agent (.*) behind", said(guarded))
+    assert re.fullmatch(rf"hospital/his-db-1 is {TWO_HOURS}", told)
     alone = examine(place_of(config), None, Commands())
     assert [one for one in alone if one.check == "clock" and "his-db-1" in one.text] == [], (
         "nobody runs that would know"
@@ -146,13 +165,13 @@ def test_agent_whose_clock_is_off_is_named_by_doctor_page_and_log(tmp_path: Path
 def test_probe_at_a_broker_that_lets_anyone_write_is_taken_for_data_by_nobody(tmp_path: Path) -> None:
     guarded = Guarded(tmp_path, acl=None)
     with guarded.broker, running(guarded, "collector.cli", "serve", guarded.collector):
-        until(lambda: (guarded.folder / "collector" / "control.sock").exists())
-        until(lambda: named(findings_of(guarded), "server").state == "good")
+        until(lambda: is_up(guarded))
+        until(lambda: is_good(guarded, "server"))
         found = findings_of(guarded)
         assert named(found, "permissions").state == "bad"
         assert "the collector can speak in an agent's name" in named(found, "permissions").text
         with running(guarded, "agent.cli", "run", guarded.agent):
-            until(lambda: named(findings_of(guarded), "agents").state == "good", 60)
+            until(lambda: is_good(guarded, "agents"))
         assert counts(guarded) == {}, "nothing was set aside either"
         assert named(findings_of(guarded), "agents").text in ("all 1 agents report", "1 agents are silent: his-db-1")
 
@@ -305,9 +324,11 @@ def test_clock_is_held_against_the_store_s(ahead_seconds: float, state: str) -> 
     handler = type("Handler", (Dated,), {"ahead_seconds": ahead_seconds})
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
+        began = time.monotonic()
         found = check_http_date(f"http://127.0.0.1:{server.server_port}")
+        took_seconds = time.monotonic() - began
     assert found.state == state
-    assert abs(float(found.text.split()[0]) + ahead_seconds) <= 2
+    assert abs(float(found.text.split()[0]) + ahead_seconds) <= 2 + took_seconds
 
 
 def test_a_store_s_clock_that_nobody_tells_is_said_to_be_unknown() -> None:

@@ -50,7 +50,7 @@ class Line:
             try:
                 yield log
                 process.terminate()
-                assert process.wait(30) == 0
+                assert process.wait(60) == 0
             finally:
                 process.kill()
                 process.wait()
@@ -58,7 +58,7 @@ class Line:
     def doctor(self, module: str, config: str) -> dict[str, list[Any]]:
         """Check -> its findings."""
         words = [sys.executable, "-m", module, "doctor", "-c", str(self.folder / config), "--format", "json"]
-        done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=180, check=False)
         found: dict[str, list[Any]] = {}
         for finding in json.loads(done.stdout)["findings"]:
             found.setdefault(finding["check"], []).append(finding)
@@ -66,7 +66,7 @@ class Line:
 
     def batches(self) -> float:
         """How many the collector has written since it started."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.page}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.page}/metrics", timeout=60) as answer:
             found = re.search(rf'^infravitals_batches_total{{agent="{AGENT}"}} (.+)$', answer.read().decode(), re.M)
         return float(found[1]) if found else 0.0
 

@@ -95,12 +95,17 @@ class Hospital:
         assert rows == [Row(START + number, float(number)) for number in range(state.made_points)]
 
 
+def enough_of(folder: Path) -> Path:
+    """The file that ends the load once it is there."""
+    return folder / "enough"
+
+
 class LoadedAgent:
     """tests/loaded_agent.py as a process, and what its ledger says."""
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / "loaded_agent.log"
-        self._enough = folder / "enough"
+        self._enough = enough_of(folder)
         words = [
             sys.executable,
             str(TESTS / "loaded_agent.py"),
@@ -173,6 +178,7 @@ def test_agent_that_is_killed_under_load_loses_nothing_and_sends_nothing_twice(h
             hospital.proxy.mute()  # what is on its way gets there, and the agent never learns of it
             agent.go_on("made_batches", 20)
             agent.kill()
+    enough_of(hospital.folder).touch()  # the last one sends what waits, and makes nothing of its own
     with loaded(hospital) as agent:
         agent.end()
     hospital.collector.stop()

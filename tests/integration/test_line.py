@@ -61,7 +61,7 @@ async def test_two_collectors_on_one_subscription_get_each_batch_once(
 ) -> None:
     broker = Broker("127.0.0.1", port=mosquitto.port)
     addresses = [Address("hospital", f"srv-{number}") for number in range(1, 4)]
-    agents = [Agent(tmp_path, MqttLink(broker, address), address, resend_seconds=30.0) for address in addresses]
+    agents = [Agent(tmp_path, MqttLink(broker, address), address, resend_seconds=120.0) for address in addresses]
     ingests = [make_ingest(threads, quarantine) for _ in range(2)]
     subscribed = [asyncio.Event() for _ in ingests]
     followed = [follow(broker, f"collector-{number}", event) for number, event in enumerate(subscribed)]
@@ -84,13 +84,17 @@ async def test_one_of_two_collectors_may_end_in_the_middle(
     broker = Broker("127.0.0.1", port=mosquitto.port)
     agent = Agent(tmp_path, MqttLink(broker, ADDRESS), ADDRESS)
     staying, leaving = make_ingest(threads, quarantine), make_ingest(threads, quarantine)
+    subscribed = asyncio.Event()
     async with running(staying.run(follow(broker, "staying")), agent.publisher.run()):
-        async with running(leaving.run(follow(broker, "leaving"))):
+        async with running(leaving.run(follow(broker, "leaving", subscribed))):
+            await subscribed.wait()  # else the other might have everything before this one is there
             making = asyncio.create_task(agent.make(BATCHES))
             await until_async(lambda: leaving.counts().batches >= 10, DEADLINE_SECONDS)
         await making
         assert await agent.publisher.drain(DEADLINE_SECONDS)
-    assert leaving.counts().batches + staying.counts().batches == BATCHES
+    # what it was just writing when it ended is stored and not in its counts: that came to the other again
+    counted = leaving.counts().batches + staying.counts().batches
+    assert BATCHES - staying.counts().duplicates <= counted <= BATCHES
     assert_kept_once(threads, kept, agent)
 
 

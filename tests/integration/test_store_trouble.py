@@ -56,7 +56,7 @@ def line_of(folder: Path, kept: KeptInInfluxDB) -> Iterator[Line]:
     with ExitStack() as stack:
         stack.enter_context(kept)
         faults = stack.enter_context(HttpFaults(kept.server.port))
-        store = stack.enter_context(kept.open(faults.port, timeout_seconds=2.0))
+        store = stack.enter_context(kept.open(faults.port, timeout_seconds=8.0))
         threads = StoreThreads(store)
         stack.callback(threads.close)
         quarantine = stack.enter_context(Quarantine(folder / "quarantine.sqlite"))
