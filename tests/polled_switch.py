@@ -60,7 +60,7 @@ class PolledSwitch:
         own = "mount --make-rprivate / && mount -t tmpfs none /run && mkdir -p /run/lldpd && hostname"
         self._spawn(self._at, f"{own} {self._at} && {lldpd} -x -X unix:{agentx}")
         self._spawn(self._beside, f"{own} {NEIGHBOUR} && {lldpd}")
-        until(lambda: self._network[self._at].do(self._hears_neighbours()), 60)
+        until(lambda: self._network[self._at].do(self._hears_neighbours()), 120)
         return self
 
     async def _hears_neighbours(self) -> bool:

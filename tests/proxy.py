@@ -129,6 +129,9 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
+        except asyncio.CancelledError:  # the end of the proxy: what it took is closed with it
+            writer.transport.abort()
+            raise
         pair = _Pair(writer, far_writer, self._cut_after() if self._cut_after else None)
         pair.is_forgotten = self._is_frozen
         self._open.add(pair)

@@ -4,9 +4,11 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
+from snmpd import PATIENT
+
 from agent.points import Value
 from agent.snmp.ber import Binding
-from agent.snmp.client import Patience, Session
+from agent.snmp.client import Session
 from agent.snmp.credentials import Opened
 from agent.snmp.device import Device
 from agent.snmp.parts import Parts
@@ -25,7 +27,7 @@ class Bench:
     def __init__(self, replayed: Replayed, port: int, names: tuple[str, ...] | None, parts: Parts | None) -> None:
         self.replayed = replayed
         self.now = 1000.0
-        session = Session("127.0.0.1", port, Opened(community="c"), Patience(0.1, 1))
+        session = Session("127.0.0.1", port, Opened(community="c"), PATIENT)
         self.device = Device(session, load_profiles(), lambda: self.now, names=names, parts=parts)
 
     async def round(self, seconds: float = 60.0) -> list[Reading]:

@@ -4,12 +4,14 @@ import asyncio
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 import urllib3
@@ -28,11 +30,18 @@ def program(name: str, package: str) -> str:
     return found
 
 
+_given_ports: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback that nobody uses now, never the same twice: it may be that of a server that is dead for a while."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given_ports:
+            _given_ports.add(port)
+            return port
 
 
 def answers(port: int) -> bool:
@@ -71,6 +80,35 @@ async def following(stream: AsyncIterable[T]) -> T:
     """The next item of a stream; fails when none comes within the deadline."""
     async with asyncio.timeout(READY_SECONDS):
         return await anext(aiter(stream))
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+
+
+@asynccontextmanager
+async def tcp_server(handle: Handler, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A TCP server on the loopback in this event loop; gives its port. All connections that it took are closed with it.
+
+    One that is left open is found by the garbage collector, in another test.
+    """
+    writers: list[asyncio.StreamWriter] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        tasks.append(asyncio.create_task(handle(reader, writer)))
+
+    server = await asyncio.start_server(take, "127.0.0.1", port, ssl=tls)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # a client that leaves early is no trouble of a server's
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # the transports close their sockets in the loop's next turn
 
 
 class Daemon:

@@ -15,6 +15,9 @@ from agent.snmp.credentials import Opened
 AUTH_PASSWORD, PRIV_PASSWORD, COMMUNITY = "auth-pass-of-ward", "priv-pass-of-ward", "ward-community"
 PUBLIC = Opened(community=COMMUNITY)
 QUICK = Patience(timeout_seconds=0.2, retries=2)
+"""Where silence is expected."""
+PATIENT = Patience(timeout_seconds=5.0, retries=2)
+"""Where an answer is: on a busy machine it may take its time."""
 
 AUTHS = {
     "md5": "MD5",
@@ -49,11 +52,18 @@ def users() -> str:
     return "\n".join(lines)
 
 
+_given_ports: set[int] = set()
+
+
 def free_udp_port() -> int:
-    """A UDP port of the loopback that nobody uses now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A UDP port of the loopback that nobody uses now, never the same twice."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given_ports:
+            _given_ports.add(port)
+            return port
 
 
 class Snmpd(Daemon):
@@ -81,7 +91,7 @@ class Snmpd(Daemon):
             except OSError:
                 return False
 
-    def session(self, credential: Opened = PUBLIC, patience: Patience = QUICK) -> Session:
+    def session(self, credential: Opened = PUBLIC, patience: Patience = PATIENT) -> Session:
         """A session with it."""
         return Session("127.0.0.1", self.port, credential, patience)
 

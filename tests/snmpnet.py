@@ -13,7 +13,7 @@ from servers import program, until
 
 from agent.documents import build, parse_document
 from agent.errors import SourceError
-from agent.sources import Reading, Surroundings, snmp_device, snmp_trap
+from agent.sources import Incomplete, Reading, Surroundings, snmp_device, snmp_trap
 
 CLONE_NEWNET = 0x40000000
 ROUTERS = ("a", "b")
@@ -100,7 +100,7 @@ class Net:
         polls = {}
         for number, router in enumerate(ROUTERS, 11):
             text = (
-                f"timeout_seconds: 0.3\ncredentials: {{c: {{community: {secret}}}}}\n"
+                f"timeout_seconds: 2\ncredentials: {{c: {{community: {secret}}}}}\n"
                 f"targets: [{{asset: router-{router}, host: 10.78.0.{number}}}]"
             )
             polls[router] = snmp_device.Source(build(parse_document(text, "a.yaml"), snmp_device.Config), around)
@@ -126,7 +126,7 @@ class Net:
         """One more round of a poller; whether its router says of itself what is wanted."""
         readings = await _try(poll, self.seen)
         return any(
-            one.name == "role_group" and one.tags["group"] == "HIS" and bool(one.fields["is_master"]) is wanted
+            one.name == "role_group" and one.tags["group"] == "HIS" and one.fields.get("is_master") is wanted
             for one in readings
         )
 
@@ -149,7 +149,9 @@ class Net:
 
 async def _try(poll: snmp_device.Source, seen: list[Reading]) -> list[Reading]:
     try:
-        readings = await poll.collect()
+        readings = list(await poll.collect())
+    except Incomplete as trouble:  # what it saw all the same may be a change that is told once
+        readings = list(trouble.readings)
     except SourceError:
         return []
     seen += readings
@@ -220,7 +222,7 @@ class LldpPair:
     async def open(self, peers: str, profile: str = "lldp") -> snmp_device.Source:
         """A poller of the left station, its socket inside."""
         text = (
-            f"timeout_seconds: 0.3\ncredentials: {{c: {{community: {{file: {self._folder}/community}}}}}}\n"
+            f"timeout_seconds: 2\ncredentials: {{c: {{community: {{file: {self._folder}/community}}}}}}\n"
             f"peers: [{peers}]\ntargets: [{{asset: left, host: 127.0.0.1, profiles: [{profile}]}}]"
         )
         poll = snmp_device.Source(build(parse_document(text, "a.yaml"), snmp_device.Config), Surroundings("gateway"))

@@ -13,6 +13,9 @@ from agent.sources._proof import PREFIX
 from agent.sources._tally import Tally
 
 TICK_SECONDS = 0.01
+MOST_AT_ONCE = 50
+"""Sent in one tick, also after a standstill of ours: our own buffer holds some hundred replies before we read the first."""
+
 _PAYLOAD = struct.Struct("!QHHQ")
 """Which round, which target, which packet, when it was sent."""
 
@@ -52,7 +55,8 @@ class Pings:
         begin, total = loop.time(), len(self._addresses) * self._packets
         sent = 0
         while sent < total:
-            due = min(total, 1 + int((loop.time() - begin) / seconds_per_lap * len(self._addresses)))
+            due = 1 + int((loop.time() - begin) / seconds_per_lap * len(self._addresses))
+            due = min(total, due, sent + MOST_AT_ONCE)
             for number in range(sent, due):
                 self._send(number % len(self._addresses), number // len(self._addresses))
             sent = max(sent, due)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from servers import Mosquitto, following, until_async
+from servers import READY_SECONDS, Mosquitto, following, until_async
 
 from agent.errors import LinkError
 from agent.inprocess import InProcessLink
@@ -145,7 +145,7 @@ async def test_spool_is_emptied_by_receipts(ends: Ends, spool: Spool) -> None:
     seen: list[int] = []
     sender = publisher(spool, ends.link)
     async with ends.collect() as arriving, in_background(settle_all(arriving, seen)), in_background(sender.run()):
-        assert await sender.drain(20)
+        assert await sender.drain(READY_SECONDS)
     assert sorted(seen) == list(range(50))
     assert spool.state().applied_points == 50
 
@@ -187,7 +187,7 @@ async def test_live_batches_go_before_the_backlog(ends: Ends, spool: Spool) -> N
             await delivery.acknowledge()
             await delivery.reply(receipt_for(delivery))
         async with in_background(settle_all(arriving, seen)):
-            assert await sender.drain(20)
+            assert await sender.drain(READY_SECONDS)
     assert [delivery.seq for delivery in held] == [0, 1]
     assert seen == [30, *range(2, 30)]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import until
+from servers import READY_SECONDS, until
 
 from agent.notify import feed_watchdog, tell, watchdog_seconds
 
@@ -90,7 +90,7 @@ async def test_watchdog_is_fed_while_the_line_answers_and_starves_when_it_hangs(
         answers += 1
 
     feeding = asyncio.create_task(feed_watchdog(prove, {**systemd.environment, "WATCHDOG_USEC": "30000"}))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(READY_SECONDS):
         await hangs.wait()
     assert systemd.heard() == ["WATCHDOG=1"] * 3
     feeding.cancel()
@@ -114,7 +114,8 @@ def test_agent_tells_ready_alive_and_ending(systemd: Listener, tmp_path: Path, s
     with subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL) as agent:
         until(lambda: systemd.heard().count("WATCHDOG=1") >= 3)
         agent.send_signal(stops_by)
-        assert agent.wait(20) == 0
+        until(lambda: systemd.heard() and agent.poll() is not None)
+        assert agent.returncode == 0
     heard = systemd.heard()
     assert {heard[0], heard[1]} == {"READY=1", "WATCHDOG=1"}
     assert heard[-1] == "STOPPING=1"

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from servers import Mosquitto, following, until_async
+from servers import READY_SECONDS, Mosquitto, following, tcp_server, until_async
 
 from agent.broker import SAY_AGAIN_SECONDS, Secret
 from agent.errors import LinkError, NameTaken
@@ -66,13 +66,15 @@ def publisher(spool: Spool, port: int, **settings: float) -> Publisher:
     return Publisher(spool, link, ADDRESS, random=lambda: 0.01, **settings)  # type: ignore[arg-type]
 
 
-async def collect(port: int, written: set[int]) -> None:
-    """A collector that writes and receipts, and dials again when the broker goes."""
+async def collect(port: int, written: set[int], subscribed: asyncio.Event | None = None) -> None:
+    """A collector that writes and receipts, and dials again when the broker goes; sets `subscribed` when it is there."""
     while True:
         try:
             async with deliveries(
                 Broker("127.0.0.1", port=port), site=None, share_group="c", identifier="c-1", receive_maximum=50
             ) as arriving:
+                if subscribed is not None:
+                    subscribed.set()
                 async for delivery in arriving:
                     written.add(delivery.seq)
                     await delivery.reply(Receipt(delivery.boot, [(delivery.seq, delivery.seq)], []))
@@ -89,13 +91,14 @@ def test_waits_grow_to_a_minute_and_are_random() -> None:
 async def test_broker_that_is_down_at_the_start_is_normal(spool: Spool, mosquitto: Mosquitto) -> None:
     spool.put([point(1)])
     written: set[int] = set()
-    sender = publisher(spool, mosquitto.port)
+    # what is published before the collector has subscribed reaches nobody and comes again only after this time
+    sender = publisher(spool, mosquitto.port, resend_seconds=0.5)
     async with in_background(sender.run()) as running, in_background(collect(mosquitto.port, written)):
         assert not await sender.drain(0.1)
         assert not running.done()
         assert not sender.is_connected
         await asyncio.to_thread(mosquitto.start)
-        assert await sender.drain(20)
+        assert await sender.drain(READY_SECONDS)
         assert sender.is_connected
     assert written == {0}
 
@@ -122,7 +125,7 @@ async def test_nothing_is_lost_when_the_broker_is_killed_and_forgets_everything(
                 spool.put([point(number)])
                 sender.wake()
             await asyncio.to_thread(mosquitto.start)
-            assert await sender.drain(20)
+            assert await sender.drain(READY_SECONDS)
     assert written == set(range(60))
     state = spool.state()
     assert (state.made_batches, state.applied_batches, state.dropped_batches) == (60, 60, 0)
@@ -151,7 +154,7 @@ async def test_what_a_dead_collector_did_not_write_goes_to_another(spool: Spool,
             assert (await following(dying)).seq == 0
         written: set[int] = set()
         async with in_background(collect(mosquitto.port, written)):
-            assert await sender.drain(20)
+            assert await sender.drain(READY_SECONDS)
     assert written == {0}
 
 
@@ -165,12 +168,23 @@ async def test_trouble_is_told_once_when_it_begins_and_once_when_it_ends(
         dialled.append(0)
         return 0.01
 
-    link = MqttLink(Broker("127.0.0.1", port=mosquitto.port), ADDRESS)
-    sender = Publisher(spool, link, ADDRESS, random=count_attempts)
-    async with in_background(sender.run()), in_background(collect(mosquitto.port, set())):
-        await until_async(lambda: len(dialled) == 4)
+    link, subscribed = MqttLink(Broker("127.0.0.1", port=mosquitto.port), ADDRESS), asyncio.Event()
+
+    class AfterTheCollector:
+        """What is published before the collector has subscribed reaches nobody, and that is told too."""
+
+        @asynccontextmanager
+        async def session(self) -> AsyncIterator[Session]:
+            if len(dialled) >= 4:
+                await subscribed.wait()
+            async with link.session() as session:
+                yield session
+
+    sender = Publisher(spool, AfterTheCollector(), ADDRESS, random=count_attempts)
+    async with in_background(sender.run()), in_background(collect(mosquitto.port, set(), subscribed)):
+        await until_async(lambda: len(dialled) >= 4)
         await asyncio.to_thread(mosquitto.start)
-        assert await sender.drain(20)
+        assert await sender.drain(READY_SECONDS)
     assert [record.getMessage() for record in caplog.records if record.name == "agent.publish"] == [
         f"hospital-a/his-db-1: cannot reach the MQTT broker 127.0.0.1:{mosquitto.port}: "
         "connection refused; it is not running or the port is another",
@@ -228,7 +242,7 @@ async def test_two_agents_of_one_name_say_so_once_and_take_long_turns(
     """mosquitto 2.0 ends the session of the first without a reason; the retained state tells who else was there."""
     await asyncio.to_thread(mosquitto.start)
     other = Spool(tmp_path / "other.db", max_bytes=2**23, max_age_seconds=1e9, new_boot=lambda: "boot-b")
-    turns = [publisher(kept, mosquitto.port, taken_wait_seconds=0.4, resend_seconds=0.1) for kept in (spool, other)]
+    turns = [publisher(kept, mosquitto.port, taken_wait_seconds=2.0, resend_seconds=0.1) for kept in (spool, other)]
     for kept in (spool, other):
         kept.put([point(1)])
     async with (
@@ -241,7 +255,7 @@ async def test_two_agents_of_one_name_say_so_once_and_take_long_turns(
             for kept, sender in zip((spool, other), turns, strict=True):
                 kept.put([point(number)])
                 sender.wake()
-                assert await sender.drain(20)
+                assert await sender.drain(READY_SECONDS)
     said = [record.getMessage() for record in caplog.records if record.name == "agent.publish"]
     assert said.count(f"hospital-a/his-db-1: lost the MQTT broker 127.0.0.1:{mosquitto.port}: {TAKEN}") == 2
     other.close()
@@ -262,7 +276,7 @@ async def test_agent_whose_name_is_taken_leaves_the_broker_to_the_other(
             for number in range(20):
                 kept.put([point(number)])
                 winner.wake()
-                assert await winner.drain(20)
+                assert await winner.drain(READY_SECONDS)
                 assert winner.is_connected
     other.close()
 
@@ -278,8 +292,7 @@ async def broker_that_gives_the_reason(reader: asyncio.StreamReader, writer: asy
 
 
 async def test_reason_that_the_broker_gives_is_said_at_once(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
-    server = await asyncio.start_server(broker_that_gives_the_reason, "127.0.0.1", 0)
-    async with server, in_background(publisher(spool, server.sockets[0].getsockname()[1]).run()):
+    async with tcp_server(broker_that_gives_the_reason) as port, in_background(publisher(spool, port).run()):
         await until_async(lambda: caplog.records)
     assert "a doctor, or another agent of the same name" in caplog.text
 
@@ -307,7 +320,7 @@ async def test_name_that_nobody_takes_any_more_is_told(spool: Spool, caplog: pyt
             delivery = await following(inner.deliveries())
             now[0] += number
             await delivery.reply(Receipt(delivery.boot, [(delivery.seq, delivery.seq)], []))
-            assert await sender.drain(20)
+            assert await sender.drain(READY_SECONDS)
     assert [record.getMessage() for record in caplog.records] == [
         f"hospital-a/his-db-1: {TAKEN}",
         "hospital-a/his-db-1: no other agent with this name shows up any more",
@@ -323,7 +336,7 @@ async def test_what_the_collector_set_aside_is_told(spool: Spool, caplog: pytest
             sender.wake()
             delivery = await following(link.deliveries())
             await delivery.reply(Receipt(delivery.boot, [(number, number)], [], {"not_yours": 1}))
-            assert await sender.drain(20)
+            assert await sender.drain(READY_SECONDS)
     [record] = caplog.records
     assert "this agent may not report that asset (not_yours)" in record.getMessage()
 
@@ -358,4 +371,4 @@ async def test_files_that_are_not_there_are_told_at_once_and_every_hour_and_awai
             now[0] += SAY_AGAIN_SECONDS
         secret.write_text("any")
         await until_async(lambda: sender.is_connected)
-        assert await sender.drain(20)
+        assert await sender.drain(READY_SECONDS)

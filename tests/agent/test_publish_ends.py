@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from servers import READY_SECONDS, Mosquitto
+from servers import READY_SECONDS, Mosquitto, tcp_server
 
 from agent.broker import Broker
 from agent.errors import LinkError
@@ -48,7 +48,20 @@ async def end_after(turns: int, sender: Publisher) -> bool:
     return was_connected
 
 
-async def end_at_many_moments(spool: Spool, port: int) -> set[bool]:
+async def count_turns(spool: Spool, port: int) -> int:
+    """How many turns of the loop it takes here and now until the publisher is connected."""
+    sender = Publisher(spool, MqttLink(Broker("127.0.0.1", port=port), ADDRESS), ADDRESS, random=lambda: 0.0)
+    running, turns = asyncio.ensure_future(sender.run()), 0
+    async with asyncio.timeout(READY_SECONDS):
+        while not sender.is_connected:
+            await asyncio.sleep(0)
+            turns += 1
+    running.cancel()
+    await asyncio.wait({running})
+    return turns
+
+
+async def end_at_many_moments(spool: Spool, port: int, turns: int = TURNS) -> set[bool]:
     """In what states it was ended."""
     chance = random.Random(port)
     link = MqttLink(Broker("127.0.0.1", port=port), ADDRESS)
@@ -56,7 +69,7 @@ async def end_at_many_moments(spool: Spool, port: int) -> set[bool]:
     for moment in range(MOMENTS):
         put(spool, moment)
         sender = Publisher(spool, link, ADDRESS, random=lambda: 0.0)
-        found.add(await end_after(chance.randrange(TURNS), sender))
+        found.add(await end_after(chance.randrange(turns), sender))
     return found
 
 
@@ -80,7 +93,8 @@ async def collector(port: int) -> AsyncIterator[None]:
 async def test_publisher_ends_at_any_moment_of_a_session(spool: Spool, tmp_path: Path) -> None:
     with Mosquitto(tmp_path / "broker") as mosquitto:
         async with collector(mosquitto.port):
-            assert await end_at_many_moments(spool, mosquitto.port) == {True, False}
+            turns = max(TURNS, 2 * await count_turns(spool, mosquitto.port))
+            assert await end_at_many_moments(spool, mosquitto.port, turns) == {True, False}
 
 
 async def tell_takeover(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -98,9 +112,8 @@ async def tell_takeover(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 
 async def test_publisher_ends_at_any_moment_while_its_sessions_are_taken_over(spool: Spool) -> None:
-    server = await asyncio.start_server(tell_takeover, "127.0.0.1", 0)
-    async with server:
-        assert await end_at_many_moments(spool, server.sockets[0].getsockname()[1]) == {False}
+    async with tcp_server(tell_takeover) as port:
+        assert await end_at_many_moments(spool, port) == {False}
 
 
 class Breaking:

@@ -437,8 +437,8 @@ async def test_coroutine_that_overruns_is_cancelled_and_fails_the_round() -> Non
 
 async def test_thread_that_overruns_fails_rounds_until_it_returned() -> None:
     release = threading.Event()
-    source = Plain(lambda number: cpu() if number > 1 or release.wait(20) else [])
-    gatherer = Gatherer(watch(source, deadline=0.05), Clocks(), Workers())
+    source = Plain(lambda number: cpu() if number > 1 or release.wait(120) else [])
+    gatherer = Gatherer(watch(source, deadline=2.0), Clocks(), Workers())
     first, second = await gatherer.gather(), await gatherer.gather()
     assert not first.is_success and not second.is_success
     assert source.rounds == 1, "no second round may start beside the first"
@@ -450,7 +450,7 @@ async def test_thread_that_overruns_fails_rounds_until_it_returned() -> None:
 
 async def test_thread_that_hangs_delays_no_other_source() -> None:
     release = threading.Event()
-    hanging = watch(Plain(lambda _: cpu() if release.wait(20) else []), interval=0.05, deadline=0.05)
+    hanging = watch(Plain(lambda _: cpu() if release.wait(120) else []), interval=0.05, deadline=0.05)
     healthy = watch(Plain(lambda _: cpu()), interval=1.0, name="host_memory")
     kept = Kept()
     task = asyncio.create_task(Runner([hanging, healthy], asset="srv-1", sink=kept.take, spread_seconds=0).run())

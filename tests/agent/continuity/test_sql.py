@@ -38,6 +38,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
         yield {"kind": "mysql", "addresses": [lone.address], "database": "his"}
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No deadline is tested here, and on a busy machine a login may take longer than a token has."""
+    monkeypatch.setattr(sql, "READ_SECONDS", 60.0)
+    monkeypatch.setattr(SqlTokens.__init__, "__defaults__", (60.0,))  # timeout_seconds
+
+
 @pytest.mark.parametrize(
     ("user", "table", "sentence"),
     [
@@ -186,7 +193,8 @@ def probing(server: dict[str, object], folder: Path, more: dict[str, object]) ->
         "his-db": {"service": "his", **server, **login, **more},
         "closed": {"service": "lis", "kind": "tcp", "addresses": [f"127.0.0.1:{free_port()}"]},
     }
-    return Source(msgspec.convert({"probes": probes, "period_seconds": 0.1}, Config), Surroundings("his-probe"))
+    config = msgspec.convert({"probes": probes, "period_seconds": 0.1}, Config)
+    return Source(msgspec.structs.replace(config, timeout_seconds=60.0), Surroundings("his-probe"))
 
 
 @pytest.mark.parametrize(("more", "password", "sentence"), MISTAKES.values(), ids=MISTAKES)

@@ -116,7 +116,7 @@ async def is_enciphered(
     place: Place, password: Secret, host: str, tls: TlsMode | None = None, ca: Path | None = None
 ) -> bool:
     account = Account(place.database, "infravitals", password, KEY, tls, str(ca) if ca else None)
-    session = await place.dial(host, place.port, account, 5.0)
+    session = await place.dial(host, place.port, account, 60.0)
     try:
         return await place.is_enciphered(session)
     finally:

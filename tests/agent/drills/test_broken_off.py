@@ -79,7 +79,7 @@ def begin(
 def finish(running: "subprocess.Popen[str]") -> str:
     """What it said until its end, which is its own."""
     try:
-        said, _ = running.communicate(timeout=40)
+        said, _ = running.communicate(timeout=180)
     finally:
         running.kill()
         running.communicate()
@@ -96,10 +96,13 @@ def test_drill_that_is_told_to_stop_ends_its_action_begins_no_other_and_runs_bac
     how: signal.Signals, service: Service, tmp_path: Path
 ) -> None:
     begun, ended, second, returned = (tmp_path / name for name in ("begun", "ended", "second", "returned"))
-    switch = [["sh", "-c", f"touch {begun}; sleep 1; touch {ended}"], ["touch", str(second)]]
+    told = tmp_path / "told"
+    act = f"touch {begun}; until [ -e {told} ]; do sleep 0.05; done; touch {ended}"
+    switch = [["sh", "-c", act], ["touch", str(second)]]
     running = begin(tmp_path, service.port, switch, [["sh", "-c", f"sleep 0.3; touch {returned}"]])
     until(begun.exists)
     os.killpg(running.pid, how)  # as a terminal does it: to everything in front
+    told.touch()
     said = finish(running)
     assert running.returncode == 0, said
     assert ended.exists(), "half a switch is worse than a whole one"

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 from servers import until_async
-from snmpd import AUTHS, COMMUNITY, PRIVS, PUBLIC, QUICK, Snmpd, free_udp_port, spoiled, user, users
+from snmpd import AUTHS, COMMUNITY, PATIENT, PRIVS, PUBLIC, QUICK, Snmpd, free_udp_port, spoiled, user, users
 
 from agent.snmp import ber
 from agent.snmp.ber import Binding
@@ -79,7 +79,7 @@ async def test_each_wrong_credential_has_its_sentence(
     snmpd: Snmpd, credential: Opened, trouble: type[Exception], text: str, english: None
 ) -> None:
     with pytest.raises(trouble, match=text) as caught:
-        await ask(snmpd.session(credential))
+        await ask(snmpd.session(credential, QUICK if trouble is NoAnswer else PATIENT))
     assert f"127.0.0.1:{snmpd.port}" in str(caught.value)
     assert "password" not in str(caught.value).replace("auth_password", "").replace("priv_password", "")
 
@@ -112,6 +112,7 @@ async def test_a_dead_agent_is_found_again_when_it_is_back(tmp_path: Path) -> No
     with Snmpd(tmp_path) as daemon:
         session = daemon.session()
         assert await _name(session) == b"ward-switch"
+        session.patience = QUICK
         daemon.kill()
         with pytest.raises(NoAnswer):
             await _name(session)
@@ -134,14 +135,14 @@ async def _is_answering(session: Session) -> bool:
 
 async def test_lost_answers_are_asked_for_again(snmpd: Snmpd) -> None:
     async with spoiled(snmpd.port, lambda data, number: [] if number % 2 == 0 else [data]) as port:
-        session = Session("127.0.0.1", port, PUBLIC, Patience(0.1, 2))
+        session = Session("127.0.0.1", port, PUBLIC, Patience(2.0, 2))
         assert await ask(session) == b"ward-switch"
         assert session.effort.retries == 1
 
 
 async def test_doubled_and_late_answers_are_not_taken_for_others(snmpd: Snmpd) -> None:
     async with spoiled(snmpd.port, lambda data, _: [data, data], delay_seconds=0.02) as port:
-        session = Session("127.0.0.1", port, PUBLIC, QUICK)
+        session = Session("127.0.0.1", port, PUBLIC, PATIENT)
         await session.open()
         for _ in range(5):
             assert await session.get([NAME]) == {NAME: b"ward-switch"}
@@ -213,7 +214,7 @@ COLUMN = "1.3.6.1.2.1.2.2.1.10"
 async def fake(answer: Answer) -> AsyncIterator[Session]:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(lambda: Fake(answer), local_addr=("127.0.0.1", 0))
-    session = Session("127.0.0.1", transport.get_extra_info("sockname")[1], PUBLIC, QUICK)
+    session = Session("127.0.0.1", transport.get_extra_info("sockname")[1], PUBLIC, PATIENT)
     await session.open()
     try:
         yield session
@@ -270,7 +271,7 @@ async def test_numbers_of_all_widths_are_right() -> None:
 
 async def test_repetitions_shrink_when_long_answers_do_not_come_through(snmpd: Snmpd) -> None:
     async with spoiled(snmpd.port, lambda data, _: [data] if len(data) < 400 else []) as port:
-        session = Session("127.0.0.1", port, PUBLIC, Patience(0.1, 0))
+        session = Session("127.0.0.1", port, PUBLIC, Patience(2.0, 0))
         await session.open()
         assert await session.get([NAME])
         walked = await session.walk("1.3.6.1.2.1.1.9.1.3")
@@ -280,7 +281,7 @@ async def test_repetitions_shrink_when_long_answers_do_not_come_through(snmpd: S
 
 async def test_a_walk_of_a_silent_agent_gives_up_as_soon_as_its_sentence_says(snmpd: Snmpd, english: None) -> None:
     """Shorter answers are tried only where somebody answers at all."""
-    session = snmpd.session(Opened(community="another"))
+    session = snmpd.session(Opened(community="another"), QUICK)
     await session.open()
     with pytest.raises(NoAnswer, match=r"v2c no answer in 1400 ms \(3 attempts\)"):
         await session.walk(COLUMN)
@@ -291,9 +292,10 @@ async def test_a_walk_of_a_silent_agent_gives_up_as_soon_as_its_sentence_says(sn
 async def test_an_agent_that_dies_in_a_walk_is_asked_once_more_and_shortly(tmp_path: Path) -> None:
     with Snmpd(tmp_path) as snmpd:
         async with spoiled(snmpd.port, lambda data, number: [data] if number == 0 else []) as port:
-            session = Session("127.0.0.1", port, PUBLIC, QUICK)
+            session = Session("127.0.0.1", port, PUBLIC, PATIENT)
             await session.open()
             await session.get([NAME])
+            session.patience = QUICK
             with pytest.raises(NoAnswer):
                 await session.walk(COLUMN)
             assert session.effort.requests == 1 + 3 + 1

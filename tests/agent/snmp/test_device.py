@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from replayed import Bench, find, replayed
+from snmpd import PATIENT, QUICK, free_udp_port
 
 from agent.snmp import ber
 from agent.snmp.ber import Binding
@@ -217,7 +218,7 @@ async def test_silent_device_invents_no_state() -> None:
     async with replayed(switch()) as bench:
         await bench.round()
         bench.replayed.drop("1.3")
-        bench.device.session.port += 1 if bench.device.session.port < 65535 else -1
+        bench.device.session.port, bench.device.session.patience = free_udp_port(), QUICK
         bench.device.session.close()
         readings = await bench.round()
         assert [(one.name, dict(one.fields)["is_answering"]) for one in readings] == [("poll", False)]
@@ -288,8 +289,8 @@ def hang(bench: Bench, mute: str) -> None:
     """A question below `mute` waits longer than a round may take; "": every question is answered again."""
     assert isinstance(bench.replayed, Stuck)
     bench.replayed.mute = mute
-    bench.device.session.patience = Patience(60.0, 0) if mute else Patience(0.1, 1)
-    bench.device._budget_seconds = 2.0 if mute else 30.0
+    bench.device.session.patience = Patience(60.0, 0) if mute else PATIENT
+    bench.device._budget_seconds = 5.0 if mute else 30.0
 
 
 async def test_time_that_is_up_costs_the_tables_that_were_not_read_and_loses_none_of_their_rows(
@@ -411,7 +412,7 @@ class Mute(Replayed):
 async def test_device_that_falls_silent_in_a_table_is_named_with_profile_column_and_time(english: None) -> None:
     transport = await serve_replay(Mute(switch()), "c")
     port = transport.get_extra_info("sockname")[1]
-    session = Session("127.0.0.1", port, Opened(community="c"), Patience(0.1, 1))
+    session = Session("127.0.0.1", port, Opened(community="c"), Patience(1.0, 1))
     device = Device(session, load_profiles(), time.monotonic, names=("interfaces",))
     device.chosen, device._chosen_at = (load_profiles()["interfaces"],), time.monotonic()
     device.object_id = "1.3.6.1.4.1.99999.1"
@@ -420,6 +421,6 @@ async def test_device_that_falls_silent_in_a_table_is_named_with_profile_column_
     device.close()
     transport.close()
     assert str(caught.value) == (
-        f"interfaces/interfaces ifOperStatus: 127.0.0.1:{port}: v2c no answer in 300 ms (2 attempts);"
+        f"interfaces/interfaces ifOperStatus: 127.0.0.1:{port}: v2c no answer in 3000 ms (2 attempts);"
         " check address, community and access lists"
     )

@@ -95,7 +95,7 @@ def many_dead(folder: Path, source: Source) -> list[dict[str, object]]:
 
 
 def main(folder: Path, how: str) -> None:
-    config = Config(include_mounts=(f"{folder}/*",), tmpfs=True, network_filesystems=True, deadline_seconds=2)
+    config = Config(include_mounts=(f"{folder}/*",), tmpfs=True, network_filesystems=True, deadline_seconds=10)
     source = Source(config, Surroundings("here", monotonic=lambda: now))
     rounds = many_dead(folder, source) if how == "many" else one_dead(folder, source, how)
     asyncio.run(source.close())

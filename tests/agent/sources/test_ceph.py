@@ -23,7 +23,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def ask(cluster: Cluster, **more: object) -> Source:
-    written = {"file": str(cluster.file), "keyring": str(cluster.keyring), "deadline_seconds": 15, **more}
+    written = {"file": str(cluster.file), "keyring": str(cluster.keyring), "deadline_seconds": 60, **more}
     return Source(msgspec.convert(written, Config), Surroundings("storage-1"))
 
 
@@ -37,7 +37,7 @@ async def look(source: Source) -> dict[str, dict[str, Value]]:
 
 async def test_whole_cluster_then_a_disk_that_dies_and_returns(cluster: Cluster) -> None:
     source = ask(cluster)
-    await until_async(lambda: is_whole(source), 60)
+    await until_async(lambda: is_whole(source), 180)
     found = await look(source)
     assert found["quorum"] == {"has_quorum": True, "nodes_up_count": 1, "nodes_count": 1}
     assert found["storage_cluster"]["disks_up_count"] == 2 == found["storage_cluster"]["disks_in_count"]
@@ -57,12 +57,12 @@ async def test_whole_cluster_then_a_disk_that_dies_and_returns(cluster: Cluster)
         now = await look(source)
         return now["storage_cluster"]["disks_up_count"] == 1 and now["replication"]["is_in_sync"] is False
 
-    await until_async(is_degraded, 60)
+    await until_async(is_degraded, 180)
     found = await look(source)
     assert found["redundant_group"]["is_redundant"] is False and found["redundant_group"]["healthy_count"] == 1
     assert found["storage_cluster"]["is_healthy"] is False and found["storage_pool"]["is_healthy"] is False
     cluster.start_disk(1)
-    await until_async(lambda: is_whole(source), 60)
+    await until_async(lambda: is_whole(source), 180)
 
 
 async def is_whole(source: Source) -> bool:

@@ -58,7 +58,7 @@ def scan(scanner: Namespace, control: str = f"{PUBLIC}:443", **more: object) -> 
     options = {
         "addresses": (PUBLIC,),
         "control": control,
-        "timeout_seconds": 0.5,
+        "timeout_seconds": 2.0,
         "ports_per_second": 500,
         "udp": False,
     } | more

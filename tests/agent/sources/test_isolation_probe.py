@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from servers import free_port, until_async
+from servers import free_port, tcp_server, until_async
 
 from agent import language
 from agent.broker import Secret
@@ -52,14 +52,13 @@ async def speaker(hear: Callable[[bytes], bytes | None]) -> AsyncIterator[int]:
             writer.write(answer)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    async with tcp_server(serve) as port:
+        yield port
 
 
 async def round_of(key: Secret | None, target: Target) -> list[Reading]:
     source = Source(
-        Config(zone="office", key=key, targets=(target,), timeout_seconds=0.5, control_retries=0),
+        Config(zone="office", key=key, targets=(target,), timeout_seconds=10, control_retries=0),
         Surroundings("office-probe"),
     )
     await source.open()
@@ -111,23 +110,18 @@ async def test_control_that_is_not_seen_says_why_once_and_what_to_do(
 ) -> None:
     witness = Witness(Keys(KEY), "medical-probe", lambda: 0.0)
     stranger = Witness(Keys(None, {"other-probe": KEY}), "medical-probe", lambda: 0.0)
-    silence = asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await silence.wait()
-        writer.close()
+        await asyncio.Event().wait()
 
-    async def reasons(target: Target, rounds: int = 2) -> list[str]:
+    async def reasons(target: Target, timeout_seconds: float = 10.0) -> list[str]:
         caplog.clear()
-        source = Source(
-            Config(
-                zone="office", key=key, call_port=free_port(), targets=(target,), timeout_seconds=0.3, control_retries=0
-            ),
-            Surroundings("office-probe"),
-        )
+        config = Config(zone="office", key=key, call_port=free_port(), targets=(target,), control_retries=0)
+        config = msgspec.structs.replace(config, timeout_seconds=timeout_seconds)
+        source = Source(config, Surroundings("office-probe"))
         await source.open()
         with speaking("en"), caplog.at_level(logging.WARNING):
-            for _ in range(rounds):
+            for _ in range(2):
                 await source.collect()
         await source.close()
         return caplog.messages
@@ -145,19 +139,17 @@ async def test_control_that_is_not_seen_says_why_once_and_what_to_do(
     async with speaker(stranger.hear) as control:
         [unknown] = await reasons(target(control))
     assert "another key, or no 'office-probe' in its 'keys'" in unknown
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    [mute] = await reasons(target(server.sockets[0].getsockname()[1]))
-    silence.set()
-    server.close()
+    async with tcp_server(say_nothing) as control:
+        [mute] = await reasons(target(control), timeout_seconds=1.0)
     assert "no answer; let the control port through" in mute
-    [uncalled] = await reasons(target(closed, calls=True))
+    [uncalled] = await reasons(target(closed, calls=True), timeout_seconds=1.0)
     assert "no responder has called at our TCP" in uncalled
     async with speaker(witness.hear) as control:
         assert await reasons(target(control)) == []
 
 
 def source_of(key: Secret, *targets: Target, **more: float | int | str) -> Source:
-    config = Config(zone="outside", key=key, targets=targets, timeout_seconds=0.3, call_port=free_port())
+    config = Config(zone="outside", key=key, targets=targets, timeout_seconds=10, call_port=free_port())
     return Source(msgspec.structs.replace(config, **more), Surroundings("outside-probe"))
 
 

@@ -19,12 +19,14 @@ from agent.sources.mysql_replication import Config, Source
 
 
 @asynccontextmanager
-async def asking(folder: Path, *addresses: str, user: str = "infravitals", **more: object) -> AsyncIterator[Source]:
+async def asking(
+    folder: Path, *addresses: str, user: str = "infravitals", answer_seconds: float = 30, **more: object
+) -> AsyncIterator[Source]:
     secret = folder / "password"
     secret.write_text("right\n")
     database = "" if user == "nobody_special" else "his"
     written = {"addresses": addresses, "database": database, "user": user, "password": {"file": str(secret)}, **more}
-    config = msgspec.convert({"pairs": {"his-db": written}, "answer_seconds": 2}, Config)
+    config = msgspec.convert({"pairs": {"his-db": written}, "answer_seconds": answer_seconds}, Config)
     source = Source(config, Surroundings("gateway"))
     await source.open()
     try:
@@ -97,12 +99,12 @@ async def test_replica_whose_clock_is_a_minute_off_has_no_minute_of_lag(ahead_se
 
 async def test_server_that_accepts_and_never_answers_costs_its_own_word_only(tmp_path: Path) -> None:
     with replica_pair() as (master, replica):
-        async with asking(tmp_path, master.address, replica.address) as source:
+        async with asking(tmp_path, master.address, replica.address, answer_seconds=3) as source:
             assert (await look(source, "role_group"))["masters_count"] == 1
             master.signal(signal.SIGSTOP)
             found = await look(source)
             assert found["is_running"] is False and (await look(source, "role_group"))["masters_count"] == 0
-        async with asking(tmp_path, master.address) as source:
+        async with asking(tmp_path, master.address, answer_seconds=2) as source:
             with (
                 speaking("en"),
                 pytest.raises(SourceError, match=f"{master.address}: .*(no answer within 2 s|timed out)"),

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from declared import undeclared
-from servers import Authority, Issued, free_port
+from servers import Authority, Issued, free_port, tcp_server, until_async
 
 from agent.databases import Account, Dial, Row, Session, oracle
 from agent.errors import NoData, SourceError
@@ -79,10 +79,12 @@ def fake_dial(servers: Mapping[str, Mapping[str, Sequence[Row]]]) -> Dial:
 
 
 @asynccontextmanager
-async def asking(dial: Dial, *addresses: str, **more: object) -> AsyncIterator[Source]:
+async def asking(dial: Dial, *addresses: str, answer_seconds: float = 30, **more: object) -> AsyncIterator[Source]:
     written = {"addresses": addresses, "database": "his", "user": "infravitals", **more}
     source = Source(
-        msgspec.convert({"pairs": {"his-db": written}, "answer_seconds": 1}, Config), Surroundings("gateway"), dial
+        msgspec.convert({"pairs": {"his-db": written}, "answer_seconds": answer_seconds}, Config),
+        Surroundings("gateway"),
+        dial,
     )
     await source.open()
     try:
@@ -176,9 +178,8 @@ async def listening(tls: Issued | None = None) -> AsyncIterator[tuple[int, list[
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls.certificate, tls.key)
-    server = await asyncio.start_server(hear, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1], said
+    async with tcp_server(hear, tls=context) as port:
+        yield port, said
 
 
 @pytest.fixture
@@ -190,13 +191,16 @@ def password(tmp_path: Path) -> dict[str, str]:
 async def test_server_that_accepts_and_never_answers_is_given_up_and_one_that_is_not_there_is_named(
     password: dict[str, str],
 ) -> None:
-    async with listening() as (port, said), asking(oracle.dial, f"127.0.0.1:{port}", password=password) as source:
+    async with (
+        listening() as (port, said),
+        asking(oracle.dial, f"127.0.0.1:{port}", answer_seconds=3, password=password) as source,
+    ):
         with (
             speaking("en"),
-            pytest.raises(SourceError, match=rf"127\.0\.0\.1:{port}: .*(no answer within 1 s|timed out)"),
+            pytest.raises(SourceError, match=rf"127\.0\.0\.1:{port}: .*(no answer within 3 s|timed out)"),
         ):
             await source.collect()
-        assert said, "the driver did speak to it"
+        await until_async(lambda: said)  # the driver did speak to it
     port = free_port()
     async with asking(oracle.dial, f"127.0.0.1:{port}", password=password) as source:
         with speaking("en"), pytest.raises(SourceError, match=rf"127\.0\.0\.1:{port}: .*check the address, the port"):
@@ -214,10 +218,11 @@ async def test_certificate_is_checked_before_a_word_is_said(tmp_path: Path, pass
                 with speaking("en"), pytest.raises(SourceError, match=sentence):
                     await source.collect()
         assert said == []
-        async with asking(oracle.dial, f"localhost:{port}", ca=str(authority.certificate), password=password) as source:
+        login = {"ca": str(authority.certificate), "password": password}
+        async with asking(oracle.dial, f"localhost:{port}", answer_seconds=3, **login) as source:
             with pytest.raises(SourceError):
                 await source.collect()
-        assert said, "the right one is spoken to, through TLS"
+        await until_async(lambda: said)  # the right one is spoken to, through TLS
 
 
 def test_errors_of_oracle_say_what_to_do() -> None:

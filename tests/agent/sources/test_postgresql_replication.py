@@ -26,12 +26,17 @@ def pair() -> Iterator[tuple[Server, Server]]:
 
 @asynccontextmanager
 async def asking(
-    folder: Path, *addresses: str, user: str = "infravitals", password: str = "right", **more: object
+    folder: Path,
+    *addresses: str,
+    user: str = "infravitals",
+    password: str = "right",
+    answer_seconds: float = 30,
+    **more: object,
 ) -> AsyncIterator[Source]:
     secret = folder / "password"
     secret.write_text(password + "\n")
     written = {"addresses": addresses, "database": "postgres", "user": user, "password": {"file": str(secret)}, **more}
-    config = msgspec.convert({"pairs": {"his-db": written}, "answer_seconds": 2}, Config)
+    config = msgspec.convert({"pairs": {"his-db": written}, "answer_seconds": answer_seconds}, Config)
     source = Source(config, Surroundings("gateway"))
     await source.open()
     try:
@@ -84,7 +89,7 @@ async def test_primary_that_is_gone_or_hangs_leaves_no_master_and_the_standby_st
     pair: tuple[Server, Server], tmp_path: Path
 ) -> None:
     primary, standby = pair
-    async with asking(tmp_path, primary.address, standby.address) as source:
+    async with asking(tmp_path, primary.address, standby.address, answer_seconds=3) as source:
         assert (await look(source, "role_group"))["masters_count"] == 1
         primary.signal(signal.SIGSTOP)
         found = await look(source)
@@ -161,7 +166,7 @@ async def test_pair_that_refuses_us_is_told_and_the_other_keeps_its_readings(
         }
         for name in ("right", "wrong")
     }
-    source = Source(msgspec.convert({"pairs": pairs, "answer_seconds": 2}, Config), Surroundings("gateway"))
+    source = Source(msgspec.convert({"pairs": pairs, "answer_seconds": 30}, Config), Surroundings("gateway"))
     try:
         with pytest.raises(Incomplete, match=r"pairs\.wrong\.password|password authentication failed") as caught:
             await source.collect()

@@ -51,7 +51,7 @@ def secrets(tmp_path: Path) -> Path:
 
 def configured(snmpd: Snmpd, secrets: Path) -> Config:
     return read(f"""
-timeout_seconds: 0.2
+timeout_seconds: 1
 retries: 1
 credentials:
   ward: {{community: {{file: {secrets}/community}}}}
@@ -136,7 +136,7 @@ async def test_neighbours_that_lldpd_hears_are_managed_or_not(tmp_path: Path) ->
                     await poll.open()
                 return bool(found)
 
-            await until_async(is_heard, 40)
+            await until_async(is_heard, 120)
             assert not undeclared(SOURCE, found)
             assert found[0].fields == {"system_name": "station-right", "is_managed": is_managed}
             await poll.close()
@@ -162,7 +162,7 @@ async def test_stations_that_arp_knows_are_managed_or_not(tmp_path: Path) -> Non
                     await poll.open()
                 return any(one.fields.get("system_name") == "192.0.2.2" for one in found)
 
-            await until_async(is_heard, 40)
+            await until_async(is_heard, 120)
             assert not undeclared(SOURCE, found)
             [told, *_] = [one for one in found if one.fields.get("system_name") == "192.0.2.2"]
             assert told.fields["is_managed"] is is_managed

@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -38,11 +39,13 @@ def read(text: str) -> Config:
 
 
 @asynccontextmanager
-async def listening(settings: str = "", hosts: str = "127.0.0.1") -> AsyncIterator[tuple[Source, int]]:
+async def listening(
+    settings: str = "", hosts: str = "127.0.0.1", monotonic: Callable[[], float] = time.monotonic
+) -> AsyncIterator[tuple[Source, int]]:
     port = free_udp_port()
     source = Source(
         read(f"listen: 127.0.0.1\nport: {port}\ntargets: [{{asset: core-switch, host: {hosts}}}]\n{settings}\n"),
-        Surroundings("gateway"),
+        Surroundings("gateway", monotonic=monotonic),
     )
     await source.open()
     try:
@@ -111,7 +114,7 @@ async def test_traps_of_v1_and_v2c_are_events_of_one_vocabulary() -> None:
 async def test_informs_are_confirmed_and_a_repeated_one_is_taken_once() -> None:
     async with listening() as (source, port):
         status = await send(
-            "snmpinform", "-v2c", "-c", "any", "-r", "0", f"127.0.0.1:{port}", "", LINK_DOWN, *INTERFACE
+            "snmpinform", "-v2c", "-c", "any", "-r", "0", "-t", "30", f"127.0.0.1:{port}", "", LINK_DOWN, *INTERFACE
         )
         assert status == 0
         variables = ber.bindings([Binding("1.3.6.1.6.3.1.1.4.1.0", ber.OID, LINK_DOWN)])
@@ -217,7 +220,7 @@ async def test_a_v3_inform_whose_confirmation_got_lost_is_taken_once(tmp_path: P
 
     async with listening(v3_credentials(tmp_path)) as (source, port), spoiled(port, lose_the_second) as before:
         words = v3_words(None, None)
-        assert await send("snmpinform", *words, f"127.0.0.1:{before}", "", LINK_DOWN, *INTERFACE) == 0
+        assert await send("snmpinform", *words, "-t", "4", f"127.0.0.1:{before}", "", LINK_DOWN, *INTERFACE) == 0
         readings = await gather(source)
     assert len(answers) == 3 and len(events(readings)) == 1
     assert counts(readings)["received"] == 3
@@ -288,7 +291,8 @@ async def test_what_nobody_has_described_and_garbage_are_counted() -> None:
 
 
 async def test_a_storm_of_one_is_shed_and_the_others_are_heard() -> None:
-    async with listening("per_sender: 20\nper_second: 1000", hosts="127.0.0.1") as (source, port):
+    at_once = "per_sender: 20\nper_second: 1000"  # and no time passes, in which there would be a new allowance
+    async with listening(at_once, monotonic=lambda: 1000.0) as (source, port):
         source._assets["127.0.0.2"] = "calm-switch"
         source._senders["127.0.0.2"] = type(source._senders["127.0.0.1"])(20, source._monotonic)
         trap = ber.message(
@@ -363,11 +367,11 @@ async def test_failover_of_keepalived_is_seen_by_poll_and_by_trap(tmp_path: Path
     try:
         net.start()
         poll, trap = await net.open()
-        await until_async(lambda: net.is_master(poll["a"], True), 60)
-        await until_async(lambda: net.is_master(poll["b"], False), 60)
+        await until_async(lambda: net.is_master(poll["a"], True), 120)
+        await until_async(lambda: net.is_master(poll["b"], False), 120)
         await trap.collect()
         net.kill_master()
-        await until_async(lambda: net.is_master(poll["b"], True), 60)
+        await until_async(lambda: net.is_master(poll["b"], True), 120)
         polled = [
             dict(one.tags) | dict(one.fields)
             for one in net.seen

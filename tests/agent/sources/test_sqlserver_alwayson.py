@@ -37,7 +37,7 @@ def answers(*replicas: tuple[Cell, ...], members: tuple[tuple[str, str], ...] = 
 
 
 @asynccontextmanager
-async def asking(folder: Path, *addresses: str, **more: object) -> AsyncIterator[Source]:
+async def asking(folder: Path, *addresses: str, answer_seconds: float = 30, **more: object) -> AsyncIterator[Source]:
     secret = folder / "password"
     secret.write_text("right\n")
     written = {
@@ -47,7 +47,7 @@ async def asking(folder: Path, *addresses: str, **more: object) -> AsyncIterator
         "password": {"file": str(secret)},
         **more,
     }
-    config = msgspec.convert({"pairs": {"lis-db": written}, "answer_seconds": 1}, Config)
+    config = msgspec.convert({"pairs": {"lis-db": written}, "answer_seconds": answer_seconds}, Config)
     source = Source(config, Surroundings("gateway"))
     await source.open()
     try:
@@ -166,9 +166,9 @@ async def test_missing_right_refused_login_and_foreign_database_are_sentences(tm
 async def test_server_that_accepts_and_never_answers_costs_its_own_word_only(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, FakeSqlServer(answers(OWN, IN_STEP)) as server:
         hanging = f"127.0.0.1:{silent.getsockname()[1]}"
-        async with asking(tmp_path, hanging, server.address) as source:
+        async with asking(tmp_path, hanging, server.address, answer_seconds=3) as source:
             assert (await look(source))["replication"]["is_running"] is True
-        async with asking(tmp_path, hanging) as source:
+        async with asking(tmp_path, hanging, answer_seconds=1) as source:
             with speaking("en"), pytest.raises(SourceError, match=f"{hanging}: .*(no answer within 1 s|timed out)"):
                 await source.collect()
 

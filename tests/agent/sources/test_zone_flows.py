@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from declared import undeclared
 from namespaces import Network
+from servers import until_async
 
 from agent.errors import NoData
 from agent.language import speaking
@@ -66,6 +67,7 @@ def connected(net: Network, client: str, server: str, *addresses: str) -> Iterat
     listening = net[server].do(serve())
     writers = [net[client].do(connect(address)) for address in addresses]
     try:
+        net[server].do(until_async(lambda: len(accepted) == len(writers)))
         yield
     finally:
         for writer in writers:
