@@ -78,9 +78,9 @@ class Line:
         (account,) = self.ask("ledger", code=code)["agents"]
         return account
 
-    def has_word(self) -> bool:
-        """Whether the agent's own account is in the store."""
-        query = 'SELECT ledger_made_batches_count FROM "agent_health" LIMIT 1'
+    def has(self, field: str, measurement: str, least: int = 1) -> bool:
+        """Whether so many such values are in the store."""
+        query = f'SELECT {field} FROM "{measurement}" LIMIT 1 OFFSET {least - 1}'
         return "values" in self.kept.server.ask(query, DATABASE)
 
     def doctor(self) -> dict[str, Any]:
@@ -120,7 +120,9 @@ def test_commands_answer_the_same_beside_a_server_and_without_one(line: Line) ->
     with line.serving():
         until(lambda: line.said("serve", "its page is"))
         with line.gathering():
-            until(line.has_word, 120)  # an agent's second: at its first nothing was made yet
+            until(lambda: line.has("seq", "batch", least=3), 60)
+        with line.gathering():  # at an agent's start it tells what it made before, later once a minute
+            until(lambda: line.has("ledger_made_batches_count", "agent_health"), 120)
             doctor = line.doctor()
             until(lambda: 'infravitals_ledger_batches{agent="his-db-1",outcome="applied"}' in line.metrics(), 90)
         while line.has_unreceipted():  # the second in which an agent ends is short on a busy machine
