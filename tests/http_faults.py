@@ -21,7 +21,8 @@ class HttpFaults:
         self.answer: tuple[int, bytes] | None = None
         self.is_hanging = self.loses_answers = False
         self.requests = 0
-        self._mended = threading.Event()
+        self.mended = threading.Event()
+        """Of the trouble of now."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -39,12 +40,8 @@ class HttpFaults:
     def mend(self) -> None:
         """Pass on again; what hung is dropped."""
         self.answer, self.is_hanging, self.loses_answers = None, False, False
-        self._mended.set()
-        self._mended = threading.Event()
-
-    def wait(self) -> None:
-        """Until `mend`."""
-        self._mended.wait(SECONDS)
+        self.mended.set()
+        self.mended = threading.Event()
 
 
 def _handler(faults: HttpFaults) -> type[BaseHTTPRequestHandler]:
@@ -60,8 +57,9 @@ def _handler(faults: HttpFaults) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             faults.requests += 1
+            mended = faults.mended  # before the look: `mend` may come in between
             if faults.is_hanging:
-                faults.wait()
+                mended.wait(SECONDS)
                 self.close_connection = True
             elif faults.answer:
                 self._answer(*faults.answer, {})
