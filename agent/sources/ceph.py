@@ -169,12 +169,14 @@ class Source:
         """Raises NoData without Ceph here, SourceError when no monitor answers, the key may not read, or nothing is understood."""
         if not (self._root / self._config.file.lstrip("/")).exists():
             raise NoData(say(f"没有 {self._config.file}", f"there is no {self._config.file}"))
-        status, tree, pools, usage = await asyncio.gather(
-            self._ask(Status, "status"),
-            self._ask(Tree, "osd", "tree"),
-            self._ask(tuple[Pool, ...], "osd", "pool", "ls", "detail"),
-            self._ask(Usage, "df"),
+        asked = (
+            asyncio.create_task(self._ask(Status, "status")),
+            asyncio.create_task(self._ask(Tree, "osd", "tree")),
+            asyncio.create_task(self._ask(tuple[Pool, ...], "osd", "pool", "ls", "detail")),
+            asyncio.create_task(self._ask(Usage, "df")),
         )
+        await asyncio.gather(*asked, return_exceptions=True)  # each to its end: no program outlives its round
+        status, tree, pools, usage = asked[0].result(), asked[1].result(), asked[2].result(), asked[3].result()
         readings = [self._read_quorum(status), self._read_cluster(status, tree)]
         if status.mgrmap.available:
             readings += [self._read_replication(status), self._read_disks(status, pools)]

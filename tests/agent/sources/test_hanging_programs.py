@@ -24,13 +24,17 @@ PROGRAMS = {"ceph": "ceph", "drbd": "drbdsetup", "libvirt": "virsh", "multipath"
 async def test_program_that_hangs_is_given_up_and_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "ceph.conf").touch()
     asked: list[str] = []
+    running: list[str] = []
 
     async def hang(argv: Sequence[str], timeout_seconds: float) -> Output:
         asked.append(argv[0])
+        running.append(argv[0])
         try:
-            return await run_command(("sleep", "600"), timeout_seconds)
+            return await run_command(("sleep", "600"), timeout_seconds * len(asked))  # not all at the same moment
         except SourceError as error:
             raise SourceError(str(error).replace("sleep", argv[0])) from error
+        finally:
+            running.remove(argv[0])
 
     module = load_source(name)
     config = msgspec.convert({**SETTINGS[name], "deadline_seconds": 0.2}, module.Config)
@@ -38,3 +42,4 @@ async def test_program_that_hangs_is_given_up_and_named(name: str, tmp_path: Pat
     with speaking("en"), pytest.raises(SourceError, match=f"{PROGRAMS[name]} gave no answer within"):
         await source.collect()
     assert set(asked) == {PROGRAMS[name]}
+    assert running == [], "no program outlives its round"
