@@ -144,16 +144,23 @@ async def fail_over_and_return(folder: Path, primary: Server, standby: Server) -
             found.extend(await source.collect())
             return len(settled) > 5 and all(one.is_good and one.served_by == server.address for one in settled[-5:])
 
+        async def is_over(server: Server, outages: int) -> None:
+            """So many were told and `server` serves: what comes next is an outage of its own."""
+            await until_async(lambda: is_served_by(server))
+            await until_async(lambda: told(source, found, outages))
+
         await until_async(lambda: is_served_by(primary))
         primary.kill()
+        await are_missed(settled)
         await asyncio.to_thread(promote, standby)
-        await until_async(lambda: is_served_by(standby))
+        await is_over(standby, 1)
         await asyncio.to_thread(return_home, primary, standby)
-        await until_async(lambda: is_served_by(primary))
-        for _ in range(3):
-            await small_outage(primary, settled)
-            await until_async(lambda: is_served_by(primary))
-        await until_async(lambda: told(source, found, 5))
+        await is_over(primary, 2)
+        for outages in (3, 4, 5):
+            primary.freeze()
+            await are_missed(settled)
+            primary.thaw()
+            await is_over(primary, outages)
     settler = Settler(load(), "his-probe")
     points = list(settler.settle(tuple(found), round(time.time() * 1000), "continuity_probe").points)
     about: dict[str, float | str] = {"is_success": 1.0, "interval_seconds": EVERY_SECONDS}
@@ -168,12 +175,10 @@ async def told(source: continuity_probe.Source, found: list[Reading], outages: i
     return sum(reading.name == "outage" for reading in found) >= outages
 
 
-async def small_outage(server: Server, settled: list[Token]) -> None:
-    """The server stops answering until three tokens were missed."""
-    server.freeze()
+async def are_missed(settled: Sequence[Token]) -> None:
+    """Until three tokens in a row failed after now: enough for an outage."""
     seen = len(settled)
-    await until_async(lambda: sum(not one.is_good for one in settled[seen:]) >= 3)
-    server.thaw()
+    await until_async(lambda: len(settled) >= seen + 3 and not any(one.is_good for one in settled[-3:]))
 
 
 def back_up(primary: Server, folder: Path) -> None:
