@@ -83,7 +83,7 @@ class Source:
         self._open = contextlib.AsyncExitStack()
         self._witness: Witness | None = None
         self._told: set[str] = set()
-        self._connections = 0
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Listen on every way that can be had. Raises SourceError without a key, or when nobody could ask us."""
@@ -122,9 +122,11 @@ class Source:
         return [Reading("isolation_responder", fields)]
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; connections that are being answered end too."""
         opened, self._open = self._open, contextlib.AsyncExitStack()
         await opened.aclose()
+        for task in tuple(self._serving):
+            await _end(task)
 
     async def _listen(self, way: Way, address: str, witness: Witness) -> None:
         """Hear one way at one address; one that cannot be had is named once and missing from what we testify."""
@@ -165,12 +167,14 @@ class Source:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a prober, bounded in number, bytes and time."""
-        self._connections += 1
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a server serves in tasks
+        self._serving.add(task)
         try:
-            if self._connections <= MOST_CONNECTIONS:
+            if len(self._serving) <= MOST_CONNECTIONS:
                 await self._answer_lines(reader, writer, PATIENCE_SECONDS)
         finally:
-            self._connections -= 1
+            self._serving.discard(task)
             writer.close()
 
     async def _answer_lines(

@@ -100,6 +100,18 @@ async def test_stranger_gets_no_word_and_is_counted(responder: tuple[Source, Con
     assert all(each["seen_count"] == 0 for each in counted)
 
 
+async def test_connection_that_is_being_served_ends_with_the_responder(responder: tuple[Source, Config]) -> None:
+    source, config = responder
+    reader, writer = await asyncio.open_connection("127.0.0.1", config.control_port)
+    challenge = new_nonce()
+    writer.write(seal(KEY, "hello", "his-db-1", challenge))
+    assert await reader.readline()
+    await source.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert await reader.read() == b""
+    writer.close()
+
+
 async def test_datagram_is_answered_by_no_more_bytes_than_came(responder: tuple[Source, Config]) -> None:
     _, config = responder
     line = seal(KEY, "probe", "a", "udp/9", new_nonce())
